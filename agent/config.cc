@@ -1,0 +1,129 @@
+#include "agent/config.h"
+
+#include <toml++/toml.h>
+#include <unistd.h>
+
+#include <utility>
+
+#include "common/base/files.h"
+#include "common/base/status_macros.h"
+#include "common/config/strict_table.h"
+
+namespace bunker::agent {
+namespace {
+
+constexpr size_t kMaxConfigBytes = 1 << 20;
+constexpr uint32_t kMaxUid = 4'000'000'000u;
+
+absl::Status ReadController(const toml::table& table, AgentConfig* config) {
+  StrictTable in(table, "controller");
+  in.Read("address", &config->controller_address);
+  in.Read("tls", &config->controller_tls);
+  in.Read("ca_file", &config->controller_ca_file);
+  return in.Finish();
+}
+
+absl::Status ReadWorker(const toml::table& table, AgentConfig* config) {
+  StrictTable in(table, "worker");
+  in.Read("name", &config->worker_name);
+  in.Read("labels", &config->labels);
+  in.Read("cpu_millicores", &config->cpu_millicores, 0u, 10'000'000u);
+  in.Read("memory_mb", &config->memory_mb, 0u, 100'000'000u);
+  in.Read("disk_mb", &config->disk_mb, uint64_t{0}, uint64_t{1} << 40);
+  return in.Finish();
+}
+
+absl::Status ReadState(const toml::table& table, AgentConfig* config) {
+  StrictTable in(table, "state");
+  in.Read("dir", &config->state_dir);
+  in.Read("join_token_file", &config->join_token_file);
+  return in.Finish();
+}
+
+absl::Status ReadRegistry(const toml::table& table, AgentConfig* config) {
+  RegistrySettings registry;
+  StrictTable in(table, "images.registry");
+  in.Read("host", &registry.host);
+  in.Read("insecure_http", &registry.insecure_http);
+  in.Read("ca_file", &registry.ca_file);
+  in.Read("username", &registry.username);
+  in.Read("password_file", &registry.password_file);
+  in.Read("allow_address", &registry.allow_address);
+  RETURN_IF_ERROR(in.Finish());
+  if (registry.host.empty())
+    return absl::InvalidArgumentError("config option images.registry.host is missing");
+  config->registries.push_back(std::move(registry));
+  return absl::OkStatus();
+}
+
+absl::Status ReadImages(const toml::table& table, AgentConfig* config) {
+  StrictTable in(table, "images");
+  in.Read("tar_root", &config->tar_root);
+  in.Read("bake_uid", &config->bake_uid, 1u, kMaxUid);
+  in.Read("bake_deadline_s", &config->bake_deadline_s, 10u, 86'400u);
+  in.Read("concurrent_jobs", &config->concurrent_image_jobs, 1u, 64u);
+  in.Read("mirrors", &config->mirrors);
+  for (const toml::table* registry : in.Tables("registry"))
+    RETURN_IF_ERROR(ReadRegistry(*registry, config));
+  return in.Finish();
+}
+
+absl::Status ReadVm(const toml::table& table, AgentConfig* config) {
+  StrictTable in(table, "vm");
+  in.Read("qemu", &config->qemu);
+  in.Read("accelerator", &config->accelerator);
+  in.Read("kernel", &config->kernel);
+  in.Read("initrd", &config->initrd);
+  in.Read("uid_base", &config->uid_base, 1000u, kMaxUid);
+  in.Read("uid_count", &config->uid_count, 1u, 1'000'000u);
+  in.Read("concurrent_starts", &config->concurrent_starts, 0u, 64u);
+  in.Read("boot_deadline_s", &config->boot_deadline_s, 1u, 3600u);
+  RETURN_IF_ERROR(in.Finish());
+  if (config->accelerator != "auto" && config->accelerator != "kvm" && config->accelerator != "tcg")
+    return absl::InvalidArgumentError("config option vm.accelerator must be auto, kvm or tcg");
+  return absl::OkStatus();
+}
+
+absl::Status ReadNetwork(const toml::table& table, AgentConfig* config) {
+  StrictTable in(table, "network");
+  in.Read("package_registries", &config->package_registries);
+  RETURN_IF_ERROR(in.Finish());
+  if (!config->package_registries.empty()) {
+    return absl::InvalidArgumentError(
+        "config option network.package_registries must be empty: the filter that would hold a "
+        "bunker to such a list is not built yet, so nothing may be opened; remove the entries");
+  }
+  return absl::OkStatus();
+}
+
+std::string HostName() {
+  char name[256] = {};
+  return ::gethostname(name, sizeof name - 1) == 0 ? name : "worker";
+}
+
+}  // namespace
+
+absl::StatusOr<AgentConfig> ParseAgentConfig(const std::string& text, const std::string& origin) {
+  toml::table root;
+  RETURN_IF_ERROR(ParseToml(text, origin, &root));
+  AgentConfig config;
+  StrictTable in(root, "");
+  const std::pair<const char*, absl::Status (*)(const toml::table&, AgentConfig*)> sections[] = {
+      {"controller", ReadController}, {"worker", ReadWorker}, {"state", ReadState},
+      {"images", ReadImages},         {"vm", ReadVm},         {"network", ReadNetwork}};
+  for (const auto& [name, read] : sections) {
+    if (const toml::table* table = in.Table(name)) RETURN_IF_ERROR(read(*table, &config));
+  }
+  RETURN_IF_ERROR(in.Finish());
+  if (config.worker_name.empty()) config.worker_name = HostName();
+  if (config.state_dir.empty() || config.state_dir[0] != '/')
+    return absl::InvalidArgumentError("config option state.dir must be an absolute path");
+  return config;
+}
+
+absl::StatusOr<AgentConfig> LoadAgentConfig(const std::string& path) {
+  ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kMaxConfigBytes));
+  return ParseAgentConfig(text, path);
+}
+
+}  // namespace bunker::agent

@@ -1,0 +1,69 @@
+// The agent's configuration: one TOML file, every option with a default that suits one machine.
+// deploy/config/agent.toml explains each option to the operator.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+namespace bunker::agent {
+
+struct RegistrySettings {
+  std::string host;             // "127.0.0.1:5000", as it stands in a ref
+  bool insecure_http = false;   // plain http (loopback has it without asking)
+  std::string ca_file;          // PEM; empty: the system's
+  std::string username;
+  std::string password_file;    // read at start-up; never logged
+  bool allow_address = false;   // loopback, this host's own, link-local: only where true
+};
+
+struct AgentConfig {
+  // [controller]
+  std::string controller_address = "127.0.0.1:7443";
+  bool controller_tls = false;     // plain text is refused for anything but loopback
+  std::string controller_ca_file;  // PEM; empty: the system's
+
+  // [worker]
+  std::string worker_name;         // default: the host's name
+  std::map<std::string, std::string> labels;
+  uint32_t cpu_millicores = 0;     // caps; 0: what the host has
+  uint32_t memory_mb = 0;
+  uint64_t disk_mb = 0;
+
+  // [state]
+  std::string state_dir = "/var/lib/bunker-agent";
+  std::string join_token_file;     // read once, where there is no identity yet
+
+  // [images]
+  std::string tar_root;            // folder for build_source tar; empty: none allowed
+  uint32_t bake_uid = 64010;
+  uint32_t bake_deadline_s = 1800;
+  uint32_t concurrent_image_jobs = 4;
+  std::vector<RegistrySettings> registries;
+  std::map<std::string, std::string> mirrors;  // registry host -> other endpoint
+
+  // [vm]
+  std::string qemu = "/usr/bin/qemu-system-x86_64";
+  std::string accelerator = "auto";  // auto | kvm | tcg
+  std::string kernel = "/usr/lib/bunker/guest/vmlinux";
+  std::string initrd = "/usr/lib/bunker/guest/initrd";
+  uint32_t uid_base = 64100;         // one uid per VM, drawn from [base, base + count)
+  uint32_t uid_count = 1000;
+  uint32_t concurrent_starts = 0;    // 0: one per core
+  uint32_t boot_deadline_s = 60;
+
+  // [network]
+  std::vector<std::string> package_registries;  // profile `registry`; must be empty for now
+};
+
+// Reads and checks `path`. Unknown keys, wrong types and values out of range are errors that name
+// the key and the remedy.
+absl::StatusOr<AgentConfig> LoadAgentConfig(const std::string& path);
+
+// The same from text; `origin` names it in errors.
+absl::StatusOr<AgentConfig> ParseAgentConfig(const std::string& text, const std::string& origin);
+
+}  // namespace bunker::agent
