@@ -1,0 +1,184 @@
+#include "agent/reconcile/bunker_table.h"
+
+#include <utility>
+#include <vector>
+
+#include "common/base/log.h"
+
+namespace bunker::agent {
+namespace {
+
+using Observed = link::BunkerObservation;
+
+std::string NameOf(const std::string& bunker_id) { return "bunkers/" + bunker_id; }
+
+bool IsFinal(const Observed& observed) {
+  return observed.status() == Observed::STOPPED || observed.status() == Observed::FAILED;
+}
+
+}  // namespace
+
+void BunkerTable::Restore(const link::BunkerAssignment& wanted, const Observed& observed,
+                          const std::string& recipe_digest) {
+  Row& row = rows_[wanted.bunker_id()];
+  row.wanted = wanted;
+  row.is_wanted = true;
+  row.observed = observed;
+  row.phase = observed.status() == Observed::RUNNING ? Phase::kRunning : Phase::kAbsent;
+  row.recipe_digest = recipe_digest;
+  Publish(row);
+}
+
+void BunkerTable::Upsert(const link::BunkerAssignment& wanted) {
+  Row& row = rows_[wanted.bunker_id()];
+  row.wanted = wanted;
+  row.is_wanted = true;
+  Evaluate(wanted.bunker_id());
+}
+
+void BunkerTable::Remove(const std::string& bunker_id) {
+  const auto it = rows_.find(bunker_id);
+  if (it == rows_.end()) return;
+  it->second.is_wanted = false;
+  Evaluate(bunker_id);
+}
+
+void BunkerTable::Evaluate(const std::string& bunker_id) {
+  const auto it = rows_.find(bunker_id);
+  if (it == rows_.end()) return;
+  Row& row = it->second;
+  const bool wants_this =
+      row.is_wanted && row.wanted.desired() == link::BunkerAssignment::RUNNING &&
+      (row.phase == Phase::kAbsent || row.wanted.incarnation() == row.observed.incarnation());
+  switch (row.phase) {
+    case Phase::kStarting:
+      if (!wants_this) row.start->Cancel();
+      return;
+    case Phase::kRunning:
+      if (!wants_this) BeginStop(row);
+      return;
+    case Phase::kStopping:
+      return;
+    case Phase::kAbsent:
+      EvaluateAbsent(bunker_id, row);
+      return;
+  }
+}
+
+void BunkerTable::EvaluateAbsent(const std::string& bunker_id, Row& row) {
+  if (!row.is_wanted) {
+    rows_.erase(bunker_id);
+    sink_.Remove(NameOf(bunker_id));
+    return;
+  }
+  if (row.observed.incarnation() != row.wanted.incarnation()) {
+    row.observed.Clear();
+    row.observed.set_bunker_id(bunker_id);
+    row.observed.set_incarnation(row.wanted.incarnation());
+  }
+  if (IsFinal(row.observed)) return;
+  if (row.wanted.desired() != link::BunkerAssignment::RUNNING) {
+    Observe(row, Observed::STOPPED, row.observed.status_reason());
+    return;
+  }
+  const std::string recipe = images_.ReadyRecipe(row.wanted.image_id());
+  if (!recipe.empty()) {
+    BeginStart(row, recipe);
+    return;
+  }
+  if (const link::ImageObservation* failure = images_.Failure(row.wanted.image_id())) {
+    Observe(row, Observed::FAILED,
+            "image " + failure->error_code() + ": " + failure->error_message());
+    return;
+  }
+  if (row.observed.status() != Observed::PROVISIONING) Observe(row, Observed::PROVISIONING, "");
+}
+
+void BunkerTable::BeginStart(Row& row, const std::string& recipe_digest) {
+  row.phase = Phase::kStarting;
+  row.recipe_digest = recipe_digest;
+  row.start = std::make_shared<CancelToken>();
+  if (row.observed.status() != Observed::PROVISIONING) Observe(row, Observed::PROVISIONING, "");
+  const std::string bunker_id = row.wanted.bunker_id();
+  work_.Start(row.wanted, recipe_digest, row.start, [this, bunker_id](const Observed& result) {
+    const auto it = rows_.find(bunker_id);
+    BUNKER_CHECK(it != rows_.end() && it->second.phase == Phase::kStarting);
+    Row& started = it->second;
+    const bool running = result.status() == Observed::RUNNING;
+    started.phase = running ? Phase::kRunning : Phase::kAbsent;
+    started.start.reset();
+    started.observed = result;
+    Log(running ? Severity::kInfo : Severity::kWarning, "bunker.start",
+        {{"bunker", bunker_id}, {"incarnation", result.incarnation()},
+         {"to", Observed::Status_Name(result.status())}, {"reason", result.status_reason()}});
+    Publish(started);
+    if (!running) images_.EvictIfUnwanted(started.recipe_digest);
+    Evaluate(bunker_id);
+  });
+}
+
+void BunkerTable::BeginStop(Row& row) {
+  row.phase = Phase::kStopping;
+  if (!IsFinal(row.observed)) Observe(row, Observed::STOPPING, row.observed.status_reason());
+  const std::string bunker_id = row.observed.bunker_id();
+  work_.Stop(bunker_id, row.observed.incarnation(), [this, bunker_id] {
+    const auto it = rows_.find(bunker_id);
+    BUNKER_CHECK(it != rows_.end() && it->second.phase == Phase::kStopping);
+    Row& stopped = it->second;
+    stopped.phase = Phase::kAbsent;
+    if (!IsFinal(stopped.observed)) Observe(stopped, Observed::STOPPED, "");
+    const std::string recipe = std::exchange(stopped.recipe_digest, "");
+    Evaluate(bunker_id);
+    images_.EvictIfUnwanted(recipe);
+  });
+}
+
+void BunkerTable::OnImageChange(const std::string& image_id) {
+  std::vector<std::string> waiting;
+  for (const auto& [id, row] : rows_) {
+    if (row.phase == Phase::kAbsent && row.wanted.image_id() == image_id) waiting.push_back(id);
+  }
+  for (const std::string& id : waiting) Evaluate(id);
+}
+
+void BunkerTable::OnExit(const std::string& bunker_id, uint32_t incarnation, bool clean,
+                         const std::string& reason) {
+  const auto it = rows_.find(bunker_id);
+  if (it == rows_.end() || it->second.phase != Phase::kRunning ||
+      it->second.observed.incarnation() != incarnation) {
+    return;
+  }
+  Observe(it->second, clean ? Observed::STOPPED : Observed::FAILED, reason);
+  BeginStop(it->second);
+}
+
+void BunkerTable::OnActivity(const std::string& bunker_id, uint32_t incarnation,
+                             uint32_t active_execs, int64_t at_unix_ms) {
+  const auto it = rows_.find(bunker_id);
+  if (it == rows_.end() || it->second.phase != Phase::kRunning ||
+      it->second.observed.incarnation() != incarnation) {
+    return;
+  }
+  it->second.observed.set_active_execs(active_execs);
+  it->second.observed.set_last_activity_unix_ms(at_unix_ms);
+  Publish(it->second);
+}
+
+void BunkerTable::Observe(Row& row, Observed::Status status, const std::string& reason) {
+  Log(Severity::kInfo, "bunker.state",
+      {{"bunker", row.wanted.bunker_id()}, {"incarnation", row.observed.incarnation()},
+       {"from", Observed::Status_Name(row.observed.status())},
+       {"to", Observed::Status_Name(status)}, {"reason", reason}});
+  row.observed.set_status(status);
+  row.observed.set_status_reason(reason);
+  Publish(row);
+}
+
+void BunkerTable::Publish(const Row& row) {
+  link::Observation observation;
+  observation.set_name(NameOf(row.observed.bunker_id()));
+  *observation.mutable_bunker() = row.observed;
+  sink_.Upsert(observation);
+}
+
+}  // namespace bunker::agent

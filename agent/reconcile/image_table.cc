@@ -1,0 +1,134 @@
+#include "agent/reconcile/image_table.h"
+
+#include <utility>
+
+#include "common/base/log.h"
+
+namespace bunker::agent {
+namespace {
+
+std::string NameOf(const std::string& image_id) { return "images/" + image_id; }
+
+// Whether what was made is what is wanted now. The pinned digest may arrive after the work began.
+bool Satisfies(const link::ImageObservation& observed, const link::ImageAssignment& wanted) {
+  if (observed.status() != link::ImageObservation::READY) return false;
+  return wanted.manifest_digest().empty() ||
+         wanted.manifest_digest() == observed.resolved().manifest_digest();
+}
+
+}  // namespace
+
+void ImageTable::Restore(const link::ImageObservation& ready) {
+  Row& row = rows_[ready.image_id()];
+  row.observed = ready;
+  Publish(row);
+}
+
+void ImageTable::Upsert(const link::ImageAssignment& wanted) {
+  Row& row = rows_[wanted.image_id()];
+  row.wanted = wanted;
+  row.is_wanted = true;
+  Evaluate(wanted.image_id());
+}
+
+void ImageTable::Remove(const std::string& image_id) {
+  const auto it = rows_.find(image_id);
+  if (it == rows_.end()) return;
+  it->second.is_wanted = false;
+  if (it->second.job) it->second.job->Cancel();
+  Evaluate(image_id);
+}
+
+void ImageTable::Evaluate(const std::string& image_id) {
+  const auto it = rows_.find(image_id);
+  if (it == rows_.end() || it->second.job) return;
+  Row& row = it->second;
+  if (!row.is_wanted) {
+    const std::string recipe = row.observed.recipe_digest();
+    work_.Forget(image_id);
+    rows_.erase(it);
+    sink_.Remove(NameOf(image_id));
+    if (!recipe.empty()) EvictIfUnwanted(recipe);
+    on_change_(image_id);
+    return;
+  }
+  if (Satisfies(row.observed, row.wanted)) return;
+  const bool failed = row.observed.status() == link::ImageObservation::FAILED;
+  // The controller owns the retry: it raises the attempt after its back-off, or on a warm. A
+  // digest that it pinned after a mismatch is reason enough as well.
+  if (failed && row.wanted.attempt() <= row.observed.attempt()) return;
+  StartJob(row);
+}
+
+void ImageTable::StartJob(Row& row) {
+  row.job = std::make_shared<CancelToken>();
+  const std::string image_id = row.wanted.image_id();
+  const link::ImageObservation known = row.observed;
+  row.observed.Clear();
+  row.observed.set_image_id(image_id);
+  row.observed.set_attempt(row.wanted.attempt());
+  row.observed.set_status(link::ImageObservation::PENDING);
+  Publish(row);
+  work_.Ensure(
+      row.wanted, known, row.job,
+      [this, image_id](const link::ImageObservation& progress) {
+        const auto it = rows_.find(image_id);
+        if (it == rows_.end() || !it->second.job) return;
+        it->second.observed = progress;
+        Publish(it->second);
+      },
+      [this, image_id](const link::ImageObservation& result) { OnJobDone(image_id, result); });
+}
+
+void ImageTable::OnJobDone(const std::string& image_id, const link::ImageObservation& result) {
+  const auto it = rows_.find(image_id);
+  BUNKER_CHECK(it != rows_.end() && it->second.job);
+  Row& row = it->second;
+  row.job.reset();
+  row.observed = result;
+  const bool ready = result.status() == link::ImageObservation::READY;
+  Log(ready ? Severity::kInfo : Severity::kWarning, ready ? "image.ready" : "image.failed",
+      {{"image", image_id}, {"attempt", result.attempt()}, {"recipe", result.recipe_digest()},
+       {"source", result.source()}, {"code", result.error_code()},
+       {"error", result.error_message()}});
+  if (ready) work_.Remember(result);
+  if (row.is_wanted) Publish(row);
+  Evaluate(image_id);
+  on_change_(image_id);
+}
+
+void ImageTable::Publish(const Row& row) {
+  link::Observation observation;
+  observation.set_name(NameOf(row.observed.image_id()));
+  *observation.mutable_image() = row.observed;
+  sink_.Upsert(observation);
+}
+
+std::string ImageTable::ReadyRecipe(const std::string& image_id) const {
+  const auto it = rows_.find(image_id);
+  if (it == rows_.end() || it->second.observed.status() != link::ImageObservation::READY) return "";
+  return it->second.observed.recipe_digest();
+}
+
+const link::ImageObservation* ImageTable::Failure(const std::string& image_id) const {
+  const auto it = rows_.find(image_id);
+  if (it == rows_.end() || it->second.job) return nullptr;
+  const link::ImageObservation& observed = it->second.observed;
+  const bool final = observed.status() == link::ImageObservation::FAILED && !observed.retryable();
+  return final ? &observed : nullptr;
+}
+
+void ImageTable::EvictIfUnwanted(const std::string& recipe_digest) {
+  for (const auto& [id, row] : rows_) {
+    if (row.observed.recipe_digest() == recipe_digest) return;
+  }
+  work_.Evict(recipe_digest);
+}
+
+void ImageTable::CancelAll() {
+  for (auto& [id, row] : rows_) {
+    if (row.job) row.job->Cancel();
+  }
+}
+
+}  // namespace bunker::agent

@@ -1,0 +1,93 @@
+// Desired and actual images of this worker.
+//
+// One row per image id. A row has at most one job (pull → bake → publish); while it runs, only
+// the latest desired row is kept, and it is looked at again when the job ends. Nothing here does
+// I/O: slow work is asked of ImageWork, news go to ObservationSink.
+//
+// Not thread-safe: every call, callbacks included, comes from the agent's loop.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "bunker/link/v1/agent_link.pb.h"
+#include "common/base/cancel.h"
+
+namespace bunker::agent {
+
+namespace link = ::bunker::link::v1;
+
+// Where observations go (the link's sender).
+class ObservationSink {
+ public:
+  virtual ~ObservationSink() = default;
+  virtual void Upsert(const link::Observation& row) = 0;  // row.version is set by the sink
+  virtual void Remove(const std::string& name) = 0;
+};
+
+// The slow side of images. Callbacks run on the loop, `on_done` exactly once and last.
+class ImageWork {
+ public:
+  virtual ~ImageWork() = default;
+  using OnProgress = std::function<void(const link::ImageObservation&)>;
+  // READY or FAILED, with everything the controller is told.
+  using OnDone = std::function<void(const link::ImageObservation&)>;
+
+  // `known` is what an earlier job of the same row resolved and baked, or empty.
+  virtual void Ensure(const link::ImageAssignment& wanted, const link::ImageObservation& known,
+                      std::shared_ptr<CancelToken> cancel, OnProgress on_progress,
+                      OnDone on_done) = 0;
+  // Persists a READY row, so that a restart finds it; forgets it on Forget.
+  virtual void Remember(const link::ImageObservation& ready) = 0;
+  virtual void Forget(const std::string& image_id) = 0;
+  // Removes the baked file unless a bunker holds it; in the background.
+  virtual void Evict(const std::string& recipe_digest) = 0;
+};
+
+class ImageTable {
+ public:
+  // Both must outlive the table. `on_change(image_id)` tells the bunkers that wait for an image.
+  ImageTable(ImageWork& work, ObservationSink& sink, std::function<void(const std::string&)> on_change)
+      : work_(work), sink_(sink), on_change_(std::move(on_change)) {}
+
+  // A row that an earlier life of the agent made ready; to be called before the first Upsert.
+  void Restore(const link::ImageObservation& ready);
+
+  void Upsert(const link::ImageAssignment& wanted);
+  void Remove(const std::string& image_id);
+
+  // The recipe of a READY image, or "".
+  std::string ReadyRecipe(const std::string& image_id) const;
+  // FAILED and not worth waiting for: the observation; else nullptr.
+  const link::ImageObservation* Failure(const std::string& image_id) const;
+
+  // A bunker let go of `recipe_digest`: evicts it if no wanted row has it.
+  void EvictIfUnwanted(const std::string& recipe_digest);
+
+  // Cancels every job; their on_done still runs.
+  void CancelAll();
+
+ private:
+  struct Row {
+    link::ImageAssignment wanted;
+    link::ImageObservation observed;
+    bool is_wanted = false;
+    std::shared_ptr<CancelToken> job;  // null: none runs
+  };
+
+  void Evaluate(const std::string& image_id);
+  void StartJob(Row& row);
+  void OnJobDone(const std::string& image_id, const link::ImageObservation& result);
+  void Publish(const Row& row);
+
+  ImageWork& work_;
+  ObservationSink& sink_;
+  const std::function<void(const std::string&)> on_change_;
+  std::map<std::string, Row> rows_;
+};
+
+}  // namespace bunker::agent

@@ -1,0 +1,264 @@
+// The reconciler's tables against scripted work: no I/O, no threads, no clock.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <deque>
+
+#include "agent/reconcile/bunker_table.h"
+#include "agent/reconcile/image_table.h"
+
+namespace bunker::agent {
+namespace {
+
+class RecordingSink : public ObservationSink {
+ public:
+  void Upsert(const link::Observation& row) override { rows[row.name()] = row; }
+  void Remove(const std::string& name) override { rows.erase(name); }
+  const link::ImageObservation& Image(const std::string& id) { return rows.at("images/" + id).image(); }
+  const link::BunkerObservation& Bunker(const std::string& id) {
+    return rows.at("bunkers/" + id).bunker();
+  }
+  std::map<std::string, link::Observation> rows;
+};
+
+class ScriptedImageWork : public ImageWork {
+ public:
+  struct Job {
+    link::ImageAssignment wanted;
+    std::shared_ptr<CancelToken> cancel;
+    OnProgress progress;
+    OnDone done;
+  };
+  void Ensure(const link::ImageAssignment& wanted, const link::ImageObservation&,
+              std::shared_ptr<CancelToken> cancel, OnProgress progress, OnDone done) override {
+    jobs.push_back({wanted, std::move(cancel), std::move(progress), std::move(done)});
+  }
+  void Remember(const link::ImageObservation& ready) override { remembered[ready.image_id()] = ready; }
+  void Forget(const std::string& image_id) override { remembered.erase(image_id); }
+  void Evict(const std::string& recipe) override { evicted.push_back(recipe); }
+
+  // Ends the oldest job.
+  void Finish(link::ImageObservation::Status status, const std::string& recipe,
+              bool retryable = false) {
+    Job job = jobs.front();
+    jobs.pop_front();
+    link::ImageObservation result;
+    result.set_image_id(job.wanted.image_id());
+    result.set_attempt(job.wanted.attempt());
+    result.set_status(status);
+    result.set_recipe_digest(recipe);
+    result.set_retryable(retryable);
+    if (status == link::ImageObservation::FAILED) result.set_error_code("REGISTRY_UNREACHABLE");
+    result.mutable_resolved()->set_manifest_digest("sha256:m");
+    job.done(result);
+  }
+  std::deque<Job> jobs;
+  std::map<std::string, link::ImageObservation> remembered;
+  std::vector<std::string> evicted;
+};
+
+class ScriptedBunkerWork : public BunkerWork {
+ public:
+  struct StartCall {
+    link::BunkerAssignment wanted;
+    std::string recipe;
+    std::shared_ptr<CancelToken> cancel;
+    OnStarted done;
+  };
+  void Start(const link::BunkerAssignment& wanted, const std::string& recipe,
+             std::shared_ptr<CancelToken> cancel, OnStarted done) override {
+    starts.push_back({wanted, recipe, std::move(cancel), std::move(done)});
+  }
+  void Stop(const std::string& id, uint32_t incarnation, OnStopped done) override {
+    stops.push_back({id + "." + std::to_string(incarnation), std::move(done)});
+  }
+  void FinishStart(link::BunkerObservation::Status status) {
+    StartCall call = starts.front();
+    starts.pop_front();
+    link::BunkerObservation result;
+    result.set_bunker_id(call.wanted.bunker_id());
+    result.set_incarnation(call.wanted.incarnation());
+    result.set_status(status);
+    call.done(result);
+  }
+  void FinishStop() {
+    auto call = stops.front();
+    stops.pop_front();
+    call.second();
+  }
+  std::deque<StartCall> starts;
+  std::deque<std::pair<std::string, OnStopped>> stops;
+};
+
+class TablesTest : public ::testing::Test {
+ protected:
+  link::ImageAssignment Image(uint32_t attempt = 1, const std::string& digest = "") {
+    link::ImageAssignment row;
+    row.set_image_id("img");
+    row.set_attempt(attempt);
+    row.set_manifest_digest(digest);
+    return row;
+  }
+  link::BunkerAssignment Bunker(uint32_t incarnation = 1) {
+    link::BunkerAssignment row;
+    row.set_bunker_id("bnk");
+    row.set_image_id("img");
+    row.set_incarnation(incarnation);
+    row.set_desired(link::BunkerAssignment::RUNNING);
+    return row;
+  }
+  void MakeImageReady() {
+    images.Upsert(Image());
+    image_work.Finish(link::ImageObservation::READY, "recipe");
+  }
+  void MakeBunkerRun() {
+    MakeImageReady();
+    bunkers.Upsert(Bunker());
+    bunker_work.FinishStart(link::BunkerObservation::RUNNING);
+  }
+
+  RecordingSink sink;
+  ScriptedImageWork image_work;
+  ScriptedBunkerWork bunker_work;
+  ImageTable images{image_work, sink, [this](const std::string& id) { bunkers.OnImageChange(id); }};
+  BunkerTable bunkers{bunker_work, images, sink};
+};
+
+TEST_F(TablesTest, OneJobPerImageHoweverOftenTheRowComes) {
+  images.Upsert(Image());
+  images.Upsert(Image());
+  images.Upsert(Image(2));
+  EXPECT_EQ(image_work.jobs.size(), 1u);
+  image_work.Finish(link::ImageObservation::READY, "recipe");
+  EXPECT_TRUE(image_work.jobs.empty()) << "the newer attempt is satisfied by the older job";
+  EXPECT_EQ(sink.Image("img").status(), link::ImageObservation::READY);
+  EXPECT_EQ(images.ReadyRecipe("img"), "recipe");
+  EXPECT_EQ(image_work.remembered.count("img"), 1u);
+}
+
+TEST_F(TablesTest, AFailureWaitsForAHigherAttempt) {
+  images.Upsert(Image(1));
+  image_work.Finish(link::ImageObservation::FAILED, "");
+  images.Upsert(Image(1));
+  EXPECT_TRUE(image_work.jobs.empty());
+  images.Upsert(Image(2));
+  EXPECT_EQ(image_work.jobs.size(), 1u);
+}
+
+TEST_F(TablesTest, AnAttemptRaisedDuringTheJobRunsAfterItsFailure) {
+  images.Upsert(Image(1));
+  images.Upsert(Image(2));
+  image_work.Finish(link::ImageObservation::FAILED, "");
+  ASSERT_EQ(image_work.jobs.size(), 1u);
+  EXPECT_EQ(image_work.jobs.front().wanted.attempt(), 2u);
+}
+
+TEST_F(TablesTest, RemovalCancelsAndForgetsAndEvicts) {
+  images.Upsert(Image());
+  const auto cancel = image_work.jobs.front().cancel;
+  images.Remove("img");
+  EXPECT_TRUE(cancel->cancelled());
+  EXPECT_EQ(sink.rows.count("images/img"), 1u) << "nothing is removed while the job still runs";
+  image_work.Finish(link::ImageObservation::READY, "recipe");
+  EXPECT_EQ(sink.rows.count("images/img"), 0u);
+  EXPECT_EQ(image_work.remembered.size(), 0u);
+  EXPECT_THAT(image_work.evicted, ::testing::ElementsAre("recipe"));
+}
+
+TEST_F(TablesTest, ASharedRecipeIsEvictedWithItsLastRow) {
+  MakeImageReady();
+  link::ImageAssignment other = Image();
+  other.set_image_id("other");
+  images.Upsert(other);
+  image_work.Finish(link::ImageObservation::READY, "recipe");
+  images.Remove("img");
+  EXPECT_TRUE(image_work.evicted.empty());
+  images.Remove("other");
+  EXPECT_THAT(image_work.evicted, ::testing::ElementsAre("recipe"));
+}
+
+TEST_F(TablesTest, ARestoredImageNeedsNoJob) {
+  link::ImageObservation ready;
+  ready.set_image_id("img");
+  ready.set_status(link::ImageObservation::READY);
+  ready.set_recipe_digest("recipe");
+  ready.mutable_resolved()->set_manifest_digest("sha256:m");
+  images.Restore(ready);
+  images.Upsert(Image(1, "sha256:m"));
+  EXPECT_TRUE(image_work.jobs.empty());
+  EXPECT_EQ(sink.Image("img").status(), link::ImageObservation::READY);
+}
+
+TEST_F(TablesTest, ABunkerWaitsForItsImage) {
+  bunkers.Upsert(Bunker());
+  EXPECT_EQ(sink.Bunker("bnk").status(), link::BunkerObservation::PROVISIONING);
+  EXPECT_TRUE(bunker_work.starts.empty());
+  MakeImageReady();
+  ASSERT_EQ(bunker_work.starts.size(), 1u);
+  EXPECT_EQ(bunker_work.starts.front().recipe, "recipe");
+  bunker_work.FinishStart(link::BunkerObservation::RUNNING);
+  EXPECT_EQ(sink.Bunker("bnk").status(), link::BunkerObservation::RUNNING);
+}
+
+TEST_F(TablesTest, ABunkerFailsWithItsImageOnlyWhereNoRetryCanHelp) {
+  bunkers.Upsert(Bunker());
+  images.Upsert(Image());
+  image_work.Finish(link::ImageObservation::FAILED, "", /*retryable=*/true);
+  EXPECT_EQ(sink.Bunker("bnk").status(), link::BunkerObservation::PROVISIONING);
+  images.Upsert(Image(2));
+  image_work.Finish(link::ImageObservation::FAILED, "", /*retryable=*/false);
+  EXPECT_EQ(sink.Bunker("bnk").status(), link::BunkerObservation::FAILED);
+}
+
+TEST_F(TablesTest, StoppingEndsTheVmOnceAndIsFinal) {
+  MakeBunkerRun();
+  link::BunkerAssignment stop = Bunker();
+  stop.set_desired(link::BunkerAssignment::STOPPED);
+  bunkers.Upsert(stop);
+  bunkers.Upsert(stop);
+  ASSERT_EQ(bunker_work.stops.size(), 1u);
+  EXPECT_EQ(sink.Bunker("bnk").status(), link::BunkerObservation::STOPPING);
+  bunker_work.FinishStop();
+  EXPECT_EQ(sink.Bunker("bnk").status(), link::BunkerObservation::STOPPED);
+  bunkers.Upsert(Bunker());
+  EXPECT_TRUE(bunker_work.starts.empty()) << "a stopped incarnation never starts again";
+  bunkers.Upsert(Bunker(2));
+  EXPECT_EQ(bunker_work.starts.size(), 1u);
+}
+
+TEST_F(TablesTest, RemovalDuringTheStartCancelsItAndLeavesNothing) {
+  MakeImageReady();
+  bunkers.Upsert(Bunker());
+  const auto cancel = bunker_work.starts.front().cancel;
+  bunkers.Remove("bnk");
+  EXPECT_TRUE(cancel->cancelled());
+  bunker_work.FinishStart(link::BunkerObservation::RUNNING);  // it was too late to cancel
+  ASSERT_EQ(bunker_work.stops.size(), 1u);
+  bunker_work.FinishStop();
+  EXPECT_EQ(sink.rows.count("bunkers/bnk"), 0u);
+}
+
+TEST_F(TablesTest, AVmThatDiesIsCleanedUpAndKeepsItsReason) {
+  MakeBunkerRun();
+  bunkers.OnExit("bnk", 7, false, "another incarnation");
+  EXPECT_EQ(sink.Bunker("bnk").status(), link::BunkerObservation::RUNNING);
+  bunkers.OnExit("bnk", 1, false, "the VM was killed");
+  EXPECT_EQ(sink.Bunker("bnk").status(), link::BunkerObservation::FAILED);
+  ASSERT_EQ(bunker_work.stops.size(), 1u);
+  bunker_work.FinishStop();
+  EXPECT_EQ(sink.Bunker("bnk").status(), link::BunkerObservation::FAILED);
+  EXPECT_EQ(sink.Bunker("bnk").status_reason(), "the VM was killed");
+}
+
+TEST_F(TablesTest, ANewerIncarnationReplacesTheRunningOne) {
+  MakeBunkerRun();
+  bunkers.Upsert(Bunker(2));
+  ASSERT_EQ(bunker_work.stops.size(), 1u);
+  EXPECT_TRUE(bunker_work.starts.empty()) << "never two VMs of one bunker";
+  bunker_work.FinishStop();
+  ASSERT_EQ(bunker_work.starts.size(), 1u);
+  EXPECT_EQ(bunker_work.starts.front().wanted.incarnation(), 2u);
+}
+
+}  // namespace
+}  // namespace bunker::agent
