@@ -1,0 +1,336 @@
+#include "agent/cache/blob_store.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <filesystem>
+#include <optional>
+
+#include "absl/time/clock.h"
+#include "common/base/files.h"
+#include "common/base/log.h"
+#include "common/base/reason.h"
+#include "common/base/sha256.h"
+#include "common/base/hex.h"
+#include "common/base/status_macros.h"
+
+namespace bunker::agent {
+namespace {
+constexpr size_t kReadBytes = 256u << 10;
+constexpr std::chrono::milliseconds kStopPoll{100};
+
+absl::Status Mismatch(const oci::Digest& digest, std::string_view why) {
+  return ReasonError(absl::StatusCode::kDataLoss, "DIGEST_MISMATCH",
+                     "blob " + digest.str() + ": " + std::string(why) +
+                         "; nothing of it was kept: push the image again, or check the registry's "
+                         "storage and what lies between");
+}
+
+absl::Status Cancelled() {
+  return ReasonError(absl::StatusCode::kCancelled, "CANCELLED",
+                     "the download was cancelled because its result is no longer wanted");
+}
+
+// Whether the bytes so far may be built upon by the next attempt.
+bool KeepsPartial(const absl::Status& status) {
+  const std::string reason = ReasonOf(status);
+  return reason == "CANCELLED" || reason == "REGISTRY_UNREACHABLE" ||
+         reason == "REGISTRY_RATE_LIMITED" || reason == "REGISTRY_AUTH_FAILED";
+}
+
+std::optional<oci::Digest> DigestOfName(const std::string& name) {
+  auto digest = oci::Digest::Parse("sha256:" + name);
+  if (!digest.ok()) return std::nullopt;
+  return *digest;
+}
+
+void RemoveStray(const std::filesystem::path& path, const char* why) {
+  std::error_code error;
+  std::filesystem::remove_all(path, error);
+  Log(Severity::kInfo, "blob.removed", {{"file", path.filename().string()}, {"why", why}});
+}
+}  // namespace
+
+class BlobStore::PinnedBlob final : public oci::Blob {
+ public:
+  PinnedBlob(std::shared_ptr<State> state, std::string path, oci::Digest digest, uint64_t size,
+             uint64_t generation)
+      : state_(std::move(state)), path_(std::move(path)), digest_(std::move(digest)), size_(size),
+        generation_(generation) {}
+  ~PinnedBlob() override {
+    MutexLock lock(state_->mutex);
+    const auto it = state_->blobs.find(digest_);
+    if (it == state_->blobs.end() || it->second.generation != generation_) return;
+    --it->second.pins;
+    it->second.last_used = absl::Now();
+  }
+  PinnedBlob(const PinnedBlob&) = delete;
+  PinnedBlob& operator=(const PinnedBlob&) = delete;
+
+  const std::string& path() const override { return path_; }
+  const oci::Digest& digest() const override { return digest_; }
+  uint64_t size_bytes() const override { return size_; }
+
+ private:
+  const std::shared_ptr<State> state_;
+  const std::string path_;
+  const oci::Digest digest_;
+  const uint64_t size_;
+  const uint64_t generation_;
+};
+
+class BlobStore::Writer final : public oci::BlobWriter {
+ public:
+  Writer(oci::Digest digest, uint64_t size, UniqueFd fd)
+      : digest_(std::move(digest)), size_(size), fd_(std::move(fd)) {}
+
+  // Hashes what an earlier attempt left; more than the blob's size is no start to build upon.
+  absl::Status Resume() {
+    std::string buffer(kReadBytes, '\0');
+    for (;;) {
+      const ssize_t n = ::read(fd_.get(), buffer.data(), buffer.size());
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) return ErrnoError(errno, "read the partial blob " + digest_.str());
+      if (n == 0) return absl::OkStatus();
+      offset_ += static_cast<uint64_t>(n);
+      if (offset_ > size_) return Restart();
+      hash_.Update(buffer.data(), static_cast<size_t>(n));
+    }
+  }
+
+  uint64_t offset() const override { return offset_; }
+
+  absl::Status Restart() override {
+    if (::ftruncate(fd_.get(), 0) != 0 || ::lseek(fd_.get(), 0, SEEK_SET) != 0)
+      return ErrnoError(errno, "truncate the partial blob " + digest_.str());
+    offset_ = 0;
+    hash_ = Sha256();
+    return absl::OkStatus();
+  }
+
+  absl::Status Write(std::string_view data) override {
+    if (data.size() > size_ - offset_) {
+      return Mismatch(digest_, "the registry sends more than the " + std::to_string(size_) +
+                                   " bytes that the manifest declares");
+    }
+    if (absl::Status status = WriteAll(fd_.get(), data); !status.ok())
+      return Annotate(status, "writing blob " + digest_.str() +
+                                  " (free space in the agent's state folder)");
+    hash_.Update(data);
+    offset_ += data.size();
+    return absl::OkStatus();
+  }
+
+  std::string FinishHex() { return HexEncode(hash_.Finish()); }
+  int fd() const { return fd_.get(); }
+
+ private:
+  const oci::Digest digest_;
+  const uint64_t size_;
+  const UniqueFd fd_;
+  uint64_t offset_ = 0;
+  Sha256 hash_;
+};
+
+absl::StatusOr<std::unique_ptr<BlobStore>> BlobStore::Open(const std::string& folder,
+                                                           absl::Duration partial_life) {
+  std::unique_ptr<BlobStore> store(new BlobStore(folder));
+  RETURN_IF_ERROR(MakeFolders(folder + "/sha256", 0700));
+  RETURN_IF_ERROR(MakeFolders(folder + "/partial", 0700));
+  store->lock_.reset(::open((folder + "/lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  if (!store->lock_) return ErrnoError(errno, "open " + folder + "/lock");
+  if (::flock(store->lock_.get(), LOCK_EX | LOCK_NB) != 0) {
+    return absl::FailedPreconditionError(folder +
+                                         " is used by another process: one agent per state folder");
+  }
+  RETURN_IF_ERROR(store->Recover(partial_life));
+  return store;
+}
+
+BlobStore::~BlobStore() = default;
+
+absl::Status BlobStore::Recover(absl::Duration partial_life) {
+  RETURN_IF_ERROR(RecoverBlobs());
+  return RecoverPartials(partial_life);
+}
+
+absl::Status BlobStore::RecoverBlobs() {
+  std::error_code error;
+  MutexLock lock(state_->mutex);
+  for (const auto& file : std::filesystem::directory_iterator(folder_ + "/sha256", error)) {
+    const auto digest = DigestOfName(file.path().filename().string());
+    struct stat info;
+    if (!digest || ::lstat(file.path().c_str(), &info) != 0 || !S_ISREG(info.st_mode)) {
+      RemoveStray(file.path(), "not a blob");
+      continue;
+    }
+    state_->blobs[*digest] = {.size_bytes = static_cast<uint64_t>(info.st_size),
+                              .last_used = absl::TimeFromTimespec(info.st_atim),
+                              .pins = 0,
+                              .generation = state_->next_generation++};
+  }
+  if (error) return ErrnoError(error.value(), "list " + folder_ + "/sha256");
+  return absl::OkStatus();
+}
+
+absl::Status BlobStore::RecoverPartials(absl::Duration partial_life) {
+  std::error_code error;
+  for (const auto& file : std::filesystem::directory_iterator(folder_ + "/partial", error)) {
+    struct stat info;
+    const auto digest = DigestOfName(file.path().filename().string());
+    if (!digest || ::lstat(file.path().c_str(), &info) != 0 || !S_ISREG(info.st_mode)) {
+      RemoveStray(file.path(), "not a partial blob");
+    } else if (absl::Now() - absl::TimeFromTimespec(info.st_mtim) > partial_life) {
+      RemoveStray(file.path(), "an old partial blob");
+    }
+  }
+  if (error) return ErrnoError(error.value(), "list " + folder_ + "/partial");
+  return absl::OkStatus();
+}
+
+std::string BlobStore::PathOf(const oci::Digest& digest) const {
+  return folder_ + "/sha256/" + digest.hex();
+}
+std::string BlobStore::PartialPathOf(const oci::Digest& digest) const {
+  return folder_ + "/partial/" + digest.hex();
+}
+
+std::shared_ptr<const oci::Blob> BlobStore::PinLocked(const oci::Digest& digest) {
+  const auto it = state_->blobs.find(digest);
+  if (it == state_->blobs.end()) return nullptr;
+  ++it->second.pins;
+  it->second.last_used = absl::Now();
+  return std::make_shared<PinnedBlob>(state_, PathOf(digest), digest, it->second.size_bytes,
+                                      it->second.generation);
+}
+
+std::shared_ptr<const oci::Blob> BlobStore::Find(const oci::Digest& digest) {
+  MutexLock lock(state_->mutex);
+  return PinLocked(digest);
+}
+
+absl::StatusOr<BlobStore::Claim> BlobStore::Join(const oci::Digest& digest, uint64_t size_bytes,
+                                                 const std::string& origin,
+                                                 const std::function<bool()>& stop) {
+  MutexLock lock(state_->mutex);
+  for (;;) {
+    if (stop && stop()) return Cancelled();
+    if (const auto found = state_->blobs.find(digest); found != state_->blobs.end()) {
+      if (found->second.size_bytes == size_bytes) return Claim{PinLocked(digest), nullptr};
+      return Mismatch(digest, "the manifest declares " + std::to_string(size_bytes) +
+                                  " bytes, the content of that digest has " +
+                                  std::to_string(found->second.size_bytes));
+    }
+    std::shared_ptr<Flight>& slot = state_->flights[digest];
+    if (slot == nullptr) {
+      slot = std::make_shared<Flight>();
+      slot->origin = origin;
+      return Claim{nullptr, slot};
+    }
+    const std::shared_ptr<Flight> other = slot;
+    while (!other->done) {
+      state_->changed.wait_for(lock.native(), kStopPoll);
+      if (!other->done && stop && stop()) return Cancelled();
+    }
+    // Another's failure is ours where we would ask the same place in the same name.
+    const bool shared = other->origin == origin && ReasonOf(other->result) != "CANCELLED";
+    if (!other->result.ok() && shared) return other->result;
+  }
+}
+
+absl::StatusOr<std::shared_ptr<const oci::Blob>> BlobStore::GetOrFetch(
+    const oci::Digest& digest, uint64_t size_bytes, const std::string& origin, const Fetch& fetch,
+    const std::function<bool()>& stop) {
+  BUNKER_CHECK(!digest.empty());
+  ASSIGN_OR_RETURN(const Claim claim, Join(digest, size_bytes, origin, stop));
+  if (claim.blob != nullptr) return claim.blob;
+  absl::Status result = RunFetch(digest, size_bytes, fetch);
+  MutexLock lock(state_->mutex);
+  claim.flight->done = true;
+  claim.flight->result = result;
+  state_->flights.erase(digest);
+  state_->changed.notify_all();
+  if (!result.ok()) return result;
+  state_->blobs[digest] = {.size_bytes = size_bytes, .last_used = absl::Now(), .pins = 0,
+                           .generation = state_->next_generation++};
+  return PinLocked(digest);
+}
+
+absl::Status BlobStore::RunFetch(const oci::Digest& digest, uint64_t size_bytes,
+                                 const Fetch& fetch) {
+  bool resumed = false;
+  absl::Status status = FetchOnce(digest, size_bytes, fetch, &resumed);
+  // What a crash left behind may be damaged where the download is not: once more, from nothing.
+  if (resumed && ReasonOf(status) == "DIGEST_MISMATCH")
+    status = FetchOnce(digest, size_bytes, fetch, &resumed);
+  return status;
+}
+
+absl::Status BlobStore::FetchOnce(const oci::Digest& digest, uint64_t size_bytes,
+                                  const Fetch& fetch, bool* resumed) {
+  const std::string partial = PartialPathOf(digest);
+  UniqueFd fd(::open(partial.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (!fd) return ErrnoError(errno, "create " + partial);
+  Writer writer(digest, size_bytes, std::move(fd));
+  absl::Status status = writer.Resume();
+  *resumed = writer.offset() > 0;
+  if (status.ok() && writer.offset() < size_bytes) status = fetch(writer);
+  if (status.ok()) status = Publish(writer, digest, size_bytes);
+  if (!status.ok() && (!KeepsPartial(status) || writer.offset() == 0)) ::unlink(partial.c_str());
+  return status;
+}
+
+absl::Status BlobStore::Publish(Writer& writer, const oci::Digest& digest, uint64_t size_bytes) {
+  if (writer.offset() != size_bytes) {
+    return Mismatch(digest, "only " + std::to_string(writer.offset()) + " of " +
+                                std::to_string(size_bytes) + " bytes came");
+  }
+  if (const std::string hex = writer.FinishHex(); hex != digest.hex())
+    return Mismatch(digest, "its content has the digest sha256:" + hex);
+  if (::fchmod(writer.fd(), 0400) != 0) return ErrnoError(errno, "chmod blob " + digest.str());
+  if (::fsync(writer.fd()) != 0) return ErrnoError(errno, "fsync blob " + digest.str());
+  if (::rename(PartialPathOf(digest).c_str(), PathOf(digest).c_str()) != 0)
+    return ErrnoError(errno, "rename blob " + digest.str());
+  return SyncFolder(folder_ + "/sha256");
+}
+
+std::vector<BlobInfo> BlobStore::List() const {
+  MutexLock lock(state_->mutex);
+  std::vector<BlobInfo> list;
+  for (const auto& [digest, entry] : state_->blobs)
+    list.push_back({digest, entry.size_bytes, entry.last_used, entry.pins});
+  return list;
+}
+
+uint64_t BlobStore::UsedBytes() const {
+  MutexLock lock(state_->mutex);
+  uint64_t total = 0;
+  for (const auto& [digest, entry] : state_->blobs) total += entry.size_bytes;
+  return total;
+}
+
+absl::Status BlobStore::Remove(const oci::Digest& digest) {
+  MutexLock lock(state_->mutex);
+  const auto it = state_->blobs.find(digest);
+  if (it == state_->blobs.end()) return absl::OkStatus();
+  if (it->second.pins > 0)
+    return absl::FailedPreconditionError("blob " + digest.str() + " is in use");
+  if (::unlink(PathOf(digest).c_str()) != 0 && errno != ENOENT)
+    return ErrnoError(errno, "remove blob " + digest.str());
+  state_->blobs.erase(it);
+  return absl::OkStatus();
+}
+
+absl::Status BlobStore::Discard(const oci::Digest& digest) {
+  MutexLock lock(state_->mutex);
+  if (::unlink(PathOf(digest).c_str()) != 0 && errno != ENOENT)
+    return ErrnoError(errno, "remove blob " + digest.str());
+  state_->blobs.erase(digest);
+  return absl::OkStatus();
+}
+
+}  // namespace bunker::agent

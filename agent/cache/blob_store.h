@@ -1,0 +1,114 @@
+// The worker's blobs as they came from registries: blobs/sha256/<hex>, each verified before it
+// gets its name, and blobs/partial/<hex> for downloads that can be resumed.
+//
+// A blob is written to partial/, hashed on the way, synced, renamed and its folder synced: after a
+// kill at any point there is the whole blob, a partial one that the next attempt continues, or
+// nothing. A partial's bytes are hashed again before they are built upon.
+//
+// Thread-safe. Blocking: call it from pool threads. One process at a time holds a folder (lock).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "common/base/mutex.h"
+#include "common/base/unique_fd.h"
+#include "common/oci/blob_cache.h"
+
+namespace bunker::agent {
+
+struct BlobInfo {
+  oci::Digest digest;
+  uint64_t size_bytes = 0;
+  absl::Time last_used;  // to the precision of the file system; survives restarts
+  uint32_t pins = 0;
+};
+
+class BlobStore final : public oci::BlobCache {
+ public:
+  // Opens `folder`, creating it (0700), and removes what does not belong there and partial blobs
+  // older than `partial_life`. kFailedPrecondition where another process holds it.
+  static absl::StatusOr<std::unique_ptr<BlobStore>> Open(
+      const std::string& folder, absl::Duration partial_life = absl::Hours(24));
+
+  ~BlobStore() override;
+  BlobStore(const BlobStore&) = delete;
+  BlobStore& operator=(const BlobStore&) = delete;
+
+  absl::StatusOr<std::shared_ptr<const oci::Blob>> GetOrFetch(
+      const oci::Digest& digest, uint64_t size_bytes, const std::string& origin,
+      const Fetch& fetch, const std::function<bool()>& stop) override;
+
+  // Pins and returns the blob; nullptr where it is not there.
+  std::shared_ptr<const oci::Blob> Find(const oci::Digest& digest);
+
+  // Sorted by digest.
+  std::vector<BlobInfo> List() const;
+  uint64_t UsedBytes() const;  // of whole blobs
+
+  // kFailedPrecondition while pinned; OK where it is not there.
+  absl::Status Remove(const oci::Digest& digest);
+  // For a blob found to be damaged: removed even while pinned, so that the next request fetches
+  // it anew. Readers that have it open keep what they have.
+  absl::Status Discard(const oci::Digest& digest);
+
+ private:
+  class PinnedBlob;
+  class Writer;
+  struct Entry {
+    uint64_t size_bytes = 0;
+    absl::Time last_used;
+    uint32_t pins = 0;
+    // Set apart by Discard(): pins of an earlier life must not count for a later one.
+    uint64_t generation = 0;
+  };
+  struct Flight {
+    std::string origin;
+    bool done = false;
+    absl::Status result;
+  };
+
+  // Either the blob is there, or the caller is the one who fetches it.
+  struct Claim {
+    std::shared_ptr<const oci::Blob> blob;
+    std::shared_ptr<Flight> flight;
+  };
+
+  explicit BlobStore(std::string folder) : folder_(std::move(folder)) {}
+  absl::Status Recover(absl::Duration partial_life);
+  absl::Status RecoverBlobs();
+  absl::Status RecoverPartials(absl::Duration partial_life);
+  std::string PathOf(const oci::Digest& digest) const;
+  std::string PartialPathOf(const oci::Digest& digest) const;
+  absl::StatusOr<Claim> Join(const oci::Digest& digest, uint64_t size_bytes,
+                             const std::string& origin, const std::function<bool()>& stop);
+  absl::Status RunFetch(const oci::Digest& digest, uint64_t size_bytes, const Fetch& fetch);
+  // One attempt; `*resumed` tells whether it built on bytes that were there before.
+  absl::Status FetchOnce(const oci::Digest& digest, uint64_t size_bytes, const Fetch& fetch,
+                         bool* resumed);
+  absl::Status Publish(Writer& writer, const oci::Digest& digest, uint64_t size_bytes);
+  std::shared_ptr<const oci::Blob> PinLocked(const oci::Digest& digest)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_->mutex);
+
+  // Shared with the pins handed out, which may outlive the store.
+  struct State {
+    Mutex mutex;
+    CondVar changed;
+    std::map<oci::Digest, Entry> blobs ABSL_GUARDED_BY(mutex);
+    std::map<oci::Digest, std::shared_ptr<Flight>> flights ABSL_GUARDED_BY(mutex);
+    uint64_t next_generation ABSL_GUARDED_BY(mutex) = 1;
+  };
+
+  const std::string folder_;
+  UniqueFd lock_;
+  const std::shared_ptr<State> state_ = std::make_shared<State>();
+};
+
+}  // namespace bunker::agent

@@ -1,0 +1,285 @@
+#include "common/http/http_transfer.h"
+
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cctype>
+#include <mutex>
+
+#include "common/base/converters.h"
+#include "common/base/log.h"
+#include "common/base/reason.h"
+#include "common/base/status_macros.h"
+#include "common/http/address_filter.h"
+
+namespace bunker::http {
+namespace {
+constexpr size_t kMaxHeaderBytes = 64u << 10;
+constexpr size_t kMaxErrorBodyBytes = 64u << 10;
+constexpr int kPollMs = 100;
+
+bool IsToken(std::string_view name) {
+  return !name.empty() && std::all_of(name.begin(), name.end(), [](unsigned char c) {
+    return std::isalnum(c) || std::string_view("!#$%&'*+-.^_`|~").find(static_cast<char>(c)) !=
+                                  std::string_view::npos;
+  });
+}
+
+std::string_view Trimmed(std::string_view text) {
+  while (!text.empty() && std::isspace(static_cast<unsigned char>(text.front())))
+    text.remove_prefix(1);
+  while (!text.empty() && std::isspace(static_cast<unsigned char>(text.back())))
+    text.remove_suffix(1);
+  return text;
+}
+
+template <typename T>
+void Set(CURL* easy, CURLoption option, T value) {
+  // Every option used exists in the libcurl this is built against: a failure is our own mistake.
+  BUNKER_CHECK(curl_easy_setopt(easy, option, value) == CURLE_OK);
+}
+}  // namespace
+
+CurlPair::CurlPair() {
+  static std::once_flag once;
+  std::call_once(once, [] { BUNKER_CHECK(curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK); });
+  multi = curl_multi_init();
+  easy = curl_easy_init();
+  BUNKER_CHECK(multi != nullptr && easy != nullptr);
+  curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, 4L);
+}
+
+CurlPair::~CurlPair() {
+  curl_easy_cleanup(easy);
+  curl_multi_cleanup(multi);
+}
+
+size_t Transfer::OnHeader(char* data, size_t size, size_t count, void* self) {
+  return static_cast<Transfer*>(self)->HeaderLine({data, size * count}) ? size * count : 0;
+}
+
+size_t Transfer::OnBody(char* data, size_t size, size_t count, void* self) {
+  return static_cast<Transfer*>(self)->BodyPiece({data, size * count}) ? size * count : 0;
+}
+
+curl_socket_t Transfer::OnOpenSocket(void* opaque, curlsocktype, curl_sockaddr* address) {
+  auto* self = static_cast<Transfer*>(opaque);
+  // Through a proxy this is the proxy's address, which the operator chose.
+  const bool filtered = !self->hop_.policy.any_address && self->proxy_.empty() &&
+                        self->hop_.request->unix_socket.empty();
+  if (filtered) {
+    const std::string why = RefusalOf(&address->addr);
+    if (!why.empty()) {
+      self->refused_ = AddressText(&address->addr) + " is " + why;
+      return CURL_SOCKET_BAD;
+    }
+  }
+  return ::socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+}
+
+bool Transfer::HeaderLine(std::string_view line) {
+  header_bytes_ += line.size();
+  if (header_bytes_ > kMaxHeaderBytes) {
+    verdict_ = absl::ResourceExhaustedError("the response has more than 64 KiB of headers");
+    return false;
+  }
+  if (line.substr(0, 5) == "HTTP/") {  // a new head: after 100 Continue, or a proxy's CONNECT
+    response_.headers.clear();
+    return true;
+  }
+  if (Trimmed(line).empty()) return HeadersDone();
+  const size_t colon = line.find(':');
+  if (colon == std::string_view::npos || head_seen_) return true;  // folded lines and trailers
+  std::string name(line.substr(0, colon));
+  std::transform(name.begin(), name.end(), name.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  response_.headers.emplace_back(std::move(name), std::string(Trimmed(line.substr(colon + 1))));
+  return true;
+}
+
+bool Transfer::HeadersDone() {
+  long status = 0;
+  curl_easy_getinfo(pair_.easy, CURLINFO_RESPONSE_CODE, &status);
+  long connect_status = 0;
+  curl_easy_getinfo(pair_.easy, CURLINFO_HTTP_CONNECTCODE, &connect_status);
+  if (head_seen_ || status == 0 || status / 100 == 1) return true;
+  head_seen_ = true;
+  response_.status = static_cast<int>(status);
+  response_.url = hop_.url.text;
+  const bool redirect = status / 100 == 3 && hop_.may_redirect &&
+                        !response_.Header("location").empty();
+  if (redirect) return true;
+  to_sink_ = status / 100 == 2 && hop_.request->sink != nullptr;
+  if (hop_.request->on_head) {
+    verdict_ = hop_.request->on_head(response_);
+    if (!verdict_.ok()) return false;
+  }
+  return true;
+}
+
+bool Transfer::BodyPiece(std::string_view piece) {
+  if (piece.empty()) return true;
+  body_bytes_ += piece.size();
+  if (response_.status / 100 != 2) {
+    const size_t room = kMaxErrorBodyBytes - std::min(kMaxErrorBodyBytes, response_.body.size());
+    response_.body.append(piece.substr(0, room));
+    // An endless error page is cut off; what it said so far is answer enough.
+    if (body_bytes_ > kMaxErrorBodyBytes) {
+      verdict_ = absl::OutOfRangeError("error page");
+      return false;
+    }
+    return true;
+  }
+  if (body_bytes_ > hop_.request->max_body_bytes) {
+    verdict_ = absl::ResourceExhaustedError("the response is larger than " +
+                                            std::to_string(hop_.request->max_body_bytes) +
+                                            " bytes");
+    return false;
+  }
+  if (!to_sink_) {
+    response_.body.append(piece);
+    return true;
+  }
+  verdict_ = hop_.request->sink(piece);
+  return verdict_.ok();
+}
+
+absl::Status Transfer::SetHeaders() {
+  const auto add = [this](const std::string& line) {
+    curl_slist* list = curl_slist_append(header_list_, line.c_str());
+    if (list != nullptr) header_list_ = list;
+  };
+  for (const auto& [name, value] : hop_.headers) {
+    if (!IsToken(name) || value.find_first_of(std::string_view("\r\n\0", 3)) != std::string::npos)
+      return absl::InvalidArgumentError("the header " + name + " holds a line break or a NUL");
+    add(value.empty() ? name + ";" : name + ": " + value);
+  }
+  add("Expect:");  // no extra round trip before a body
+  Set(pair_.easy, CURLOPT_HTTPHEADER, header_list_);
+  return absl::OkStatus();
+}
+
+absl::Status Transfer::Configure() {
+  CURL* easy = pair_.easy;
+  const Request& request = *hop_.request;
+  curl_easy_reset(easy);
+  Set(easy, CURLOPT_ERRORBUFFER, error_);
+  Set(easy, CURLOPT_NOSIGNAL, 1L);
+  Set(easy, CURLOPT_URL, hop_.url.text.c_str());
+  Set(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+  Set(easy, CURLOPT_FOLLOWLOCATION, 0L);
+  Set(easy, CURLOPT_HTTPAUTH, static_cast<long>(CURLAUTH_NONE));
+  Set(easy, CURLOPT_NETRC, static_cast<long>(CURL_NETRC_IGNORED));
+  Set(easy, CURLOPT_USERAGENT, hop_.options->user_agent.c_str());
+  Set(easy, CURLOPT_SSLVERSION, static_cast<long>(CURL_SSLVERSION_TLSv1_2));
+  if (!hop_.policy.ca_file.empty()) {
+    Set(easy, CURLOPT_CAINFO, hop_.policy.ca_file.c_str());
+    Set(easy, CURLOPT_CAPATH, static_cast<char*>(nullptr));
+  }
+  proxy_ = request.unix_socket.empty() ? ProxyFor(hop_.options->proxy, hop_.url) : "";
+  Set(easy, CURLOPT_PROXY, proxy_.c_str());  // "" also switches the environment's off
+  Set(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
+  if (!request.unix_socket.empty())
+    Set(easy, CURLOPT_UNIX_SOCKET_PATH, request.unix_socket.c_str());
+  Set(easy, CURLOPT_OPENSOCKETFUNCTION, &Transfer::OnOpenSocket);
+  Set(easy, CURLOPT_OPENSOCKETDATA, this);
+  Set(easy, CURLOPT_HEADERFUNCTION, &Transfer::OnHeader);
+  Set(easy, CURLOPT_HEADERDATA, this);
+  Set(easy, CURLOPT_WRITEFUNCTION, &Transfer::OnBody);
+  Set(easy, CURLOPT_WRITEDATA, this);
+  Set(easy, CURLOPT_BUFFERSIZE, 256L * 1024);
+  Set(easy, CURLOPT_CONNECTTIMEOUT_MS,
+      static_cast<long>(absl::ToInt64Milliseconds(request.connect_timeout)));
+  if (request.total_timeout != absl::InfiniteDuration()) {
+    Set(easy, CURLOPT_TIMEOUT_MS,
+        static_cast<long>(absl::ToInt64Milliseconds(request.total_timeout)));
+  }
+  if (request.low_speed_bytes_per_s != 0) {
+    Set(easy, CURLOPT_LOW_SPEED_LIMIT, static_cast<long>(request.low_speed_bytes_per_s));
+    Set(easy, CURLOPT_LOW_SPEED_TIME,
+        std::max(1L, static_cast<long>(absl::ToInt64Seconds(request.low_speed_time))));
+  }
+  if (request.method == "HEAD") {
+    Set(easy, CURLOPT_NOBODY, 1L);
+  } else if (request.method != "GET") {
+    if (!request.body.empty() || request.method == "POST" || request.method == "PUT" ||
+        request.method == "PATCH") {
+      Set(easy, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(request.body.size()));
+      Set(easy, CURLOPT_POSTFIELDS, request.body.data());
+    }
+    Set(easy, CURLOPT_CUSTOMREQUEST, request.method.c_str());
+  }
+  return SetHeaders();
+}
+
+CURLcode Transfer::Drive() {
+  curl_multi_add_handle(pair_.multi, pair_.easy);
+  CURLcode result = CURLE_OK;
+  for (bool done = false; !done;) {
+    int running = 0;
+    if (curl_multi_perform(pair_.multi, &running) != CURLM_OK) {
+      result = CURLE_FAILED_INIT;
+      break;
+    }
+    int left = 0;
+    while (const CURLMsg* message = curl_multi_info_read(pair_.multi, &left)) {
+      if (message->msg == CURLMSG_DONE) {
+        result = message->data.result;
+        done = true;
+      }
+    }
+    if (done) break;
+    if (hop_.request->stop && hop_.request->stop()) {
+      verdict_ = ReasonError(absl::StatusCode::kCancelled, "CANCELLED",
+                             "the request was cancelled because its result is no longer wanted");
+      result = CURLE_ABORTED_BY_CALLBACK;
+      break;
+    }
+    curl_multi_poll(pair_.multi, nullptr, 0, kPollMs, nullptr);
+  }
+  curl_multi_remove_handle(pair_.multi, pair_.easy);
+  return result;
+}
+
+absl::Status Transfer::StatusOf(CURLcode code) const {
+  const std::string where = hop_.url.scheme + "://" + hop_.url.HostPort();
+  const std::string why = error_[0] != '\0' ? error_ : curl_easy_strerror(code);
+  if (!refused_.empty() && (code == CURLE_COULDNT_CONNECT || code == CURLE_ABORTED_BY_CALLBACK)) {
+    return absl::PermissionDeniedError(where + ": " + refused_ +
+                                       ", which is refused unless the configuration lists the host");
+  }
+  switch (code) {
+    case CURLE_PEER_FAILED_VERIFICATION:
+    case CURLE_SSL_CACERT_BADFILE:
+    case CURLE_SSL_ISSUER_ERROR:
+    case CURLE_SSL_INVALIDCERTSTATUS:
+      return absl::FailedPreconditionError(where + ": " + why);
+    case CURLE_OPERATION_TIMEDOUT: return absl::DeadlineExceededError(where + ": " + why);
+    case CURLE_PARTIAL_FILE:
+    case CURLE_HTTP2_STREAM:
+    case CURLE_HTTP2: return absl::DataLossError(where + ": " + why);
+    case CURLE_RECV_ERROR:
+      // The server's reset in the middle of a body is a cut as much as a short body is.
+      return body_bytes_ > 0 ? absl::DataLossError(where + ": " + why)
+                             : absl::UnavailableError(where + ": " + why);
+    case CURLE_URL_MALFORMAT:
+    case CURLE_UNSUPPORTED_PROTOCOL: return absl::InvalidArgumentError(where + ": " + why);
+    default: return absl::UnavailableError(where + ": " + why);
+  }
+}
+
+absl::StatusOr<Response> Transfer::Run() {
+  const absl::Status ready = Configure();
+  const CURLcode code = ready.ok() ? Drive() : CURLE_OK;
+  // The handle outlives this object: it must not keep pointers into it.
+  curl_easy_reset(pair_.easy);
+  curl_slist_free_all(header_list_);
+  RETURN_IF_ERROR(ready);
+  if (!verdict_.ok() && verdict_.code() != absl::StatusCode::kOutOfRange) return verdict_;
+  if (code != CURLE_OK && verdict_.ok()) return StatusOf(code);
+  if (!head_seen_) return absl::UnavailableError(hop_.url.HostPort() + ": no response");
+  return std::move(response_);
+}
+
+}  // namespace bunker::http

@@ -1,0 +1,28 @@
+// Which proxy a URL is fetched through. Decided here and not in the HTTP library, because the
+// address filter must know whether it sees the target or the proxy.
+//
+// Thread-safe: values and free functions.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "common/http/url.h"
+
+namespace bunker::http {
+
+struct ProxyConfig {
+  std::string http;      // proxy URL for http targets; "" for none
+  std::string https;     // for https targets
+  std::string no_proxy;  // "*", or a comma list of names (and what ends in them), addresses, CIDRs,
+                         // each with an optional :port
+};
+
+// http_proxy (lower case only: the upper-case name can be set by a client of a CGI program),
+// https_proxy, HTTPS_PROXY, all_proxy, ALL_PROXY, no_proxy, NO_PROXY.
+ProxyConfig ProxyFromEnvironment();
+
+// The proxy's URL, or "" for a direct connection. Loopback targets are never proxied.
+std::string ProxyFor(const ProxyConfig& config, const Url& url);
+
+}  // namespace bunker::http
