@@ -1,0 +1,250 @@
+// INTERFACE STABLE: additions only. Implementations are in the *_flow.cc files, one per noun.
+//
+// The controller's state and the only code that changes it. Everything is in memory; what is
+// written goes through the Turn to the store. Nothing here blocks, reads a clock or draws
+// randomness but from what it is given, so that a seed replays a run.
+//
+// Rules for callers
+//   - Every call comes from the core's loop, inside an event (Core::Post). Results are rows as
+//     they are in memory, which may be ahead of the disk: tell them to anyone only from
+//     Turn::AfterCommit, reads included.
+//   - A call that returns an error has changed nothing.
+//   - Errors carry a reason of the contract's table (common/base/reason.h). What a caller may not
+//     see is NOT_FOUND, with the same message as what does not exist. Which permission an
+//     operation needs is the API's table; who owns what is decided here.
+//   - Arguments are validated for form by the API; what the engine itself relies on it checks.
+//
+// Not thread-safe.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "common/base/rng.h"
+#include "controller/engine/specs.h"
+#include "controller/engine/turn.h"
+#include "controller/store/store.h"
+
+namespace bunker::controller {
+
+class Engine {
+ public:
+  // `rng` must outlive the engine. It gives ids, default names and tie-breaks, no secrets.
+  Engine(EngineOptions options, Rng& rng);
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  // Reads everything from `store`, and raises and commits the boot counter that makes row versions
+  // unique for ever. Blocking; once, before any other call. `now` is where liveness counts from.
+  absl::Status Load(Store& store, absl::Time now);
+
+  const EngineOptions& options() const;
+
+  // ---- accounts -------------------------------------------------------------------------------
+
+  // The key's owner. AUTH_TOKEN_INVALID (unknown, revoked, owner disabled or tenant suspended) or
+  // SESSION_EXPIRED. `sha256`: 64 hex digits of the whole key. Cheap; call it in the same event as
+  // the operation.
+  absl::StatusOr<AuthResult> Authenticate(const Turn& turn, const std::string& sha256) const;
+
+  // ---- images (image_flow.cc) -----------------------------------------------------------------
+
+  // SLUG_CONFLICT for a taken name; AUTHZ_PERMISSION_DENIED for a scope above the caller's role.
+  absl::StatusOr<RowPtr<Image>> RegisterImage(Turn& turn, const Caller& caller,
+                                              const RegisterImageSpec& spec);
+
+  // By id, uuid, name, name@sha256:…, repository@sha256:… or repository:tag. Deactivated ones are
+  // found too. Names: the caller's tenant, then its partner, then the platform.
+  absl::StatusOr<RowPtr<Image>> FindImage(const Caller& caller, const std::string& ref) const;
+
+  Page<Image> ListImages(const Caller& caller, const ImageFilter& filter,
+                         const PageSpec& page) const;
+
+  // Counters of an image that the caller found.
+  WarmSummary WarmOf(const std::string& image_id) const;
+  CacheSummary CacheSummaryOf(const Caller& caller, const std::string& image_id) const;
+
+  // One row per targeted worker that the caller may see, by worker name.
+  absl::StatusOr<std::vector<CacheView>> ListCache(const Caller& caller,
+                                                   const std::string& image_ref) const;
+
+  // Wants the image everywhere its groups say, and gives failed rows a new attempt now.
+  // IMAGE_INACTIVE for a deactivated one.
+  absl::StatusOr<WarmSummary> Warm(Turn& turn, const Caller& caller, const std::string& image_ref);
+
+  // Soft; repeatable. The sweep evicts later.
+  absl::StatusOr<RowPtr<Image>> Deactivate(Turn& turn, const Caller& caller,
+                                           const std::string& image_ref);
+
+  // Whether the caller may see that worker / what it owns. For filtering streams of changes.
+  bool MaySee(const Caller& caller, const Ownership& owner) const;
+  bool MaySeeWorker(const Caller& caller, const Worker& worker) const;
+  bool MaySeeBunker(const Caller& caller, const Bunker& bunker) const;
+
+  // ---- availability groups (group_flow.cc) ----------------------------------------------------
+
+  // SLUG_CONFLICT for a name taken by the same owner.
+  absl::StatusOr<RowPtr<Group>> CreateGroup(Turn& turn, const Caller& caller,
+                                            const CreateGroupSpec& spec);
+  // By id or name.
+  absl::StatusOr<RowPtr<Group>> FindGroup(const Caller& caller, const std::string& ref) const;
+  Page<Group> ListGroups(const Caller& caller, const PageSpec& page) const;
+  // Removes it. Its pairs are no longer wanted, but where another group has them.
+  absl::Status DeleteGroup(Turn& turn, const Caller& caller, const std::string& ref);
+  // All four are idempotent and return the group as it then is. Attaching warms what it implies.
+  absl::StatusOr<RowPtr<Group>> AttachImage(Turn& turn, const Caller& caller,
+                                            const std::string& group, const std::string& image);
+  absl::StatusOr<RowPtr<Group>> DetachImage(Turn& turn, const Caller& caller,
+                                            const std::string& group, const std::string& image);
+  absl::StatusOr<RowPtr<Group>> AttachWorker(Turn& turn, const Caller& caller,
+                                             const std::string& group, const std::string& worker);
+  absl::StatusOr<RowPtr<Group>> DetachWorker(Turn& turn, const Caller& caller,
+                                             const std::string& group, const std::string& worker);
+
+  // ---- workers and the link (worker_flow.cc) --------------------------------------------------
+
+  // By id or name.
+  absl::StatusOr<WorkerView> FindWorker(const Caller& caller, const std::string& ref) const;
+  std::vector<WorkerView> ListWorkers(const Caller& caller, const PageSpec& page,
+                                      bool* has_more) const;
+
+  // The token itself is the caller's: made by the system's generator, never given to the engine.
+  absl::StatusOr<RowPtr<JoinToken>> CreateJoinToken(Turn& turn, const CreateJoinTokenSpec& spec);
+
+  // Spends the token and gives the worker its credential. A worker of that name that has joined
+  // before keeps its id and loses its old credential. AUTH_TOKEN_INVALID for an unknown, used,
+  // expired token or one for another name: the same message for all.
+  absl::StatusOr<RowPtr<Worker>> Join(Turn& turn, const std::string& token_sha256,
+                                      const std::string& worker_name,
+                                      const std::string& credential_sha256);
+
+  // Whose credential it is. AUTH_TOKEN_INVALID.
+  absl::StatusOr<RowPtr<Worker>> AuthenticateWorker(const std::string& credential_sha256) const;
+
+  // An agent said hello: the worker is online, and these are its rows. A later one replaces it.
+  // Keep `desired` up to date from ChangeSet::desired (register the session in AfterCommit): the
+  // engine's own tables may be ahead of the disk.
+  absl::StatusOr<WorkerSession> ConnectWorker(Turn& turn, const std::string& worker_id,
+                                              const WorkerFacts& facts,
+                                              const std::string& boot_id,
+                                              const std::string& agent_version);
+  // The stream ended. The worker stays online until it has been silent for offline_after.
+  void DisconnectWorker(Turn& turn, const std::string& worker_id);
+  // Any frame. Writes nothing, but brings a worker back that was offline.
+  void OnHeartbeat(Turn& turn, const std::string& worker_id);
+  // The worker has told all that it knew at connect: what it did not name is not there.
+  void OnObservationsSynced(Turn& turn, const std::string& worker_id,
+                            const std::vector<std::string>& names_held);
+  // Rows for unknown things are taken note of, so that the worker is told to end them.
+  void OnObservation(Turn& turn, const std::string& worker_id, const ObservedRow& row);
+  void OnObservationRemoved(Turn& turn, const std::string& worker_id, const std::string& name);
+  // The agent will not take that version of a row.
+  void OnRejection(Turn& turn, const std::string& worker_id, const std::string& name,
+                   uint64_t version, const std::string& code, const std::string& message);
+  absl::Time LastHeartbeat(const std::string& worker_id) const;
+
+  // ---- bunkers (bunker_flow.cc) ---------------------------------------------------------------
+
+  // Chooses the worker and takes its room in the same turn. The row comes back `provisioning`.
+  // `why`, may be null, gets the rows of a placement error (NO_SUITABLE_WORKER,
+  // WORKER_UNAVAILABLE).
+  absl::StatusOr<RowPtr<Bunker>> CreateBunker(Turn& turn, const Caller& caller,
+                                              const CreateBunkerSpec& spec,
+                                              PlacementExplanation* why);
+  // What a create would find. Changes nothing.
+  absl::StatusOr<PlacementExplanation> ExplainPlacement(const Caller& caller,
+                                                        const CreateBunkerSpec& spec) const;
+
+  // By id, uuid, or the name of a live one.
+  absl::StatusOr<RowPtr<Bunker>> FindBunker(const Caller& caller, const std::string& ref) const;
+  Page<Bunker> ListBunkers(const Caller& caller, const BunkerFilter& filter,
+                           const PageSpec& page) const;
+  // Legal in every status, repeatable. Wait for terminated_at with Core::WaitForBunker.
+  absl::StatusOr<RowPtr<Bunker>> DeleteBunker(Turn& turn, const Caller& caller,
+                                              const std::string& ref);
+
+  // An exec, file or shell begins: it must be running (BUNKER_NOT_RUNNING, which says why, else).
+  // Until EndExec the bunker is not idle. Neither writes anything.
+  absl::StatusOr<RowPtr<Bunker>> BeginExec(Turn& turn, const Caller& caller,
+                                           const std::string& ref);
+  void EndExec(Turn& turn, const std::string& bunker_id);
+
+  // ---- idempotency ----------------------------------------------------------------------------
+
+  // The stored first answer, null where there is none, or IDEMPOTENCY_CONFLICT.
+  absl::StatusOr<RowPtr<IdempotencyRecord>> FindIdempotent(const Turn& turn,
+                                                           const std::string& tenant_id,
+                                                           const std::string& key,
+                                                           const std::string& request_hash) const;
+  // In the same event as the effect, so that they are one commit.
+  absl::Status StoreIdempotent(Turn& turn, IdempotencyRecord record);
+
+  // ---- time (timers.cc) -----------------------------------------------------------------------
+
+  // Lifetimes, deadlines, retries, liveness, and every sweep_period the sweep. About once a second.
+  void Tick(Turn& turn);
+
+  // The sweep by itself: evicts what nothing wants or uses, forgets what is old.
+  void Sweep(Turn& turn);
+
+  // For tests and an oracle: the first broken invariant, or OK. Slow.
+  absl::Status CheckInvariants() const;
+
+ private:
+  struct State;
+
+  // fanout_flow.cc
+  void ReconcileImage(Turn& turn, const std::string& image_id);
+  void ReconcileGroup(Turn& turn, const Group& group);
+  void ReconcileWorker(Turn& turn, const std::string& worker_id);
+  void ElectResolver(Turn& turn, const Image& image);
+  void WantEntry(Turn& turn, const Image& image, const std::string& worker_id, bool lazy);
+  void UnwantEntry(Turn& turn, const CacheEntry& entry);
+  void DropAssignment(Turn& turn, CacheEntry entry);
+  void RetryEntry(Turn& turn, const CacheEntry& entry);
+  void PutEntry(Turn& turn, CacheEntry entry);
+  void PutBunker(Turn& turn, Bunker row);
+  bool EntryInUse(const CacheEntry& entry) const;
+
+  // observe_flow.cc
+  void ObserveImage(Turn& turn, const std::string& worker_id, uint64_t version,
+                    const ImageObservation& seen);
+  void ObserveBunker(Turn& turn, const std::string& worker_id, uint64_t version,
+                     const BunkerObservation& seen);
+  bool PinImage(Turn& turn, const ImageObservation& seen, CacheEntry& entry);
+  void FailEntry(Turn& turn, CacheEntry entry, const std::string& code,
+                 const std::string& message, bool retryable);
+  void BunkerGone(Turn& turn, const Bunker& row);
+
+  // bunker_flow.cc
+  absl::StatusOr<RowPtr<Image>> FindImageForCreate(const Caller& caller,
+                                                   const CreateBunkerSpec& spec) const;
+  PlacementRequest RequestFor(const Caller& caller, const Image& image,
+                              const CreateBunkerSpec& spec) const;
+  std::vector<PlacementCandidate> CandidatesFor(const Caller& caller, const Image& image,
+                                                PlacementRequest& request) const;
+  absl::StatusOr<std::string> BunkerNameFor(const Caller& caller, const Image& image,
+                                            const CreateBunkerSpec& spec);
+  void StopBunker(Turn& turn, Bunker row, const std::string& reason);
+  void FailBunker(Turn& turn, Bunker row, const std::string& reason, const std::string& message);
+
+  // timers.cc
+  void TickWorkers(Turn& turn);
+  void TickBunkers(Turn& turn);
+  void TickEntries(Turn& turn);
+  void TickLost(Turn& turn, const Worker& worker, absl::Duration silence);
+
+  WorkerView ViewOf(const Caller& caller, RowPtr<Worker> worker) const;
+  PlacementCandidate CandidateOf(const Worker& worker, const Image& image) const;
+
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace bunker::controller

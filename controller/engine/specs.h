@@ -1,0 +1,168 @@
+// What the engine's calls take and give, beside the rows themselves.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "controller/engine/change_set.h"
+#include "controller/policy/placement.h"
+
+namespace bunker::controller {
+
+// The operator's settings that the engine needs.
+struct EngineOptions {
+  PlacementOptions placement;
+  absl::Duration offline_after = absl::Seconds(30);
+  absl::Duration lost_after = absl::Seconds(300);
+  absl::Duration sweep_period = absl::Minutes(2);
+  absl::Duration boot_deadline = absl::Seconds(120);  // given to the agent; counted from the image
+  absl::Duration boot_slack = absl::Seconds(60);      // the controller waits this much longer
+  absl::Duration fetch_deadline = absl::Minutes(60);  // lazy_pull: for the image to get there
+  absl::Duration stop_resend = absl::Seconds(60);     // a stop that is not confirmed is told again
+  absl::Duration retry_base = absl::Seconds(10);      // of a failed bake; doubles
+  absl::Duration retry_max = absl::Minutes(5);
+  absl::Duration finished_retention = absl::Hours(24 * 7);  // of ended bunkers' rows
+  size_t max_images_per_tenant = 10000;
+  size_t max_groups_per_tenant = 1000;
+  size_t max_live_bunkers_per_tenant = 100000;
+  size_t max_idempotency_records_per_tenant = 100000;
+};
+
+// A page of a list: newest first, by id. `after_id`: the last id of the page before; "" = first.
+// Inserts never shift a page. The API makes its opaque cursors of it.
+struct PageSpec {
+  uint32_t limit = 50;
+  std::string after_id;
+};
+template <typename T>
+struct Page {
+  std::vector<RowPtr<T>> rows;
+  bool has_more = false;  // then the next after_id is rows.back()'s id
+};
+
+struct RegisterImageSpec {
+  std::string name;
+  std::string display_name;
+  std::string description;
+  BuildSource build_source;
+  uint32_t size_mib = 0;
+  uint32_t default_cpu_millicores = 1000;
+  uint32_t default_memory_mb = 512;
+  uint32_t default_disk_mb = 1024;
+  Scope scope = Scope::kTenant;
+  bool lazy_pull = false;
+  std::vector<std::string> preinstalled;
+  Arch arch = Arch::kUnspecified;
+  std::vector<std::string> resource_category = {"CPU"};
+};
+
+struct ImageFilter {
+  std::string name;  // "" = any
+  std::optional<Scope> scope;
+  std::optional<bool> active;
+  std::optional<ScanStatus> scan_status;
+  std::set<std::string> uuids;  // dashed or ids; empty = any
+  std::string digest;           // sha256:<12+ hex>
+  std::string tag;
+};
+
+// Of the workers in scope; they sum to their number. queued = pending + building.
+struct WarmSummary {
+  uint32_t queued = 0;
+  uint32_t ready = 0;
+  uint32_t failed = 0;
+  uint32_t skipped = 0;
+  bool operator==(const WarmSummary&) const = default;
+};
+
+struct CacheSummary {
+  uint32_t pending = 0;
+  uint32_t building = 0;
+  uint32_t ready = 0;
+  uint32_t failed = 0;
+  uint32_t evicted = 0;
+  bool operator==(const CacheSummary&) const = default;
+};
+
+struct ImageView {
+  RowPtr<Image> image;
+  CacheSummary cache_summary;
+};
+
+// A row of an image's cache view.
+struct CacheView {
+  RowPtr<CacheEntry> entry;
+  std::string worker_name;
+};
+
+struct CreateGroupSpec {
+  std::string name;
+  std::string description;
+  Scope scope = Scope::kTenant;
+  bool auto_images = false;
+};
+
+struct WorkerView {
+  RowPtr<Worker> worker;
+  absl::Time last_heartbeat;  // live
+  Resources allocated;        // by bunkers
+  Resources room;             // capacity × overcommit less reserves: what bunkers may take in all
+  std::vector<std::string> cached_image_ids;  // ready ones that the caller may see
+  // A tenant sees no amounts of a shared worker: the API leaves capacity and allocated out.
+  bool amounts_visible = true;
+};
+
+struct CreateBunkerSpec {
+  std::string image;  // any spelling of a reference
+  std::string name;   // "" = <image>-<5 characters>
+  LifecycleMode lifecycle_mode = LifecycleMode::kEphemeral;
+  NetworkProfile network_profile = NetworkProfile::kIsolated;
+  std::optional<uint32_t> cpu_millicores;  // nothing = the image's default
+  std::optional<uint32_t> memory_mb;
+  std::optional<uint32_t> disk_mb;
+  std::optional<uint64_t> max_lifetime_s;  // nothing = the mode's default
+  std::optional<uint64_t> idle_timeout_s;
+  std::string session_type = "standalone";
+  std::string session_ref;
+  std::map<std::string, std::string> label_set;
+  std::map<std::string, std::string> worker_labels;
+  std::map<std::string, std::string> env_vars;
+  uint32_t gpu_count = 0;
+  absl::Time received_at = absl::InfinitePast();  // by the server; for timings.queue_ms
+};
+
+struct BunkerFilter {
+  std::set<BunkerStatus> statuses;  // empty = any
+  std::optional<LifecycleMode> lifecycle;
+  std::map<std::string, std::string> labels;
+};
+
+struct CreateJoinTokenSpec {
+  std::string worker_name;
+  std::string sha256;  // of the token, which the engine never sees
+  Ownership ownership = {Scope::kPlatform, "", ""};
+  bool shared = true;
+  std::map<std::string, std::string> labels;
+  absl::Duration ttl = absl::Minutes(10);  // ≤ 10 min
+};
+
+// What the link needs when an agent has said hello.
+struct WorkerSession {
+  RowPtr<Worker> worker;
+  std::vector<DesiredRowPtr> desired;           // all rows it is to have
+  std::map<std::string, uint64_t> observations_held;  // name → version
+};
+
+struct AuthResult {
+  RowPtr<ApiKey> key;
+  RowPtr<User> user;
+  RowPtr<Tenant> tenant;
+  RowPtr<Partner> partner;
+};
+
+}  // namespace bunker::controller

@@ -1,0 +1,78 @@
+// An image on a worker: wanted or not, and how far it has come.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "controller/model/enum_names.h"
+
+namespace bunker::controller {
+
+enum class CacheStatus { kPending, kBuilding, kReady, kFailed, kEvicted };
+inline constexpr EnumName<CacheStatus> kCacheStatusNames[] = {{CacheStatus::kPending, "pending"},
+                                                              {CacheStatus::kBuilding, "building"},
+                                                              {CacheStatus::kReady, "ready"},
+                                                              {CacheStatus::kFailed, "failed"},
+                                                              {CacheStatus::kEvicted, "evicted"}};
+inline std::span<const EnumName<CacheStatus>> EnumNames(CacheStatus) { return kCacheStatusNames; }
+
+// Whether the table of legal transitions holds `from` → `to` (staying is legal).
+bool CanAdvance(CacheStatus from, CacheStatus to);
+
+struct StageTime {
+  std::string name;
+  double ms = 0;
+  bool operator==(const StageTime&) const = default;
+};
+
+struct CacheEntry {
+  std::string image_id;
+  std::string worker_id;
+  CacheStatus status = CacheStatus::kPending;
+
+  // Wanted by a group, or by a bunker that was placed with lazy_pull.
+  bool wanted = true;
+  // The worker has (or is to get) a row for it. False: the worker is to drop the file.
+  bool assigned = false;
+  uint64_t assignment_version = 0;  // of the row; 0: never sent
+  uint64_t observation_version = 0;  // newest taken from the worker; 0: none
+
+  uint32_t attempt = 1;   // raised to make a bake run again
+  uint32_t failures = 0;  // in a row; what the back-off grows with
+  std::optional<absl::Time> retry_at;
+
+  std::string stage;   // resolving | pulling | baking | verifying
+  std::string source;  // registry | peer | cache | file
+  uint64_t bytes_done = 0;
+  uint64_t bytes_total = 0;
+  uint64_t rate_bytes_per_s = 0;
+  std::string recipe_digest;
+  std::string rootfs_digest;
+  uint64_t allocated_bytes = 0;
+  std::vector<StageTime> stages;
+  std::string error_code;
+  std::string error_message;
+  bool retryable = false;
+
+  absl::Time created_at;
+  absl::Time updated_at;
+  absl::Time last_used_at;  // by a bunker's create
+
+  // The row's key: "<image id>/<worker id>".
+  std::string key() const { return image_id + "/" + worker_id; }
+  static std::string Key(const std::string& image_id, const std::string& worker_id) {
+    return image_id + "/" + worker_id;
+  }
+  // Seconds left, from the bytes and the rate; nothing where unknown.
+  std::optional<double> eta_s() const;
+};
+
+// Moves the entry. REQUIRES: CanAdvance(entry.status, to).
+void Advance(CacheEntry& entry, CacheStatus to, absl::Time now);
+
+}  // namespace bunker::controller

@@ -1,0 +1,105 @@
+// The rows of the two tables mirrored with each agent, as plain structs. The link maps them to and
+// from its own protos; see proto/bunker/link/v1/agent_link.proto for what the fields mean.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "controller/model/bunker.h"
+#include "controller/model/cache_entry.h"
+#include "controller/model/image.h"
+
+namespace bunker::controller {
+
+// "images/<image id>" and "bunkers/<bunker id>".
+inline std::string ImageRowName(const std::string& image_id) { return "images/" + image_id; }
+inline std::string BunkerRowName(const std::string& bunker_id) { return "bunkers/" + bunker_id; }
+
+// ---- down: what a worker is to have ---------------------------------------------------------
+
+struct ImageAssignment {
+  std::string image_id;
+  BuildSource source;
+  std::string tenant_id;
+  Scope scope = Scope::kTenant;
+  std::string manifest_digest;  // pinned; empty: resolve the ref and report it
+  uint32_t size_mib = 0;
+  Arch arch = Arch::kUnspecified;
+  uint32_t attempt = 1;
+  bool operator==(const ImageAssignment&) const = default;
+};
+
+struct BunkerAssignment {
+  std::string bunker_id;
+  uint32_t incarnation = 1;
+  std::string image_id;
+  std::string tenant_id;
+  uint32_t cpu_millicores = 0;
+  uint32_t memory_mb = 0;
+  uint64_t disk_mb = 0;
+  std::string hostname;
+  std::map<std::string, std::string> env;
+  std::string working_dir;
+  std::string user;
+  NetworkProfile network_profile = NetworkProfile::kIsolated;
+  bool stopped = false;  // desired STOPPED, else RUNNING
+  uint64_t boot_deadline_ms = 0;
+  bool operator==(const BunkerAssignment&) const = default;
+};
+
+struct DesiredRow {
+  std::string worker_id;
+  std::string name;
+  uint64_t version = 0;  // never reused, not even for another content after a restart
+  std::variant<ImageAssignment, BunkerAssignment> row;
+};
+using DesiredRowPtr = std::shared_ptr<const DesiredRow>;
+
+// ---- up: what a worker says -----------------------------------------------------------------
+
+struct ImageObservation {
+  std::string image_id;
+  uint32_t attempt = 0;
+  CacheStatus status = CacheStatus::kPending;  // never kEvicted
+  std::string stage;
+  std::string source;
+  uint64_t bytes_done = 0;
+  uint64_t bytes_total = 0;
+  uint64_t rate_bytes_per_s = 0;
+  std::optional<ResolvedImage> resolved;
+  Arch resolved_arch = Arch::kUnspecified;
+  std::string recipe_digest;
+  std::string rootfs_digest;
+  uint64_t allocated_bytes = 0;
+  std::string error_code;
+  std::string error_message;
+  bool retryable = false;
+  std::vector<StageTime> stages;
+};
+
+struct BunkerObservation {
+  std::string bunker_id;
+  uint32_t incarnation = 0;
+  BunkerStatus status = BunkerStatus::kProvisioning;
+  std::string status_reason;
+  std::string isolation;
+  std::string start_kind;
+  std::string fallback_reason;
+  BunkerTimings timings;  // queue_ms and place_ms are the controller's own
+  std::optional<absl::Time> last_activity_at;
+  uint32_t active_execs = 0;
+};
+
+struct ObservedRow {
+  std::string name;
+  uint64_t version = 0;
+  std::variant<ImageObservation, BunkerObservation> row;
+};
+
+}  // namespace bunker::controller

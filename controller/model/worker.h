@@ -1,0 +1,85 @@
+// A worker: a host with an agent on it. And the token with which one joins.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "absl/time/time.h"
+#include "controller/model/enum_names.h"
+#include "controller/model/image.h"
+#include "controller/model/scope.h"
+
+namespace bunker::controller {
+
+enum class WorkerStatus { kOffline, kOnline, kDraining };
+inline constexpr EnumName<WorkerStatus> kWorkerStatusNames[] = {
+    {WorkerStatus::kOffline, "offline"},
+    {WorkerStatus::kOnline, "online"},
+    {WorkerStatus::kDraining, "draining"}};
+inline std::span<const EnumName<WorkerStatus>> EnumNames(WorkerStatus) {
+  return kWorkerStatusNames;
+}
+
+// What a worker can hold; of a request: what it takes.
+struct Resources {
+  uint64_t cpu_millicores = 0;
+  uint64_t memory_mb = 0;
+  uint64_t disk_mb = 0;
+  bool operator==(const Resources&) const = default;
+  Resources& operator+=(const Resources& other);
+  // REQUIRES: no component of `other` is larger.
+  Resources& operator-=(const Resources& other);
+};
+
+// What the agent says of its host; the operator's caps are applied there.
+struct WorkerFacts {
+  Resources capacity;
+  Arch arch = Arch::kUnspecified;
+  std::string isolation;         // kvm | tcg
+  std::string isolation_reason;  // why not kvm
+  std::map<std::string, std::string> labels;
+  bool operator==(const WorkerFacts&) const = default;
+};
+
+struct Worker {
+  std::string id;  // wrk_…
+  std::string name;
+  Ownership ownership;
+  bool shared = false;  // platform-owned and open to all tenants
+
+  std::string credential_sha256;  // 64 hex digits; empty: revoked
+  std::string certificate_sha256;  // room for certificates; unused, empty
+
+  WorkerStatus status = WorkerStatus::kOffline;
+  bool draining = false;  // the operator's wish; survives being offline
+  absl::Time status_since;
+
+  WorkerFacts facts;
+  std::string boot_id;  // of the host
+  std::string agent_version;
+  std::map<std::string, std::string> token_labels;  // given with the join token; win over facts'
+  // As persisted: updated with other changes, not with each heartbeat. Engine::LastHeartbeat has
+  // the live one.
+  absl::Time last_heartbeat;
+  absl::Time created_at;
+
+  std::map<std::string, std::string> labels() const;
+};
+
+struct JoinToken {
+  std::string id;      // wtk_…
+  std::string sha256;  // 64 hex digits; unique
+  std::string worker_name;
+  Ownership ownership;
+  bool shared = true;
+  std::map<std::string, std::string> labels;
+  absl::Time expires_at;
+  std::optional<absl::Time> used_at;
+  std::string worker_id;  // that it made
+  absl::Time created_at;
+};
+
+}  // namespace bunker::controller

@@ -1,0 +1,96 @@
+// Which worker gets a bunker, and why the others do not. Pure: no state, no clock, no I/O.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/base/rng.h"
+#include "controller/model/cache_entry.h"
+#include "controller/model/image.h"
+#include "controller/model/worker.h"
+
+namespace bunker::controller {
+
+struct PlacementOptions {
+  double cpu_overcommit = 1.0;
+  uint64_t memory_reserve_mb = 0;
+  uint64_t disk_reserve_mb = 0;
+};
+
+// capacity × overcommit, less the reserves.
+Resources RoomOf(const Resources& capacity, const PlacementOptions& options);
+
+// The filters, in the order in which they are asked; the first that says no is the one reported.
+enum class Predicate { kStatus, kArch, kGroup, kLabels, kImage, kGpu, kCpu, kMemory, kDisk };
+inline constexpr EnumName<Predicate> kPredicateNames[] = {
+    {Predicate::kStatus, "status"}, {Predicate::kArch, "arch"},   {Predicate::kGroup, "group"},
+    {Predicate::kLabels, "labels"}, {Predicate::kImage, "image"}, {Predicate::kGpu, "gpu"},
+    {Predicate::kCpu, "cpu"},       {Predicate::kMemory, "memory"}, {Predicate::kDisk, "disk"}};
+inline std::span<const EnumName<Predicate>> EnumNames(Predicate) { return kPredicateNames; }
+
+// One worker that the tenant may use (scope was applied before), as placement sees it.
+struct PlacementCandidate {
+  std::string worker_id;
+  std::string worker_name;
+  WorkerStatus status = WorkerStatus::kOffline;
+  Arch arch = Arch::kUnspecified;
+  const std::map<std::string, std::string>* labels = nullptr;  // must outlive the call
+  Resources room;       // RoomOf its capacity
+  Resources allocated;  // by bunkers and, of the disk, by cached images
+  bool paired = false;  // a group holds it with the image (or lazy_pull with no such group at all)
+  bool image_ready = false;
+  std::optional<CacheStatus> cache_status;  // nothing: no entry
+  std::optional<double> eta_s;              // of a bake that runs
+  std::string cache_error;                  // "CODE: message" of a failed one
+  bool amounts_visible = true;              // false: shortfalls name the resource alone
+};
+
+struct PlacementRequest {
+  std::string image_name;
+  Arch arch = Arch::kUnspecified;  // kUnspecified: any
+  bool lazy_pull = false;
+  bool image_in_group = true;  // some group holds the image
+  Resources wanted;            // the VM's overhead included
+  uint32_t gpu_count = 0;
+  std::map<std::string, std::string> worker_labels;
+};
+
+struct PlacementRow {
+  std::string worker_id;
+  std::string worker_name;
+  bool eligible = false;
+  double score = 0;                     // of an eligible one; higher is better
+  std::optional<Predicate> predicate;   // that said no
+  std::string shortfall;                // what is missing
+  std::string remedy;
+  std::optional<double> eta_s;
+};
+
+struct PlacementExplanation {
+  std::vector<PlacementRow> rows;             // at most kMaxPlacementRows, eligible first
+  std::map<std::string, uint32_t> counts;     // refusals by predicate, of all workers
+  uint32_t eligible = 0;                      // of all workers
+  // Where none is eligible: "WORKER_UNAVAILABLE" if a worker in reach has the image or lazy_pull
+  // applies, else "NO_SUITABLE_WORKER".
+  std::string error_code;
+  std::string error_message;  // cause and remedy
+};
+inline constexpr size_t kMaxPlacementRows = 50;
+
+// The row of one worker.
+PlacementRow Judge(const PlacementRequest& request, const PlacementCandidate& candidate);
+
+// Every worker's row, capped.
+PlacementExplanation Explain(const PlacementRequest& request,
+                             const std::vector<PlacementCandidate>& candidates);
+
+// The index of the best eligible candidate, ties broken by `rng`; nothing where none is. Agrees
+// with Explain(): it returns one iff `eligible` > 0.
+std::optional<size_t> Place(const PlacementRequest& request,
+                            const std::vector<PlacementCandidate>& candidates, Rng& rng);
+
+}  // namespace bunker::controller
