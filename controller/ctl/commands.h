@@ -1,0 +1,106 @@
+// The commands of bunkerctl. Each takes what the user typed and returns the exit code.
+//
+// Not thread-safe.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "controller/ctl/session.h"
+
+namespace bunker::ctl {
+
+struct RegisterImageOptions {
+  std::string name;
+  std::string ref;       // exactly one of ref and tar_path
+  std::string tar_path;
+  uint64_t size_mib = 2048;
+  std::string display_name;
+  std::string description;
+  std::string scope;
+  std::string arch;
+  bool lazy_pull = false;
+  std::optional<uint64_t> cpu_millicores;
+  std::optional<uint64_t> memory_mb;
+  std::optional<uint64_t> disk_mb;
+  std::vector<std::string> preinstalled;
+  std::string group;     // attached to it at once
+  bool watch = false;
+};
+
+struct WatchOptions {
+  std::string image;
+  uint64_t timeout_s = 3600;
+};
+
+struct CreateGroupOptions {
+  std::string name;
+  std::string description;
+  std::string scope;
+  bool auto_images = false;
+  std::vector<std::string> images;
+  std::vector<std::string> workers;
+};
+
+struct CreateBunkerOptions {
+  std::string image;
+  std::string name;
+  std::string network_profile;
+  std::optional<uint64_t> cpu_millicores;
+  std::optional<uint64_t> memory_mb;
+  std::optional<uint64_t> disk_mb;
+  std::optional<uint64_t> max_lifetime_s;
+  std::optional<uint64_t> idle_timeout_s;
+  std::vector<std::string> env;            // K=V
+  std::vector<std::string> labels;         // K=V
+  std::vector<std::string> worker_labels;  // K=V
+  bool wait = true;
+  uint64_t wait_s = 120;
+};
+
+struct ExecOptions {
+  std::string bunker;
+  std::vector<std::string> argv;
+  std::string shell;  // instead of argv
+  std::string cwd;
+  std::string user;
+  std::vector<std::string> env;  // K=V
+  bool send_stdin = false;
+  uint64_t timeout_s = 60;
+};
+
+int RegisterImage(Session& session, const RegisterImageOptions& options);
+int ListImages(Session& session);
+int ShowImage(Session& session, const std::string& image);
+int WarmImage(Session& session, const std::string& image);
+int DeactivateImage(Session& session, const std::string& image);
+// Draws the fan-out until every row settled. Fails if one is not ready, or there is none.
+int WatchImage(Session& session, const WatchOptions& options);
+
+int CreateGroup(Session& session, const CreateGroupOptions& options);
+int ListGroups(Session& session);
+int ShowGroup(Session& session, const std::string& group);
+int DeleteGroup(Session& session, const std::string& group);
+// `noun` is "images" or "workers".
+int AttachToGroup(Session& session, const std::string& group, const std::string& noun,
+                  const std::string& ref);
+int DetachFromGroup(Session& session, const std::string& group, const std::string& noun,
+                    const std::string& ref);
+
+int ListWorkers(Session& session);
+int ShowWorker(Session& session, const std::string& worker);
+
+int CreateBunker(Session& session, const CreateBunkerOptions& options);
+int ListBunkers(Session& session, const std::string& status);
+int ShowBunker(Session& session, const std::string& bunker);
+int RemoveBunker(Session& session, const std::string& bunker);
+// Ends with the command's exit code, 128 + n after signal n, 124 after the time-out.
+int ExecInBunker(Session& session, const ExecOptions& options);
+
+// "K=V" pairs as a JSON object; an entry without "=" is an error that names `flag`.
+absl::StatusOr<nlohmann::json> ParsePairs(const std::vector<std::string>& pairs,
+                                          const std::string& flag);
+
+}  // namespace bunker::ctl
