@@ -1,0 +1,46 @@
+// The VMM's command line as a pure value: what is in it is what a golden test shows, and nothing
+// of it comes from a tenant.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "agent/vm/vmm.h"
+
+namespace bunker::agent {
+
+// Names inside the jail; see jail.h. Nothing of the host's paths reaches the argv, so neither can
+// a comma or a newline in one of them.
+inline constexpr char kJailBaseDisk[] = "/vm/base";
+inline constexpr char kJailRwDisk[] = "/vm/rw";
+inline constexpr char kJailKernel[] = "/vm/kernel";
+inline constexpr char kJailInitrd[] = "/vm/initrd";
+
+// Inherited listening sockets.
+inline constexpr int kChannelFd = 3;
+inline constexpr int kControlFd = 4;
+
+// The CPU model that KVM guests get: named and versioned, so that equal hosts give equal CPUs.
+// `vendor` is "AuthenticAMD" or "GenuineIntel" as /proc/cpuinfo has it, "" for others.
+std::string PinnedCpuModel(const std::string& vendor);
+
+struct QemuArgs {
+  std::string binary;
+  std::string name;            // [A-Za-z0-9._-]+: the folder's name, for people reading `ps`
+  uint32_t vcpus = 1;
+  uint32_t memory_mb = 256;
+  Accelerator accelerator = Accelerator::kSoftware;
+  std::string kvm_cpu_model;   // only for kHardware
+  uint64_t tsc_khz = 0;        // the host's; 0 leaves it out (then stock kernels hang)
+  std::vector<std::string> kernel_args;
+  uint32_t console_kib = 64;
+};
+
+// The guest kernel's command line: ours, then `kernel_args`.
+std::string KernelCommandLine(const QemuArgs& args);
+
+// argv, argv[0] included.
+std::vector<std::string> BuildQemuArgs(const QemuArgs& args);
+
+}  // namespace bunker::agent
