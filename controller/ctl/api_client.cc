@@ -32,14 +32,22 @@ http::ClientOptions HttpOptions(const std::string& ca_file) {
 
 absl::StatusCode CodeOf(int http_status) {
   switch (http_status) {
-    case 401: return absl::StatusCode::kUnauthenticated;
-    case 403: return absl::StatusCode::kPermissionDenied;
-    case 404: return absl::StatusCode::kNotFound;
-    case 409: return absl::StatusCode::kFailedPrecondition;
-    case 422: return absl::StatusCode::kInvalidArgument;
-    case 429: return absl::StatusCode::kResourceExhausted;
-    case 503: return absl::StatusCode::kUnavailable;
-    default: return absl::StatusCode::kUnknown;
+    case 401:
+      return absl::StatusCode::kUnauthenticated;
+    case 403:
+      return absl::StatusCode::kPermissionDenied;
+    case 404:
+      return absl::StatusCode::kNotFound;
+    case 409:
+      return absl::StatusCode::kFailedPrecondition;
+    case 422:
+      return absl::StatusCode::kInvalidArgument;
+    case 429:
+      return absl::StatusCode::kResourceExhausted;
+    case 503:
+      return absl::StatusCode::kUnavailable;
+    default:
+      return absl::StatusCode::kUnknown;
   }
 }
 
@@ -98,8 +106,8 @@ absl::Status ApiClient::ErrorOf(const http::Response& response) {
 absl::StatusOr<Json> ApiClient::Envelope(const http::Request& request) {
   absl::StatusOr<http::Response> response = client_.Do(request);
   if (!response.ok()) {
-    return Annotate(response.status(), "cannot reach the controller at " + options_.host +
-                                           " (SCAIGRID_HOST)");
+    return Annotate(response.status(),
+                    "cannot reach the controller at " + options_.host + " (SCAIGRID_HOST)");
   }
   if (response->status < 200 || response->status > 299) return ErrorOf(*response);
   Json body = Json::parse(response->body, nullptr, /*allow_exceptions=*/false);
@@ -176,6 +184,8 @@ absl::Status ApiClient::Stream(const std::string& path, absl::Time deadline,
   return absl::OkStatus();
 }
 
-std::string Segment(const std::string& text) { return http::PercentEncode(text); }
+std::string Segment(const std::string& text) {
+  return http::PercentEncode(text);
+}
 
 }  // namespace bunker::ctl

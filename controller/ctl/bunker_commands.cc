@@ -17,21 +17,27 @@ using Json = nlohmann::json;
 constexpr int64_t kServerWaitMaxS = 60;  // what one call may wait
 constexpr absl::Duration kTimeout = absl::Seconds(30);
 
-std::string BunkerPath(const std::string& bunker) { return "/bunkers/" + Segment(bunker); }
+std::string BunkerPath(const std::string& bunker) {
+  return "/bunkers/" + Segment(bunker);
+}
 
 absl::StatusOr<Json> CreateBody(const CreateBunkerOptions& options) {
   Json body = {{"image", options.image}};
   if (!options.name.empty()) body["name"] = options.name;
   if (!options.network_profile.empty()) body["network_profile"] = options.network_profile;
   const std::pair<const char*, std::optional<uint64_t>> numbers[] = {
-      {"cpu_millicores", options.cpu_millicores}, {"memory_mb", options.memory_mb},
-      {"disk_mb", options.disk_mb},               {"max_lifetime_s", options.max_lifetime_s},
+      {"cpu_millicores", options.cpu_millicores},
+      {"memory_mb", options.memory_mb},
+      {"disk_mb", options.disk_mb},
+      {"max_lifetime_s", options.max_lifetime_s},
       {"idle_timeout_s", options.idle_timeout_s}};
   for (const auto& [key, value] : numbers) {
     if (value) body[key] = *value;
   }
   const std::pair<const char*, const std::vector<std::string>*> maps[] = {
-      {"env_vars", &options.env}, {"label_set", &options.labels}, {"worker_labels", &options.worker_labels}};
+      {"env_vars", &options.env},
+      {"label_set", &options.labels},
+      {"worker_labels", &options.worker_labels}};
   for (const auto& [key, pairs] : maps) {
     if (pairs->empty()) continue;
     ASSIGN_OR_RETURN(body[key], ParsePairs(*pairs, key));
@@ -88,10 +94,10 @@ absl::StatusOr<Json> WaitForRunning(Session& session, Json bunker, absl::Time de
   while (ComingUp(bunker) && absl::Now() < deadline) {
     const int64_t left_s = absl::ToInt64Seconds(deadline - absl::Now()) + 1;
     const int64_t wait_s = std::min(left_s, kServerWaitMaxS);
-    ASSIGN_OR_RETURN(bunker, session.api().Call("GET",
-                                                path + "?wait_status=running&wait_s=" +
-                                                    std::to_string(wait_s),
-                                                nullptr, absl::Seconds(wait_s) + kTimeout));
+    ASSIGN_OR_RETURN(
+        bunker,
+        session.api().Call("GET", path + "?wait_status=running&wait_s=" + std::to_string(wait_s),
+                           nullptr, absl::Seconds(wait_s) + kTimeout));
   }
   return bunker;
 }
@@ -137,7 +143,8 @@ int CreateBunker(Session& session, const CreateBunkerOptions& options) {
 }
 
 int ListBunkers(Session& session, const std::string& status) {
-  auto bunkers = session.api().List("/bunkers" + (status.empty() ? "" : "?status=" + Segment(status)));
+  auto bunkers =
+      session.api().List("/bunkers" + (status.empty() ? "" : "?status=" + Segment(status)));
   if (!bunkers.ok()) return session.Fail(bunkers.status());
   if (session.json()) {
     session.PrintJson(*bunkers);
@@ -149,7 +156,8 @@ int ListBunkers(Session& session, const std::string& status) {
                     TextAt(bunker, "worker_id"), TextAt(bunker, "network_profile"),
                     TextAt(bunker, "created_at"), TextAt(bunker, "id")});
   }
-  session.Print(FormatTable({"NAME", "STATUS", "IMAGE", "WORKER", "NETWORK", "CREATED", "ID"}, rows));
+  session.Print(
+      FormatTable({"NAME", "STATUS", "IMAGE", "WORKER", "NETWORK", "CREATED", "ID"}, rows));
   return kExitOk;
 }
 

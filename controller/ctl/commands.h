@@ -14,7 +14,7 @@ namespace bunker::ctl {
 
 struct RegisterImageOptions {
   std::string name;
-  std::string ref;       // exactly one of ref and tar_path
+  std::string ref;  // exactly one of ref and tar_path
   std::string tar_path;
   uint64_t size_mib = 2048;
   std::string display_name;
@@ -26,7 +26,7 @@ struct RegisterImageOptions {
   std::optional<uint64_t> memory_mb;
   std::optional<uint64_t> disk_mb;
   std::vector<std::string> preinstalled;
-  std::string group;     // attached to it at once
+  std::string group;  // attached to it at once
   bool watch = false;
 };
 

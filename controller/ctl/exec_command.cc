@@ -73,7 +73,8 @@ int SignalNumber(const std::string& name) {
   }
   for (int number = 1; number < NSIG; ++number) {
     const char* abbreviation = ::sigabbrev_np(number);
-    if (abbreviation != nullptr && (name == abbreviation || name == std::string("SIG") + abbreviation)) {
+    if (abbreviation != nullptr &&
+        (name == abbreviation || name == std::string("SIG") + abbreviation)) {
       return number;
     }
   }
@@ -97,8 +98,8 @@ int ExitCodeOf(Session& session, const Json& result) {
 
 int ExecInBunker(Session& session, const ExecOptions& options) {
   if (options.argv.empty() == options.shell.empty()) {
-    session.Fail(absl::InvalidArgumentError(
-        "name one command: after --, or as --shell 'a string'"));
+    session.Fail(
+        absl::InvalidArgumentError("name one command: after --, or as --shell 'a string'"));
     return kExitUsage;
   }
   auto body = ExecBody(options);
@@ -108,8 +109,8 @@ int ExecInBunker(Session& session, const ExecOptions& options) {
   }
   const absl::Duration timeout =
       absl::Seconds(static_cast<int64_t>(options.timeout_s)) + absl::Seconds(60);
-  auto result = session.api().Call("POST", "/bunkers/" + Segment(options.bunker) + "/exec", *body,
-                                   timeout);
+  auto result =
+      session.api().Call("POST", "/bunkers/" + Segment(options.bunker) + "/exec", *body, timeout);
   if (!result.ok()) {
     session.Fail(result.status());
     return kExitNotRun;
@@ -118,7 +119,8 @@ int ExecInBunker(Session& session, const ExecOptions& options) {
     session.PrintJson(*result);
     return ExitCodeOf(session, *result);
   }
-  for (const auto& [key, fd] : {std::pair("stdout", STDOUT_FILENO), std::pair("stderr", STDERR_FILENO)}) {
+  for (const auto& [key, fd] :
+       {std::pair("stdout", STDOUT_FILENO), std::pair("stderr", STDERR_FILENO)}) {
     std::string bytes;
     if (!absl::Base64Unescape(TextAt(*result, key), &bytes)) {
       session.Fail(absl::DataLossError(std::string(key) + " of the answer is no base64"));

@@ -60,7 +60,8 @@ std::string FormatSeconds(double seconds) {
 }
 
 std::string FormatMilliseconds(double milliseconds) {
-  return milliseconds < 1000 ? Print("%.1f ms", milliseconds) : Print("%.3f s", milliseconds / 1000);
+  return milliseconds < 1000 ? Print("%.1f ms", milliseconds)
+                             : Print("%.3f s", milliseconds / 1000);
 }
 
 std::string Printable(std::string text) {

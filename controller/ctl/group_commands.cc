@@ -101,8 +101,7 @@ int DeleteGroup(Session& session, const std::string& group) {
 
 int AttachToGroup(Session& session, const std::string& group, const std::string& noun,
                   const std::string& ref) {
-  auto row =
-      session.api().Call("POST", GroupPath(group) + "/" + noun, {{"ref", ref}}, kTimeout);
+  auto row = session.api().Call("POST", GroupPath(group) + "/" + noun, {{"ref", ref}}, kTimeout);
   return row.ok() ? PrintGroup(session, *row) : session.Fail(row.status());
 }
 

@@ -11,7 +11,9 @@ using Json = nlohmann::json;
 
 constexpr absl::Duration kTimeout = absl::Seconds(30);
 
-std::string ImagePath(const std::string& image) { return "/images/" + Segment(image); }
+std::string ImagePath(const std::string& image) {
+  return "/images/" + Segment(image);
+}
 
 std::string SourceOf(const Json& image) {
   const std::string ref = TextAt(image, "build_source.ref");
@@ -89,8 +91,9 @@ int RegisterImage(Session& session, const RegisterImageOptions& options) {
   if (!image.ok()) return session.Fail(image.status());
   const std::string id = TextAt(*image, "id");
   if (!options.group.empty()) {
-    auto attached = session.api().Call(
-        "POST", "/availability-groups/" + Segment(options.group) + "/images", {{"ref", id}}, kTimeout);
+    auto attached =
+        session.api().Call("POST", "/availability-groups/" + Segment(options.group) + "/images",
+                           {{"ref", id}}, kTimeout);
     if (!attached.ok()) return session.Fail(attached.status());
   }
   if (session.json() && !options.watch) {
@@ -139,7 +142,8 @@ int ShowImage(Session& session, const std::string& image) {
     rows.push_back({TextAt(entry, "worker_name"), TextAt(entry, "status"), TextAt(entry, "stage"),
                     TextAt(entry, "source"), TextAt(entry, "rootfs_digest"), error});
   }
-  session.Print("\n" + FormatTable({"WORKER", "STATUS", "STAGE", "SOURCE", "ROOTFS", "ERROR"}, rows));
+  session.Print("\n" +
+                FormatTable({"WORKER", "STATUS", "STAGE", "SOURCE", "ROOTFS", "ERROR"}, rows));
   return kExitOk;
 }
 

@@ -70,7 +70,8 @@ int Verdict(Session& session, const ProgressView& view, const std::string& image
   if (view.row_count() == 0) {
     return session.Fail(absl::FailedPreconditionError(
         "no worker is to have this image: put it and a worker into one group (bunkerctl group "
-        "attach GROUP --image " + image + " --worker WORKER)"));
+        "attach GROUP --image " +
+        image + " --worker WORKER)"));
   }
   if (!view.AnyNotReady()) return kExitOk;
   return session.Fail(absl::FailedPreconditionError(
@@ -94,8 +95,9 @@ int WatchImage(Session& session, const WatchOptions& options) {
     if (!again || (!broken.ok() && watcher.view().row_count() == 0)) return session.Fail(broken);
     if (!broken.ok()) absl::SleepFor(absl::Milliseconds(500));
   }
-  return session.Fail(absl::DeadlineExceededError(
-      "the image did not settle in time; `bunkerctl image show " + options.image + "` says where it is"));
+  return session.Fail(
+      absl::DeadlineExceededError("the image did not settle in time; `bunkerctl image show " +
+                                  options.image + "` says where it is"));
 }
 
 }  // namespace bunker::ctl

@@ -37,19 +37,24 @@ CLI::App* OneArgument(CLI::App& parent, const std::string& name, const std::stri
 
 void AddRegister(CLI::App& image, Action& chosen) {
   auto options = std::make_shared<RegisterImageOptions>();
-  CLI::App* command = Command(image, "register", "Register an image and start its fan-out", chosen,
-                              [options](Session& session) { return RegisterImage(session, *options); });
-  command->add_option("name", options->name, "its name: a-z, 0-9, dot, dash, underscore")->required();
+  CLI::App* command =
+      Command(image, "register", "Register an image and start its fan-out", chosen,
+              [options](Session& session) { return RegisterImage(session, *options); });
+  command->add_option("name", options->name, "its name: a-z, 0-9, dot, dash, underscore")
+      ->required();
   auto* source = command->add_option_group("source", "where its layers come from");
   source->add_option("--ref", options->ref, "a registry reference, such as docker.io/r-base:4.4");
-  source->add_option("--tar", options->tar_path, "a tarball or OCI layout that the worker can read");
+  source->add_option("--tar", options->tar_path,
+                     "a tarball or OCI layout that the worker can read");
   source->require_option(1);
-  command->add_option("--size-mib", options->size_mib, "cap on the ext4 file")->capture_default_str();
+  command->add_option("--size-mib", options->size_mib, "cap on the ext4 file")
+      ->capture_default_str();
   command->add_option("--display-name", options->display_name);
   command->add_option("--description", options->description);
   command->add_option("--scope", options->scope, "tenant, partner or platform");
   command->add_option("--arch", options->arch, "X86_64 or AARCH64");
-  command->add_flag("--lazy-pull", options->lazy_pull, "bunkers may start where it is not cached yet");
+  command->add_flag("--lazy-pull", options->lazy_pull,
+                    "bunkers may start where it is not cached yet");
   command->add_option("--cpu-millicores", options->cpu_millicores, "default for its bunkers");
   command->add_option("--memory-mb", options->memory_mb, "default for its bunkers");
   command->add_option("--disk-mb", options->disk_mb, "default for its bunkers");
@@ -82,7 +87,8 @@ struct GroupEdit {
 
 void AddGroupEdit(CLI::App& parent, const std::string& name, const std::string& help,
                   Action& chosen,
-                  int (*edit)(Session&, const std::string&, const std::string&, const std::string&)) {
+                  int (*edit)(Session&, const std::string&, const std::string&,
+                              const std::string&)) {
   auto options = std::make_shared<GroupEdit>();
   CLI::App* command = Command(parent, name, help, chosen, [options, edit](Session& session) {
     return options->image.empty() ? edit(session, options->group, "workers", options->worker)
@@ -96,22 +102,26 @@ void AddGroupEdit(CLI::App& parent, const std::string& name, const std::string& 
 }
 
 void AddGroupCommands(CLI::App& app, Action& chosen) {
-  CLI::App& group = *app.add_subcommand("group", "Availability groups: which workers have which images");
+  CLI::App& group =
+      *app.add_subcommand("group", "Availability groups: which workers have which images");
   group.require_subcommand(1);
   auto options = std::make_shared<CreateGroupOptions>();
-  CLI::App* create = Command(group, "create", "A new group", chosen,
-                             [options](Session& session) { return CreateGroup(session, *options); });
+  CLI::App* create = Command(group, "create", "A new group", chosen, [options](Session& session) {
+    return CreateGroup(session, *options);
+  });
   create->add_option("name", options->name)->required();
   create->add_option("--description", options->description);
   create->add_option("--scope", options->scope, "tenant, partner or platform");
-  create->add_flag("--auto-images", options->auto_images, "every active image of its scope is a member");
+  create->add_flag("--auto-images", options->auto_images,
+                   "every active image of its scope is a member");
   create->add_option("--image", options->images, "attach this image (repeatable)");
   create->add_option("--worker", options->workers, "attach this worker (repeatable)");
   Command(group, "list", "All groups", chosen, ListGroups);
   OneArgument(group, "show", "One group and its members", "group", chosen, ShowGroup);
   OneArgument(group, "delete", "Delete a group; what only it implied is evicted", "group", chosen,
               DeleteGroup);
-  AddGroupEdit(group, "attach", "Add an image or a worker: warms every new pair", chosen, AttachToGroup);
+  AddGroupEdit(group, "attach", "Add an image or a worker: warms every new pair", chosen,
+               AttachToGroup);
   AddGroupEdit(group, "detach", "Take an image or a worker out", chosen, DetachFromGroup);
 }
 
@@ -124,8 +134,9 @@ void AddWorkerCommands(CLI::App& app, Action& chosen) {
 
 void AddCreateBunker(CLI::App& bunker, Action& chosen) {
   auto options = std::make_shared<CreateBunkerOptions>();
-  CLI::App* command = Command(bunker, "create", "Create a bunker and wait until it runs", chosen,
-                              [options](Session& session) { return CreateBunker(session, *options); });
+  CLI::App* command =
+      Command(bunker, "create", "Create a bunker and wait until it runs", chosen,
+              [options](Session& session) { return CreateBunker(session, *options); });
   command->add_option("image", options->image, "id, name or name@digest")->required();
   command->add_option("--name", options->name);
   command->add_option("--network", options->network_profile, "isolated (default) or registry");
@@ -145,13 +156,14 @@ void AddCreateBunker(CLI::App& bunker, Action& chosen) {
 void AddExec(CLI::App& bunker, Action& chosen, const std::vector<std::string>& tail) {
   auto options = std::make_shared<ExecOptions>();
   CLI::App* command =
-      Command(bunker, "exec", "Run a command in a bunker: bunkerctl bunker exec B -- ls -l /", chosen,
-              [options, &tail](Session& session) {
+      Command(bunker, "exec", "Run a command in a bunker: bunkerctl bunker exec B -- ls -l /",
+              chosen, [options, &tail](Session& session) {
                 options->argv = tail;
                 return ExecInBunker(session, *options);
               });
   command->add_option("bunker", options->bunker, "id or name")->required();
-  command->add_option("--shell", options->shell, "a string for the image's /bin/sh, in place of --");
+  command->add_option("--shell", options->shell,
+                      "a string for the image's /bin/sh, in place of --");
   command->add_option("--cwd", options->cwd);
   command->add_option("--user", options->user, "name, uid or uid:gid");
   command->add_option("--env", options->env, "KEY=VALUE (repeatable)");
@@ -207,4 +219,6 @@ int Main(int argc, char** argv) {
 }  // namespace
 }  // namespace bunker::ctl
 
-int main(int argc, char** argv) { return bunker::ctl::Main(argc, argv); }
+int main(int argc, char** argv) {
+  return bunker::ctl::Main(argc, argv);
+}

@@ -84,8 +84,8 @@ std::string ProgressView::Redraw() {
 }
 
 bool ProgressView::Settled() const {
-  return !rows_.empty() &&
-         std::all_of(rows_.begin(), rows_.end(), [](const auto& x) { return SettledRow(x.second); });
+  return !rows_.empty() && std::all_of(rows_.begin(), rows_.end(),
+                                       [](const auto& x) { return SettledRow(x.second); });
 }
 
 bool ProgressView::AnyNotReady() const {

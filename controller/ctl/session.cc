@@ -53,7 +53,9 @@ void Session::PrintJson(const Json& data) const {
   Write(stdout, data.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
-void Session::Print(const std::string& text) const { Write(stdout, text); }
+void Session::Print(const std::string& text) const {
+  Write(stdout, text);
+}
 
 void Session::Say(const std::string& text) const {
   if (!json_) Write(stderr, text);

@@ -10,7 +10,8 @@ constexpr size_t kEventBytesMax = 1U << 20;
 absl::Status SseParser::Feed(std::string_view piece, std::vector<SseEvent>* events) {
   partial_.append(piece);
   size_t start = 0;
-  for (size_t end = partial_.find('\n'); end != std::string::npos; end = partial_.find('\n', start)) {
+  for (size_t end = partial_.find('\n'); end != std::string::npos;
+       end = partial_.find('\n', start)) {
     std::string_view line(partial_.data() + start, end - start);
     if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
     TakeLine(line, events);

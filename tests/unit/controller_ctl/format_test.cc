@@ -31,7 +31,8 @@ TEST(FormatTest, TableAlignsAndFills) {
 }
 
 TEST(FormatTest, TableCountsCodePointsAndDisarmsEscapes) {
-  EXPECT_EQ(FormatTable({"A", "B"}, {{"\xc3\xa9\xc3\xa9", "x\x1b[2J"}}), "A   B\n\xc3\xa9\xc3\xa9  x?[2J\n");
+  EXPECT_EQ(FormatTable({"A", "B"}, {{"\xc3\xa9\xc3\xa9", "x\x1b[2J"}}),
+            "A   B\n\xc3\xa9\xc3\xa9  x?[2J\n");
 }
 
 }  // namespace
