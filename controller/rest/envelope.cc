@@ -1,0 +1,105 @@
+#include "controller/rest/envelope.h"
+
+#include <cmath>
+
+#include <fmt/format.h>
+
+#include "controller/rest/json_codec.h"
+
+namespace bunker::controller {
+namespace {
+
+using google::protobuf::Descriptor;
+using google::protobuf::FieldDescriptor;
+using google::protobuf::Message;
+
+void AppendMeta(std::string* out, std::string_view request_id) {
+  *out += ",\"meta\":{\"request_id\":";
+  AppendJsonString(out, request_id);
+  *out += "}}";
+}
+
+const FieldDescriptor* ListOf(const Descriptor* type) {
+  if (type->FindFieldByName("next_cursor") == nullptr) return nullptr;
+  for (int i = 0; i < type->field_count(); ++i) {
+    if (type->field(i)->is_repeated()) return type->field(i);
+  }
+  return nullptr;
+}
+
+int64_t RetrySeconds(absl::Duration after) {
+  return static_cast<int64_t>(std::ceil(std::max(absl::ToDoubleSeconds(after), 0.0)));
+}
+
+HttpResponse JsonResponse(int http_status, std::string body, std::string_view request_id) {
+  HttpResponse response;
+  response.status = http_status;
+  response.headers = {{"Content-Type", "application/json"},
+                      {"Cache-Control", "no-store"},
+                      {"X-Content-Type-Options", "nosniff"},
+                      {"X-Request-Id", std::string(request_id)}};
+  response.body = std::move(body);
+  return response;
+}
+
+}  // namespace
+
+std::string OkEnvelope(const Message& data, std::string_view request_id) {
+  std::string out = "{\"status\":\"ok\",\"data\":";
+  if (const FieldDescriptor* list = ListOf(data.GetDescriptor())) {
+    AppendFieldJson(&out, data, list);
+    for (const char* name : {"has_more", "next_cursor"}) {
+      out += fmt::format(",\"{}\":", name);
+      AppendFieldJson(&out, data, data.GetDescriptor()->FindFieldByName(name));
+    }
+  } else {
+    AppendMessageJson(&out, data);
+  }
+  AppendMeta(&out, request_id);
+  return out;
+}
+
+std::string ErrorEnvelope(const ErrorView& error, std::string_view request_id) {
+  std::string out = "{\"status\":\"error\",\"error\":{\"code\":";
+  AppendJsonString(&out, error.row->reason);
+  out += ",\"message\":";
+  AppendJsonString(&out, error.message);
+  if (error.retry_after) out += fmt::format(",\"retry_after\":{}", RetrySeconds(*error.retry_after));
+  if (!error.violations.empty()) {
+    out += ",\"details\":[";
+    for (size_t i = 0; i < error.violations.size(); ++i) {
+      out += i == 0 ? "{\"field\":" : ",{\"field\":";
+      AppendJsonString(&out, error.violations[i].field);
+      out += ",\"message\":";
+      AppendJsonString(&out, error.violations[i].message);
+      out += '}';
+    }
+    out += ']';
+  }
+  if (error.placement) {
+    for (const char* name : {"details", "counts"}) {
+      out += fmt::format(",\"{}\":", name);
+      AppendFieldJson(&out, *error.placement,
+                      error.placement->GetDescriptor()->FindFieldByName(name));
+    }
+  }
+  out += '}';
+  AppendMeta(&out, request_id);
+  return out;
+}
+
+HttpResponse OkResponse(int http_status, const Message& data, std::string_view request_id) {
+  return JsonResponse(http_status, OkEnvelope(data, request_id), request_id);
+}
+
+HttpResponse ErrorResponse(const ErrorView& error, std::string_view request_id) {
+  HttpResponse response =
+      JsonResponse(error.row->http_status, ErrorEnvelope(error, request_id), request_id);
+  if (error.retry_after)
+    response.headers.emplace_back("Retry-After", std::to_string(RetrySeconds(*error.retry_after)));
+  if (error.row->http_status == 401)
+    response.headers.emplace_back("WWW-Authenticate", "Bearer");
+  return response;
+}
+
+}  // namespace bunker::controller

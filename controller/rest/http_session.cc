@@ -1,0 +1,464 @@
+#include "controller/rest/http_session.h"
+
+#include <algorithm>
+#include <atomic>
+#include <boost/asio/buffer.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/beast/http/parser.hpp>
+#include <boost/beast/http/string_body.hpp>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "absl/time/clock.h"
+#include "common/base/mutex.h"
+#include "controller/rest/http_head.h"
+
+namespace bunker::controller {
+namespace {
+
+namespace asio = boost::asio;
+namespace http = boost::beast::http;
+using boost::system::error_code;
+
+constexpr size_t kMaxPipelinedBytes = 64u << 10;
+constexpr size_t kWriteSliceBytes = 64u << 10;
+constexpr auto kLingerTime = absl::Seconds(2);
+
+std::string Lower(boost::beast::string_view text) {
+  std::string lower(text);
+  for (char& c : lower) {
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + 32);
+  }
+  return lower;
+}
+
+}  // namespace
+
+class HttpSession::Parser {
+ public:
+  explicit Parser(const HttpLimits& limits) {
+    parser_.header_limit(static_cast<uint32_t>(limits.max_header_bytes));
+    parser_.body_limit(limits.max_body_bytes);
+    parser_.eager(true);
+  }
+  http::request_parser<http::string_body> parser_;
+};
+
+// The handle that a handler keeps. It holds the session weakly: the session ends with its
+// connection, on the I/O thread.
+class HttpSession::Exchange final : public HttpExchange {
+ public:
+  Exchange(std::shared_ptr<HttpShared> shared, std::weak_ptr<HttpSession> session, uint64_t serial)
+      : shared_(std::move(shared)), session_(std::move(session)), serial_(serial) {}
+
+  ~Exchange() override {
+    if (answered_) return;
+    Post([serial = serial_](HttpSession& session) { session.AbandonExchange(serial); });
+  }
+
+  void Send(HttpResponse response) override {
+    if (answered_.exchange(true)) return;
+    Post([serial = serial_, response = std::move(response)](HttpSession& session) mutable {
+      session.BeginAnswer(serial, std::move(response));
+    });
+  }
+
+  void StartStream(HttpResponse head) override {
+    if (answered_.exchange(true)) return;
+    Post([serial = serial_, head = std::move(head)](HttpSession& session) mutable {
+      session.BeginStream(serial, std::move(head));
+    });
+  }
+
+  bool WriteEvent(std::string bytes, std::string_view last_words) override {
+    if (ended_) return false;
+    if (queued_bytes_ + bytes.size() > shared_->limits.max_stream_queue_bytes) {
+      if (!ended_.exchange(true)) QueueAndEnd(std::string(last_words));
+      return false;
+    }
+    queued_bytes_ += bytes.size();
+    Post([serial = serial_, bytes = std::move(bytes)](HttpSession& session) mutable {
+      session.QueueEvent(serial, std::move(bytes));
+    });
+    return true;
+  }
+
+  void EndStream() override {
+    if (!ended_.exchange(true)) QueueAndEnd("");
+  }
+
+  void OnClosed(std::function<void()> closed) override {
+    {
+      MutexLock lock(mutex_);
+      if (!gone_) {
+        closed_ = std::move(closed);
+        return;
+      }
+    }
+    closed();
+  }
+
+  // The client went away.
+  void Gone() {
+    ended_ = true;
+    std::function<void()> closed;
+    {
+      MutexLock lock(mutex_);
+      gone_ = true;
+      closed = std::move(closed_);
+      closed_ = nullptr;
+    }
+    if (closed) closed();
+  }
+
+  void Written(size_t bytes) { queued_bytes_ -= bytes; }
+
+ private:
+  void QueueAndEnd(std::string bytes) {
+    queued_bytes_ += bytes.size();
+    Post([serial = serial_, bytes = std::move(bytes)](HttpSession& session) mutable {
+      if (!bytes.empty()) session.QueueEvent(serial, std::move(bytes));
+      session.FinishStream(serial);
+    });
+  }
+
+  template <typename F>
+  void Post(F f) {
+    asio::post(*shared_->io, [weak = session_, f = std::move(f)]() mutable {
+      if (const auto session = weak.lock()) f(*session);
+    });
+  }
+
+  const std::shared_ptr<HttpShared> shared_;
+  const std::weak_ptr<HttpSession> session_;
+  const uint64_t serial_;
+  std::atomic<bool> answered_{false};
+  std::atomic<bool> ended_{false};
+  std::atomic<size_t> queued_bytes_{0};
+  Mutex mutex_;
+  bool gone_ ABSL_GUARDED_BY(mutex_) = false;
+  std::function<void()> closed_ ABSL_GUARDED_BY(mutex_);
+};
+
+HttpSession::HttpSession(std::shared_ptr<HttpShared> shared, std::unique_ptr<Transport> transport,
+                         std::string peer, std::function<void()> on_end)
+    : shared_(std::move(shared)), transport_(std::move(transport)), peer_(std::move(peer)),
+      on_end_(std::move(on_end)), timer_(*shared_->io) {}
+
+HttpSession::~HttpSession() { ReleaseBody(); }
+
+void HttpSession::Start() {
+  ArmTimer(shared_->limits.header_timeout);
+  transport_->Handshake([self = shared_from_this()](const error_code& ec, size_t) {
+    if (self->state_ != State::kHandshake) return;
+    if (ec) return self->Close();
+    self->state_ = State::kHead;
+    self->ArmTimer(self->shared_->limits.header_timeout);
+    self->StartRead();
+  });
+}
+
+void HttpSession::Close() {
+  if (state_ == State::kClosed) return;
+  state_ = State::kClosed;
+  timer_.cancel();
+  transport_->Close();
+  ReleaseBody();
+  EndExchange();
+  if (on_end_) std::exchange(on_end_, nullptr)();
+}
+
+void HttpSession::Drain() {
+  keep_alive_ = false;
+  if (state_ == State::kHandshake || (state_ == State::kHead && input_.empty()) ||
+      state_ == State::kStreaming)
+    Close();
+}
+
+void HttpSession::EndExchange() {
+  if (const auto exchange = exchange_.lock()) exchange->Gone();
+  exchange_.reset();
+}
+
+void HttpSession::ArmTimer(absl::Duration after) {
+  timer_.expires_after(absl::ToChronoMicroseconds(after));
+  timer_.async_wait([weak = weak_from_this()](const error_code& ec) {
+    if (ec) return;  // re-armed or cancelled
+    if (const auto self = weak.lock()) self->OnDeadline();
+  });
+}
+
+void HttpSession::OnDeadline() {
+  switch (state_) {
+    case State::kHead:
+      if (input_.empty()) return Close();  // an idle kept connection
+      return RefuseRequest(408, "the request's head took too long; send it at once");
+    case State::kBody:
+      return RefuseRequest(408, "the request's body stopped coming; send it without pauses");
+    case State::kHandling:
+      return;  // bounded by whoever answers
+    case State::kStreaming:
+      if (!writing_) return;
+      return Close();
+    default: return Close();
+  }
+}
+
+void HttpSession::StartRead() {
+  if (reading_ || state_ == State::kClosed || input_.size() >= kMaxPipelinedBytes) return;
+  reading_ = true;
+  transport_->ReadSome(chunk_, sizeof chunk_,
+                       [self = shared_from_this()](const error_code& ec, size_t size) {
+    self->reading_ = false;
+    if (self->state_ == State::kClosed) return;
+    if (ec) return self->Close();
+    self->OnRead(size);
+  });
+}
+
+void HttpSession::OnRead(size_t size) {
+  if (state_ == State::kLingering) return StartRead();
+  if (state_ == State::kHead && input_.empty()) ArmTimer(shared_->limits.header_timeout);
+  input_.append(chunk_, size);
+  Process();
+  StartRead();
+}
+
+void HttpSession::Process() {
+  while (true) {
+    if (state_ == State::kHead) {
+      if (!ProcessHead()) return;
+    } else if (state_ == State::kBody) {
+      if (!ProcessBody()) return;
+    } else {
+      return;
+    }
+  }
+}
+
+// True once the state changed.
+bool HttpSession::ProcessHead() {
+  size_t end = std::string::npos;
+  for (; end == std::string::npos && scanned_ < input_.size(); ++scanned_) {
+    if (input_[scanned_] != '\n') continue;
+    if (scanned_ == 0 || input_[scanned_ - 1] != '\r') {
+      RefuseRequest(400, "the request has a line end other than CR LF; it is refused");
+      return false;
+    }
+    if (scanned_ >= 3 && input_[scanned_ - 2] == '\n') end = scanned_ + 1;
+  }
+  const HttpLimits& limits = shared_->limits;
+  if ((end == std::string::npos ? input_.size() : end) > limits.max_header_bytes) {
+    RefuseRequest(431, fmt::format("the request's head is larger than {} bytes; send fewer or "
+                                   "shorter headers", limits.max_header_bytes));
+    return false;
+  }
+  if (end == std::string::npos) return false;
+  const std::string wrong = CheckRequestHead(std::string_view(input_).substr(0, end));
+  if (!wrong.empty()) {
+    RefuseRequest(400, fmt::format("the request has {}; it is refused", wrong));
+    return false;
+  }
+  parser_ = std::make_unique<Parser>(limits);
+  error_code ec;
+  parser_->parser_.put(asio::buffer(input_.data(), end), ec);
+  if (ec == http::error::body_limit) {
+    RefuseRequest(413, fmt::format("the body is larger than {} bytes; send less",
+                                   limits.max_body_bytes));
+    return false;
+  }
+  if ((ec && ec != http::error::need_more) || !parser_->parser_.is_header_done()) {
+    RefuseRequest(400, "the request's head is not HTTP/1.1; it is refused");
+    return false;
+  }
+  input_.erase(0, end);
+  scanned_ = 0;
+  keep_alive_ = parser_->parser_.keep_alive() && !shared_->draining;
+  is_http_1_0_ = parser_->parser_.get().version() == 10;
+  is_head_request_ = parser_->parser_.get().method() == http::verb::head;
+  state_ = State::kBody;
+  body_deadline_ = absl::Now() + limits.body_timeout;
+  return ExpectationMet();
+}
+
+bool HttpSession::ExpectationMet() {
+  const auto& message = parser_->parser_.get();
+  const auto expect = message.find(http::field::expect);
+  if (expect == message.end()) return true;
+  if (Lower(expect->value()) != "100-continue") {
+    RefuseRequest(417, "the only expectation known here is 100-continue");
+    return false;
+  }
+  if (parser_->parser_.is_done() || !input_.empty() || is_http_1_0_ || writing_) return true;
+  output_.push_back("HTTP/1.1 100 Continue\r\n\r\n");
+  WriteMore();
+  return true;
+}
+
+bool HttpSession::ProcessBody() {
+  auto& parser = parser_->parser_;
+  if (!parser.is_done() && !input_.empty()) {
+    error_code ec;
+    const size_t used = parser.put(asio::buffer(input_), ec);
+    input_.erase(0, used);
+    if (ec == http::error::body_limit) {
+      RefuseRequest(413, fmt::format("the body is larger than {} bytes; send less",
+                                     shared_->limits.max_body_bytes));
+      return false;
+    }
+    if (ec && ec != http::error::need_more) {
+      RefuseRequest(400, "the request's body is not framed as HTTP/1.1 says; it is refused");
+      return false;
+    }
+    const size_t size = parser.get().body().capacity();
+    shared_->bodies_bytes += size - body_counted_;
+    body_counted_ = size;
+    if (shared_->bodies_bytes > shared_->limits.max_bodies_bytes) {
+      RefuseRequest(503, "too many large bodies are on their way; try again in a moment");
+      return false;
+    }
+    if (input_.size() > kMaxPipelinedBytes && !parser.is_done()) {
+      RefuseRequest(400, "the request's body is not framed as HTTP/1.1 says; it is refused");
+      return false;
+    }
+  }
+  if (!parser.is_done()) {
+    ArmTimer(std::min(shared_->limits.progress_timeout, body_deadline_ - absl::Now()));
+    return false;
+  }
+  Dispatch();
+  return false;
+}
+
+void HttpSession::Dispatch() {
+  auto message = parser_->parser_.release();
+  parser_.reset();
+  HttpRequest request;
+  request.method = std::string(message.method_string());
+  request.target = std::string(message.target());
+  for (const auto& field : message)
+    request.headers.emplace_back(Lower(field.name_string()), std::string(field.value()));
+  request.body = std::move(message.body());
+  request.peer = peer_;
+  state_ = State::kHandling;
+  timer_.cancel();
+  auto exchange = std::make_shared<Exchange>(shared_, weak_from_this(), ++serial_);
+  exchange_ = exchange;
+  shared_->handler->Handle(std::move(request), std::move(exchange));
+}
+
+void HttpSession::RefuseRequest(int http_status, std::string_view message) {
+  keep_alive_ = false;
+  linger_ = true;
+  input_.clear();
+  ReleaseBody();
+  state_ = State::kHandling;
+  BeginAnswer(++serial_, shared_->handler->ProtocolError(http_status, message));
+}
+
+void HttpSession::ReleaseBody() {
+  shared_->bodies_bytes -= std::exchange(body_counted_, 0);
+}
+
+std::string HttpSession::HeadOf(const HttpResponse& response, bool is_stream) const {
+  std::string head = fmt::format(
+      "HTTP/1.1 {} {}\r\n", response.status,
+      std::string(http::obsolete_reason(static_cast<http::status>(response.status))));
+  for (const auto& [name, value] : response.headers)
+    head += fmt::format("{}: {}\r\n", name, value);
+  head += fmt::format("Date: {}\r\n", absl::FormatTime("%a, %d %b %Y %H:%M:%S GMT", absl::Now(),
+                                                       absl::UTCTimeZone()));
+  if (!is_stream) {
+    head += fmt::format("Content-Length: {}\r\n", response.body.size());
+  } else if (!is_http_1_0_) {
+    head += "Transfer-Encoding: chunked\r\n";
+  }
+  head += keep_alive_ ? (is_http_1_0_ ? "Connection: keep-alive\r\n" : "")
+                      : "Connection: close\r\n";
+  return head + "\r\n";
+}
+
+void HttpSession::BeginAnswer(uint64_t serial, HttpResponse response) {
+  if (serial != serial_ || state_ != State::kHandling) return;
+  ReleaseBody();
+  state_ = State::kWriting;
+  output_.push_back(HeadOf(response, false));
+  if (!response.body.empty() && !is_head_request_) output_.push_back(std::move(response.body));
+  WriteMore();
+}
+
+void HttpSession::BeginStream(uint64_t serial, HttpResponse head) {
+  if (serial != serial_ || state_ != State::kHandling) return;
+  ReleaseBody();
+  if (is_http_1_0_) keep_alive_ = false;
+  state_ = State::kStreaming;
+  ending_stream_ = false;
+  output_.push_back(HeadOf(head, true));
+  WriteMore();
+}
+
+void HttpSession::QueueEvent(uint64_t serial, std::string bytes) {
+  if (serial != serial_ || state_ != State::kStreaming || ending_stream_) return;
+  if (!is_http_1_0_) bytes = fmt::format("{:x}\r\n{}\r\n", bytes.size(), bytes);
+  output_.push_back(std::move(bytes));
+  WriteMore();
+}
+
+void HttpSession::FinishStream(uint64_t serial) {
+  if (serial != serial_ || state_ != State::kStreaming || ending_stream_) return;
+  ending_stream_ = true;
+  if (!is_http_1_0_) output_.push_back("0\r\n\r\n");
+  WriteMore();
+  if (output_.empty() && !writing_) AnswerDone();
+}
+
+void HttpSession::AbandonExchange(uint64_t serial) {
+  if (serial == serial_ && state_ == State::kHandling) Close();
+}
+
+void HttpSession::WriteMore() {
+  if (writing_ || output_.empty() || state_ == State::kClosed) return;
+  writing_ = true;
+  if (state_ != State::kBody) ArmTimer(shared_->limits.progress_timeout);
+  const std::string& front = output_.front();
+  const size_t size = std::min(front.size() - written_of_front_, kWriteSliceBytes);
+  transport_->Write(front.data() + written_of_front_, size,
+                    [self = shared_from_this(), size](const error_code& ec, size_t) {
+    self->writing_ = false;
+    if (self->state_ == State::kClosed) return;
+    if (ec) return self->Close();
+    self->written_of_front_ += size;
+    self->OnWritten();
+  });
+}
+
+void HttpSession::OnWritten() {
+  if (written_of_front_ == output_.front().size()) {
+    if (state_ == State::kStreaming) {
+      if (const auto exchange = exchange_.lock()) exchange->Written(output_.front().size());
+    }
+    output_.pop_front();
+    written_of_front_ = 0;
+  }
+  if (!output_.empty()) return WriteMore();
+  if (state_ == State::kWriting || (state_ == State::kStreaming && ending_stream_)) AnswerDone();
+}
+
+void HttpSession::AnswerDone() {
+  exchange_.reset();
+  if (!keep_alive_) {
+    if (!linger_) return Close();
+    state_ = State::kLingering;
+    ArmTimer(kLingerTime);
+    return StartRead();
+  }
+  state_ = State::kHead;
+  scanned_ = 0;
+  is_head_request_ = false;
+  ArmTimer(input_.empty() ? shared_->limits.progress_timeout : shared_->limits.header_timeout);
+  Process();
+  StartRead();
+}
+
+}  // namespace bunker::controller

@@ -1,0 +1,71 @@
+// What the HTTP server and its handler say to each other. No HTTP library shows here.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace bunker::controller {
+
+using HttpHeaders = std::vector<std::pair<std::string, std::string>>;
+
+// A complete request that passed the syntax and smuggling checks. The target begins with one '/'
+// and holds neither "//" nor dot segments, in any spelling.
+struct HttpRequest {
+  std::string method;
+  std::string target;
+  HttpHeaders headers;  // names in lower case
+  std::string body;
+  std::string peer;  // the client's address, for the log
+
+  // The value of the first header `name` (lower case), or "".
+  std::string_view Header(std::string_view name) const {
+    for (const auto& [key, value] : headers) {
+      if (key == name) return value;
+    }
+    return {};
+  }
+};
+
+struct HttpResponse {
+  int status = 200;
+  HttpHeaders headers;
+  std::string body;
+};
+
+// One request's answer. Thread-safe; may be kept and used from any thread. If it is dropped
+// without an answer, the connection is closed.
+class HttpExchange {
+ public:
+  virtual ~HttpExchange() = default;
+
+  // The whole answer. Once; ignored where the client is gone.
+  virtual void Send(HttpResponse response) = 0;
+
+  // Starts an answer of unknown length (server-sent events); WriteEvent() and EndStream()
+  // follow. The body of `head` is ignored.
+  virtual void StartStream(HttpResponse head) = 0;
+
+  // Queues bytes for the client. A client too slow for the queue's bound gets `last_words` and
+  // is dropped; false from then on, and where the client is gone.
+  virtual bool WriteEvent(std::string bytes, std::string_view last_words) = 0;
+  virtual void EndStream() = 0;
+
+  // `closed` runs once if the client goes away before the answer is complete; on any thread, and
+  // at once where it is gone already. It must not block.
+  virtual void OnClosed(std::function<void()> closed) = 0;
+};
+
+class HttpHandler {
+ public:
+  virtual ~HttpHandler() = default;
+  // Runs on an I/O thread; must not block.
+  virtual void Handle(HttpRequest request, std::shared_ptr<HttpExchange> exchange) = 0;
+  // The body of an error that the server itself answers (400, 413, 431, 503 …).
+  virtual HttpResponse ProtocolError(int http_status, std::string_view message) = 0;
+};
+
+}  // namespace bunker::controller

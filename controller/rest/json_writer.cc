@@ -1,0 +1,151 @@
+// Messages → JSON.
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include <fmt/format.h>
+
+#include "absl/time/time.h"
+#include "controller/rest/json_codec.h"
+#include "google/protobuf/descriptor.h"
+#include "google/protobuf/timestamp.pb.h"
+
+namespace bunker::controller {
+namespace {
+
+using google::protobuf::FieldDescriptor;
+using google::protobuf::Message;
+using google::protobuf::Reflection;
+
+void AppendDouble(std::string* out, double value) {
+  if (!std::isfinite(value)) {
+    *out += "null";
+  } else {
+    fmt::format_to(std::back_inserter(*out), "{}", value);
+  }
+}
+
+void AppendEnum(std::string* out, const google::protobuf::EnumValueDescriptor* value) {
+  const std::string name = EnumJsonName(value);
+  if (name.empty()) {
+    *out += "null";
+  } else {
+    AppendJsonString(out, name);
+  }
+}
+
+void AppendTimestamp(std::string* out, const Message& message) {
+  const auto* time = google::protobuf::DynamicCastToGenerated<google::protobuf::Timestamp>(&message);
+  const absl::Time at = absl::FromUnixSeconds(time->seconds()) + absl::Nanoseconds(time->nanos());
+  AppendJsonString(out, absl::FormatTime("%Y-%m-%dT%H:%M:%E3SZ", at, absl::UTCTimeZone()));
+}
+
+void AppendAnyMessage(std::string* out, const Message& message) {
+  if (message.GetDescriptor()->full_name() == "google.protobuf.Timestamp") {
+    AppendTimestamp(out, message);
+  } else {
+    AppendMessageJson(out, message);
+  }
+}
+
+// A single value; `index` < 0: the field is not repeated.
+void AppendValue(std::string* out, const Message& message, const FieldDescriptor* field,
+                 int index) {
+  const Reflection& r = *message.GetReflection();
+  const bool one = index < 0;
+  const auto put = [out](auto number) { fmt::format_to(std::back_inserter(*out), "{}", number); };
+  switch (field->cpp_type()) {
+    case FieldDescriptor::CPPTYPE_STRING: {
+      std::string scratch;
+      AppendJsonString(out, one ? r.GetStringReference(message, field, &scratch)
+                                : r.GetRepeatedStringReference(message, field, index, &scratch));
+      break;
+    }
+    case FieldDescriptor::CPPTYPE_BOOL:
+      *out += (one ? r.GetBool(message, field) : r.GetRepeatedBool(message, field, index))
+                  ? "true" : "false";
+      break;
+    case FieldDescriptor::CPPTYPE_INT32:
+      put(one ? r.GetInt32(message, field) : r.GetRepeatedInt32(message, field, index));
+      break;
+    case FieldDescriptor::CPPTYPE_UINT32:
+      put(one ? r.GetUInt32(message, field) : r.GetRepeatedUInt32(message, field, index));
+      break;
+    case FieldDescriptor::CPPTYPE_INT64:
+      put(one ? r.GetInt64(message, field) : r.GetRepeatedInt64(message, field, index));
+      break;
+    case FieldDescriptor::CPPTYPE_UINT64:
+      put(one ? r.GetUInt64(message, field) : r.GetRepeatedUInt64(message, field, index));
+      break;
+    case FieldDescriptor::CPPTYPE_DOUBLE:
+      AppendDouble(out, one ? r.GetDouble(message, field)
+                            : r.GetRepeatedDouble(message, field, index));
+      break;
+    case FieldDescriptor::CPPTYPE_FLOAT:
+      AppendDouble(out, one ? r.GetFloat(message, field)
+                            : r.GetRepeatedFloat(message, field, index));
+      break;
+    case FieldDescriptor::CPPTYPE_ENUM:
+      AppendEnum(out, one ? r.GetEnum(message, field) : r.GetRepeatedEnum(message, field, index));
+      break;
+    case FieldDescriptor::CPPTYPE_MESSAGE:
+      AppendAnyMessage(out, one ? r.GetMessage(message, field)
+                                : r.GetRepeatedMessage(message, field, index));
+      break;
+  }
+}
+
+// Keys in order, so that the same row is always the same bytes.
+void AppendMap(std::string* out, const Message& message, const FieldDescriptor* field) {
+  const Reflection& r = *message.GetReflection();
+  std::map<std::string, const Message*> entries;
+  for (int i = 0; i < r.FieldSize(message, field); ++i) {
+    const Message& entry = r.GetRepeatedMessage(message, field, i);
+    entries[entry.GetReflection()->GetString(entry, field->message_type()->map_key())] = &entry;
+  }
+  *out += '{';
+  bool first = true;
+  for (const auto& [key, entry] : entries) {
+    if (!first) *out += ',';
+    first = false;
+    AppendJsonString(out, key);
+    *out += ':';
+    AppendValue(out, *entry, field->message_type()->map_value(), -1);
+  }
+  *out += '}';
+}
+
+}  // namespace
+
+void AppendFieldJson(std::string* out, const Message& message, const FieldDescriptor* field) {
+  const Reflection& r = *message.GetReflection();
+  if (field->is_map()) return AppendMap(out, message, field);
+  if (field->is_repeated()) {
+    *out += '[';
+    for (int i = 0; i < r.FieldSize(message, field); ++i) {
+      if (i > 0) *out += ',';
+      AppendValue(out, message, field, i);
+    }
+    *out += ']';
+    return;
+  }
+  if (field->has_presence() && !r.HasField(message, field)) {
+    *out += "null";
+    return;
+  }
+  AppendValue(out, message, field, -1);
+}
+
+void AppendMessageJson(std::string* out, const Message& message) {
+  const auto* descriptor = message.GetDescriptor();
+  *out += '{';
+  for (int i = 0; i < descriptor->field_count(); ++i) {
+    if (i > 0) *out += ',';
+    AppendJsonString(out, descriptor->field(i)->name());
+    *out += ':';
+    AppendFieldJson(out, message, descriptor->field(i));
+  }
+  *out += '}';
+}
+
+}  // namespace bunker::controller
