@@ -22,7 +22,7 @@ Resources& Resources::operator-=(const Resources& other) {
 
 std::map<std::string, std::string> Worker::labels() const {
   std::map<std::string, std::string> all = facts.labels;
-  for (const auto& [name, value] : token_labels) all[name] = value;
+  for (const auto& [label, value] : token_labels) all[label] = value;
   return all;
 }
 

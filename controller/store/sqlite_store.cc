@@ -1,0 +1,78 @@
+#include "controller/store/sqlite_store.h"
+
+#include <utility>
+
+#include "common/base/log.h"
+#include "common/base/status_macros.h"
+#include "common/sqlite/migrations.h"
+#include "controller/store/schema.h"
+
+namespace bunker::controller {
+namespace {
+
+// Bodies are encoded on the writer's thread, and once more if the transaction is run again.
+absl::Status WriteRow(sqlite::Database& database, const RowWrite& write) {
+  const std::string table(TableOf(write.noun));
+  if (!write.body) {
+    ASSIGN_OR_RETURN(sqlite::Statement statement,
+                     database.Prepare("DELETE FROM " + table + " WHERE id=?1"));
+    RETURN_IF_ERROR(statement.BindText(1, write.id));
+    return statement.Run();
+  }
+  ASSIGN_OR_RETURN(sqlite::Statement statement,
+                   database.Prepare("INSERT INTO " + table +
+                                    " (id, body) VALUES (?1, ?2) ON CONFLICT(id) DO UPDATE SET "
+                                    "body=excluded.body"));
+  RETURN_IF_ERROR(statement.BindText(1, write.id));
+  RETURN_IF_ERROR(statement.BindText(2, write.body()));
+  return statement.Run();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<SqliteStore>> SqliteStore::Open(const std::string& path,
+                                                               const Options& options) {
+  sqlite::Database::Options open;
+  open.create = !options.must_exist;
+  open.exclusive = true;
+  open.vfs = options.vfs;
+  ASSIGN_OR_RETURN(sqlite::Database database, sqlite::Database::Open(path, open));
+  RETURN_IF_ERROR(sqlite::Migrate(database, kStoreApplicationId, kStoreMigrations));
+  return std::unique_ptr<SqliteStore>(new SqliteStore(std::move(database)));
+}
+
+SqliteStore::SqliteStore(sqlite::Database database)
+    : database_(std::make_unique<sqlite::Database>(std::move(database))) {}
+
+SqliteStore::~SqliteStore() = default;
+
+absl::Status SqliteStore::Load(Noun noun, RowVisitor visit) {
+  BUNKER_CHECK(database_ != nullptr);
+  ASSIGN_OR_RETURN(
+      sqlite::Statement statement,
+      database_->Prepare("SELECT id, body FROM " + std::string(TableOf(noun)) + " ORDER BY id"));
+  while (true) {
+    ASSIGN_OR_RETURN(const bool row, statement.Step());
+    if (!row) return absl::OkStatus();
+    RETURN_IF_ERROR(visit(statement.Text(0), statement.Text(1)));
+  }
+}
+
+void SqliteStore::Commit(Batch batch, Done done) {
+  {
+    MutexLock lock(start_mutex_);
+    if (writer_ == nullptr) {
+      writer_ = std::make_unique<sqlite::CommitWriter>(std::move(*database_),
+                                                       sqlite::CommitWriter::Options{});
+      database_.reset();
+    }
+  }
+  writer_->Submit(
+      [batch = std::move(batch)](sqlite::Database& database) -> absl::Status {
+        for (const RowWrite& write : batch) RETURN_IF_ERROR(WriteRow(database, write));
+        return absl::OkStatus();
+      },
+      std::move(done));
+}
+
+}  // namespace bunker::controller

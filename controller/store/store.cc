@@ -1,0 +1,37 @@
+#include "controller/store/store.h"
+
+#include <future>
+#include <utility>
+
+#include "common/base/log.h"
+
+namespace bunker::controller {
+
+std::string_view TableOf(Noun noun) {
+  switch (noun) {
+    case Noun::kMeta: return "meta";
+    case Noun::kPartner: return "partners";
+    case Noun::kTenant: return "tenants";
+    case Noun::kUser: return "users";
+    case Noun::kApiKey: return "api_keys";
+    case Noun::kJoinToken: return "join_tokens";
+    case Noun::kWorker: return "workers";
+    case Noun::kImage: return "images";
+    case Noun::kGroup: return "availability_groups";
+    case Noun::kCacheEntry: return "cache_entries";
+    case Noun::kBunker: return "bunkers";
+    case Noun::kIdempotency: return "idempotency_records";
+  }
+  BUNKER_CHECK(false);
+}
+
+absl::Status CommitAndWait(Store& store, Batch batch) {
+  std::promise<absl::Status> promise;
+  std::future<absl::Status> result = promise.get_future();
+  store.Commit(std::move(batch), [&promise](const absl::Status& status) {
+    promise.set_value(status);
+  });
+  return result.get();
+}
+
+}  // namespace bunker::controller
