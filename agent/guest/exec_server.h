@@ -1,0 +1,71 @@
+// The guest's side of the channel: sessions, commands, configuration. Owns every command; one
+// thread, one loop. Not thread-safe.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "agent/guest/command.h"
+#include "agent/guest/exec_session.h"
+#include "agent/guest/outbox.h"
+#include "agent/guest/poller.h"
+#include "common/wire/session.h"
+
+namespace bunker::guest {
+
+class ExecServer {
+ public:
+  struct Options {
+    int port_fd = -1;         // the channel; non-blocking, outlives the server
+    int cgroup_root_fd = -1;  // -1: commands get no cgroup of their own (tests outside a guest)
+    std::string boot_error;   // not empty: commands are refused with it
+    std::string etc_folder = "/etc";
+    // Applies what of a configuration is not a default for commands; one line per problem.
+    std::function<std::vector<std::string>(const v1::GuestConfig&)> configure;
+  };
+
+  explicit ExecServer(Options options);
+  ~ExecServer();
+
+  // Serves until the host asks for a shutdown; returns its grace.
+  uint32_t Run();
+  // One wait and what came of it. False once a shutdown was asked for.
+  bool Step(int max_wait_ms);
+
+ private:
+
+  void OnPortReady();
+  void OnFrame(const wire::Frame& frame);
+  void OnSessionFrame(const wire::Frame& frame);
+  void OnExecFrame(const wire::Frame& frame);
+  void StartSession();
+  void StartExec(const wire::Frame& frame);
+  void RefuseExec(uint32_t stream, const CommandError& error);
+  void Configure(const wire::Frame& frame);
+  void Reap();
+  void RunTimers();
+  int WaitMillis(int max_wait_ms) const;
+  void Collect();                      // takes down what has finished
+  void Retire(ExecSession* session);   // keeps what must outlive it
+  void OnDrainReady(uint64_t index);
+
+  const Options options_;
+  Poller poller_;
+  Outbox outbox_;
+  wire::GuestSession session_;
+  Defaults defaults_;
+  Fd signals_;
+  std::map<uint32_t, std::unique_ptr<ExecSession>> execs_;
+  std::vector<Cgroup> old_cgroups_;        // of ended commands; removed once empty
+  std::map<uint64_t, Watched> drains_;     // pipes that background processes still write to
+  uint64_t next_drain_ = 0;
+  uint64_t next_cgroup_ = 0;
+  bool shutdown_asked_ = false;
+  uint32_t shutdown_grace_ms_ = 0;
+};
+
+}  // namespace bunker::guest
