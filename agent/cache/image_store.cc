@@ -167,20 +167,20 @@ void ImageStore::Unpin(const std::string& recipe_digest) {
   if (--it->second == 0) pins_.erase(it);
 }
 
-absl::Status ImageStore::Remove(const std::string& recipe_digest) {
-  const std::string doomed = folder_ + "/" + kTemporaryPrefix + "removed-" + recipe_digest;
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    if (images_.count(recipe_digest) == 0) return absl::OkStatus();
-    if (pins_.count(recipe_digest) != 0)
-      return absl::FailedPreconditionError("image " + recipe_digest + " is in use by a bunker");
-    // Renamed first: a crash in the middle of the removal leaves a name that Load() sweeps.
-    if (::rename((folder_ + "/" + recipe_digest).c_str(), doomed.c_str()) != 0 && errno != ENOENT)
-      return ErrnoError(errno, "removing image " + recipe_digest);
-    images_.erase(recipe_digest);
-  }
-  RemoveTree(doomed);
-  return SyncFolder(folder_);
+absl::StatusOr<std::string> ImageStore::Retire(const std::string& recipe_digest) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (images_.count(recipe_digest) == 0) return std::string();
+  if (pins_.count(recipe_digest) != 0)
+    return absl::FailedPreconditionError("image " + recipe_digest + " is in use");
+  // A crash between this rename and the deletion leaves a name that Load() sweeps.
+  const std::string retired =
+      folder_ + "/" + kTemporaryPrefix + "retired-" + std::to_string(next_temporary_++);
+  if (::rename((folder_ + "/" + recipe_digest).c_str(), retired.c_str()) != 0)
+    return ErrnoError(errno, "retiring image " + recipe_digest);
+  images_.erase(recipe_digest);
+  return retired;
 }
+
+void ImageStore::DeleteRetired(const std::string& folder) { RemoveTree(folder); }
 
 }  // namespace bunker::agent

@@ -73,8 +73,11 @@ class ImageStore {
   void Pin(const std::string& recipe_digest);
   void Unpin(const std::string& recipe_digest);
 
-  // Removes the image; kFailedPrecondition while pinned, OK where it is not there.
-  absl::Status Remove(const std::string& recipe_digest);
+  // Takes the image out of the store at once (one rename, so that a loop may call it) and returns
+  // the folder that is left to delete with DeleteRetired(); "" where the image is not there.
+  // kFailedPrecondition while pinned.
+  absl::StatusOr<std::string> Retire(const std::string& recipe_digest);
+  void DeleteRetired(const std::string& folder);
 
  private:
   explicit ImageStore(std::string folder) : folder_(std::move(folder)) {}

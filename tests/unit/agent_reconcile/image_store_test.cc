@@ -76,11 +76,14 @@ TEST_F(ImageStoreTest, AFileOfAnotherSizeIsDropped) {
 TEST_F(ImageStoreTest, APinnedImageStays) {
   Bake(recipe_);
   store_->Pin(recipe_);
-  EXPECT_EQ(store_->Remove(recipe_).code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(store_->Retire(recipe_).status().code(), absl::StatusCode::kFailedPrecondition);
   store_->Unpin(recipe_);
-  EXPECT_TRUE(store_->Remove(recipe_).ok());
+  const auto retired = store_->Retire(recipe_);
+  ASSERT_TRUE(retired.ok()) << retired.status();
   EXPECT_FALSE(fs::exists(store_->RootfsPath(recipe_)));
-  EXPECT_TRUE(store_->Remove(recipe_).ok()) << "removal is repeatable";
+  EXPECT_EQ(store_->Retire(recipe_).value(), "") << "removal is repeatable";
+  store_->DeleteRetired(*retired);
+  EXPECT_TRUE(fs::is_empty(folder_ + "/images"));
 }
 
 TEST_F(ImageStoreTest, OneBakeAtATimePerRecipe) {

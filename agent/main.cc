@@ -1,0 +1,100 @@
+// bunker-agent: the daemon on a worker, and the few commands that its operator needs.
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <cstring>
+#include <string>
+
+#include "agent/agent.h"
+#include "agent/bake/bake_supervisor.h"
+#include "agent/config.h"
+#include "agent/link/join.h"
+#include "agent/version.h"
+#include "common/base/files.h"
+#include "common/base/log.h"
+
+namespace bunker::agent {
+namespace {
+
+constexpr char kDefaultConfig[] = "/etc/bunker/agent.toml";
+
+int Fail(const absl::Status& status) {
+  std::fprintf(stderr, "bunker-agent: %s\n", std::string(status.message()).c_str());
+  return 1;
+}
+
+// Streams, pidfds and sockets per VM: take all the descriptors that the host allows.
+void RaiseFileLimit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  if (::setrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur < 65536)
+    Log(Severity::kWarning, "agent.file_limit", {{"limit", limit.rlim_cur}});
+}
+
+int Serve(const std::string& config_path) {
+  const auto config = LoadAgentConfig(config_path);
+  if (!config.ok()) return Fail(config.status());
+  RaiseFileLimit();
+  ::umask(077);
+  const absl::Status status = RunAgent(*config);
+  return status.ok() ? 0 : Fail(status);
+}
+
+int JoinController(const std::string& config_path, std::string token, bool replace) {
+  const auto config = LoadAgentConfig(config_path);
+  if (!config.ok()) return Fail(config.status());
+  if (token == "-") {
+    token.clear();
+    for (int c = std::getchar(); c != EOF && c != '\n' && token.size() < 512; c = std::getchar())
+      token += static_cast<char>(c);
+  }
+  if (absl::Status made = MakeFolders(config->state_dir, 0711); !made.ok()) return Fail(made);
+  const auto identity = JoinAndSave(EndpointOf(*config), token, config->worker_name,
+                                    config->state_dir, replace);
+  if (!identity.ok()) return Fail(identity.status());
+  std::printf("joined as worker %s (%s)\n", identity->name.c_str(), identity->worker_id.c_str());
+  return 0;
+}
+
+int ProbeAccelerator(const std::string& config_path) {
+  const auto config = LoadAgentConfig(config_path);
+  if (!config.ok()) return Fail(config.status());
+  const auto verdict = ProbeHost(*config);
+  if (!verdict.ok()) return Fail(verdict.status());
+  std::printf("%s\n", verdict->c_str());
+  return 0;
+}
+
+int Main(int argc, char** argv) {
+  CLI::App app{"The Bunker agent: pulls and bakes images, boots microVMs, runs commands in them"};
+  app.set_version_flag("--version", kAgentVersion);
+  std::string config_path = kDefaultConfig;
+  app.add_option("--config", config_path, "configuration file")->capture_default_str();
+  std::string token;
+  bool replace = false;
+  CLI::App* join = app.add_subcommand("join", "trade a join token for this worker's credential");
+  join->add_option("--config", config_path, "configuration file");
+  join->add_option("--token", token, "the token, or - to read it from standard input")->required();
+  join->add_flag("--replace", replace, "join again although this worker has an identity");
+  CLI::App* probe = app.add_subcommand("probe", "say which accelerator guests run on, and why");
+  probe->add_option("--config", config_path, "configuration file");
+  app.require_subcommand(0, 1);
+  CLI11_PARSE(app, argc, argv);
+  if (join->parsed()) return JoinController(config_path, token, replace);
+  if (probe->parsed()) return ProbeAccelerator(config_path);
+  return Serve(config_path);
+}
+
+}  // namespace
+}  // namespace bunker::agent
+
+int main(int argc, char** argv) {
+  // First of all: the bake's child is this same binary, confined, without anything set up.
+  if (argc > 1 && std::strcmp(argv[1], bunker::agent::kBakeChildArgument) == 0)
+    return bunker::agent::BakeChildMain();
+  return bunker::agent::Main(argc, argv);
+}

@@ -1,0 +1,238 @@
+#include "agent/reconcile/image_job.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "agent/bake/bake_supervisor.h"
+#include "common/base/log.h"
+#include "common/base/reason.h"
+#include "common/base/status_macros.h"
+
+namespace bunker::agent {
+namespace {
+
+using Report = std::function<void(const link::ImageObservation&)>;
+
+// Keeps the row that is told while a job runs: its stage, bytes, rate and the stages' times.
+class Progress {
+ public:
+  Progress(const link::ImageAssignment& wanted, const Report& report) : report_(report) {
+    row_.set_image_id(wanted.image_id());
+    row_.set_attempt(wanted.attempt());
+    row_.set_status(link::ImageObservation::BUILDING);
+    row_.set_source(wanted.source().has_oci_ref() ? "registry" : "file");
+  }
+
+  void Enter(const std::string& stage) {
+    EndStage();
+    row_.set_stage(stage);
+    row_.set_bytes_done(0);
+    row_.set_bytes_total(0);
+    row_.set_rate_bytes_per_s(0);
+    stage_began_ = absl::Now();
+    report_(row_);
+  }
+
+  void Bytes(uint64_t done, uint64_t total) {
+    row_.set_bytes_done(done);
+    row_.set_bytes_total(total);
+    const double seconds = absl::ToDoubleSeconds(absl::Now() - stage_began_);
+    if (seconds > 0.05)
+      row_.set_rate_bytes_per_s(static_cast<uint64_t>(static_cast<double>(done) / seconds));
+    report_(row_);
+  }
+
+  void EndStage() {
+    if (row_.stage().empty()) return;
+    link::StageTime* time = row_.add_stages();
+    time->set_name(row_.stage());
+    time->set_ms(absl::ToDoubleMilliseconds(absl::Now() - stage_began_));
+    row_.clear_stage();
+  }
+
+  link::ImageObservation& row() { return row_; }
+
+ private:
+  const Report& report_;
+  link::ImageObservation row_;
+  absl::Time stage_began_;
+};
+
+void FillResolved(const ResolvedImage& image, link::Resolved* resolved) {
+  resolved->set_repository(image.repository);
+  resolved->set_manifest_digest(image.manifest_digest.str());
+  resolved->set_index_digest(image.index_digest.str());
+  resolved->set_layers_bytes(image.CompressedBytes());
+  for (const ResolvedLayer& layer : image.layers) resolved->add_diff_ids(layer.diff_id.str());
+  link::ImageConfig* config = resolved->mutable_config();
+  for (const auto& word : image.config.entrypoint) config->add_entrypoint(word);
+  for (const auto& word : image.config.cmd) config->add_cmd(word);
+  for (const auto& entry : image.config.env) config->add_env(entry);
+  for (const auto& port : image.config.exposed_ports) config->add_exposed_ports(port);
+  config->set_working_dir(image.config.working_dir);
+  config->set_user(image.config.user);
+  config->set_arch(image.config.architecture);
+}
+
+Compression ToBake(oci::Compression compression) {
+  switch (compression) {
+    case oci::Compression::kNone: return Compression::kNone;
+    case oci::Compression::kGzip: return Compression::kGzip;
+    case oci::Compression::kZstd: return Compression::kZstd;
+  }
+  return Compression::kNone;
+}
+
+std::string RecipeHex(const std::vector<std::string>& diff_ids) {
+  const std::string digest = RecipeDigest(diff_ids);
+  return digest.substr(digest.find(':') + 1);
+}
+
+// The SIZE_CAP_EXCEEDED of an image that was baked under a larger cap.
+absl::Status CheckCap(const BakedImage& image, uint32_t size_mib) {
+  const uint64_t needed_mib = (image.apparent_bytes + (1 << 20) - 1) >> 20;
+  if (needed_mib <= size_mib) return absl::OkStatus();
+  return ReasonError(absl::StatusCode::kResourceExhausted, "SIZE_CAP_EXCEEDED",
+                     "the image needs " + std::to_string(needed_mib) + " MiB, and size_mib is " +
+                         std::to_string(size_mib) + ": register it again with a larger size_mib");
+}
+
+class Job {
+ public:
+  Job(const ImageJobParts& parts, const link::ImageAssignment& wanted, CancelToken& cancel,
+      const Report& report)
+      : parts_(parts), wanted_(wanted), cancel_(cancel), progress_(wanted, report) {}
+
+  absl::Status Run() {
+    RETURN_IF_ERROR(Resolve());
+    const std::string recipe = RecipeHex(diff_ids_);
+    progress_.row().set_recipe_digest(recipe);
+    ASSIGN_OR_RETURN(const auto lease, parts_.images.Acquire(recipe, cancel_));
+    if (const auto there = parts_.images.Find(recipe)) {
+      progress_.row().set_source("cache");
+      RETURN_IF_ERROR(CheckCap(*there, wanted_.size_mib()));
+      Finish(*there);
+      return absl::OkStatus();
+    }
+    ASSIGN_OR_RETURN(const std::vector<LayerFile> layers, Pull());
+    ASSIGN_OR_RETURN(const BakedImage image, BakeLayers(layers, *lease));
+    BUNKER_CHECK(image.recipe_digest == recipe);
+    progress_.Enter("verifying");
+    RETURN_IF_ERROR(cancel_.Check());
+    RETURN_IF_ERROR(parts_.images.Publish(*lease, image));
+    Finish(image);
+    return absl::OkStatus();
+  }
+
+  Progress& progress() { return progress_; }
+
+ private:
+  absl::Status Resolve() {
+    progress_.Enter("resolving");
+    SourceSpec spec;
+    spec.oci_ref = wanted_.source().oci_ref();
+    spec.tar_path = wanted_.source().tar_path();
+    spec.tenant_id = wanted_.tenant_id();
+    spec.scope = wanted_.scope();
+    ASSIGN_OR_RETURN(source_, parts_.puller.OpenSource(spec, wanted_.manifest_digest(),
+                                                       wanted_.arch()));
+    ASSIGN_OR_RETURN(resolved_, source_->Resolve(cancel_));
+    for (const ResolvedLayer& layer : resolved_.layers) diff_ids_.push_back(layer.diff_id.str());
+    FillResolved(resolved_, progress_.row().mutable_resolved());
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<std::vector<LayerFile>> Pull() {
+    progress_.Enter("pulling");
+    return source_->Fetch(resolved_, parts_.blobs, cancel_,
+                          [this](uint64_t done, uint64_t total) { progress_.Bytes(done, total); });
+  }
+
+  absl::StatusOr<BakedImage> BakeLayers(const std::vector<LayerFile>& layers,
+                                        const ImageStore::Lease& lease) {
+    progress_.Enter("baking");
+    BakeOptions options;
+    for (const LayerFile& layer : layers) {
+      options.layers.push_back({layer.path, ToBake(layer.compression), layer.digest.str(),
+                                layer.diff_id.str(), layer.size_bytes});
+    }
+    options.size_mib = wanted_.size_mib();
+    options.out_path = lease.temporary_rootfs_path();
+    options.tree_path = options.out_path + ".verity";
+    options.limits.wall_time = parts_.bake_deadline;
+    options.child_uid = parts_.bake_uid;
+    options.child_gid = parts_.bake_uid;
+    const auto summary = Bake(options, cancel_, [this](const BakeProgress& bake) {
+      progress_.Bytes(bake.bytes_done, bake.bytes_total);
+    });
+    if (!summary.ok()) return ForgetDamaged(summary.status(), layers);
+    Log(Severity::kInfo, "image.baked",
+        {{"image", wanted_.image_id()}, {"recipe", summary->recipe_digest},
+         {"bytes_in", summary->compressed_bytes}, {"bytes_out", summary->apparent_bytes},
+         {"entries", summary->entries}, {"dropped_xattrs", summary->dropped_xattr_count},
+         {"wall_s", summary->wall_seconds}, {"cpu_s", summary->cpu_seconds},
+         {"peak_rss", summary->peak_rss_bytes}});
+    BakedImage image{RecipeHex(summary->diff_ids), summary->rootfs_digest,
+                     summary->apparent_bytes, summary->allocated_bytes, {}};
+    for (const LayerFile& layer : layers) image.blobs.push_back(layer.digest.str());
+    return image;
+  }
+
+  // A blob was verified when it came; if it no longer hashes to its name, the disk has changed it.
+  // Dropping it makes the next attempt fetch it anew.
+  absl::Status ForgetDamaged(const absl::Status& status, const std::vector<LayerFile>& layers) {
+    if (ReasonOf(status) != "DIGEST_MISMATCH" || !wanted_.source().has_oci_ref()) return status;
+    for (const LayerFile& layer : layers) {
+      if (const absl::Status dropped = parts_.blobs.Discard(layer.digest); !dropped.ok())
+        Log(Severity::kWarning, "blob.discard_failed", {{"error", std::string(dropped.message())}});
+    }
+    return status;
+  }
+
+  void Finish(const BakedImage& image) {
+    progress_.EndStage();
+    parts_.images.Pin(image.recipe_digest);
+    link::ImageObservation& row = progress_.row();
+    row.set_status(link::ImageObservation::READY);
+    row.set_rootfs_digest(image.rootfs_digest);
+    row.set_apparent_bytes(image.apparent_bytes);
+    row.set_allocated_bytes(image.allocated_bytes);
+    row.set_bytes_done(resolved_.CompressedBytes());
+    row.set_bytes_total(resolved_.CompressedBytes());
+    row.set_rate_bytes_per_s(0);
+  }
+
+  const ImageJobParts& parts_;
+  const link::ImageAssignment& wanted_;
+  CancelToken& cancel_;
+  Progress progress_;
+  std::unique_ptr<ImageSource> source_;
+  ResolvedImage resolved_;
+  std::vector<std::string> diff_ids_;
+};
+
+}  // namespace
+
+bool IsRetryable(const absl::Status& status) {
+  const std::string reason = ReasonOf(status);
+  if (reason == "DISK_FULL" || reason == "OUT_OF_MEMORY" || reason == "INTERNAL") return true;
+  return reason.empty() || IsRetryablePullError(status);
+}
+
+link::ImageObservation RunImageJob(const ImageJobParts& parts, const link::ImageAssignment& wanted,
+                                   CancelToken& cancel, const Report& report) {
+  Job job(parts, wanted, cancel, report);
+  const absl::Status status = job.Run();
+  link::ImageObservation row = job.progress().row();
+  if (status.ok()) return row;
+  const std::string reason = ReasonOf(status);
+  row.set_status(link::ImageObservation::FAILED);
+  row.set_error_code(reason.empty() ? "INTERNAL" : reason);
+  row.set_error_message(std::string(status.message()));
+  row.set_retryable(IsRetryable(status));
+  row.clear_recipe_digest();
+  return row;
+}
+
+}  // namespace bunker::agent

@@ -1,0 +1,40 @@
+// Makes one image be on this worker: resolve → pull → bake → verify → publish.
+//
+// Blocking; runs on a pool thread. Thread-safe: a free function over thread-safe parts.
+#pragma once
+
+#include <functional>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "agent/cache/blob_store.h"
+#include "agent/cache/image_store.h"
+#include "agent/pull/image_source.h"
+#include "bunker/link/v1/agent_link.pb.h"
+#include "common/base/cancel.h"
+
+namespace bunker::agent {
+
+namespace link = ::bunker::link::v1;
+
+// What a job works with. All must outlive it.
+struct ImageJobParts {
+  ImagePuller& puller;
+  BlobStore& blobs;
+  ImageStore& images;
+  uid_t bake_uid = 64010;
+  absl::Duration bake_deadline = absl::Minutes(30);
+};
+
+// Returns the row's end: READY, or FAILED with code, message and whether another try may help.
+// A READY image is pinned once: unpin it when the row stands in the table that guards it.
+// `report` gets the row as it is under way, on this or a pull thread, at most about ten times a
+// second.
+link::ImageObservation RunImageJob(
+    const ImageJobParts& parts, const link::ImageAssignment& wanted, CancelToken& cancel,
+    const std::function<void(const link::ImageObservation&)>& report);
+
+// Whether time may heal it. The one place that decides between temporary and permanent.
+bool IsRetryable(const absl::Status& status);
+
+}  // namespace bunker::agent

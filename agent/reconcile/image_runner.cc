@@ -1,0 +1,77 @@
+#include "agent/reconcile/image_runner.h"
+
+#include <set>
+#include <utility>
+
+#include "common/base/log.h"
+
+namespace bunker::agent {
+
+void ImageRunner::Ensure(const link::ImageAssignment& wanted, const link::ImageObservation& known,
+                         std::shared_ptr<CancelToken> cancel, OnProgress on_progress,
+                         OnDone on_done) {
+  (void)known;  // the store knows by recipe; a new job proves the right to it by its manifest
+  auto job = [this, wanted, cancel, on_progress, on_done](CancelToken& pool_token) {
+    pool_token.SetCallback([&cancel] { cancel->Cancel(); });
+    const link::ImageObservation result =
+        RunImageJob(parts_, wanted, *cancel, [&](const link::ImageObservation& row) {
+          loop_.Post([on_progress, row] { on_progress(row); });
+        });
+    pool_token.ClearCallback();
+    loop_.Post([this, on_done, result] {
+      on_done(result);
+      if (result.status() == link::ImageObservation::READY)
+        parts_.images.Unpin(result.recipe_digest());
+    });
+  };
+  const auto submitted = pool_.Submit(std::move(job));
+  if (submitted.ok()) return;
+  link::ImageObservation refused;
+  refused.set_image_id(wanted.image_id());
+  refused.set_attempt(wanted.attempt());
+  refused.set_status(link::ImageObservation::FAILED);
+  refused.set_error_code("INTERNAL");
+  refused.set_error_message("the worker has too many images to make at once; it tries again");
+  refused.set_retryable(true);
+  loop_.Post([on_done, refused] { on_done(refused); });
+}
+
+void ImageRunner::Remember(const link::ImageObservation& ready) {
+  // Losing this row costs a look at the manifest after a restart, no bake: log and go on.
+  if (const absl::Status status = journal_.PutImage(ready); !status.ok())
+    Log(Severity::kError, "journal.image_not_written", {{"error", std::string(status.message())}});
+}
+
+void ImageRunner::Forget(const std::string& image_id) {
+  if (const absl::Status status = journal_.RemoveImage(image_id); !status.ok())
+    Log(Severity::kError, "journal.image_not_removed", {{"error", std::string(status.message())}});
+}
+
+void ImageRunner::Evict(const std::string& recipe_digest) {
+  const auto image = parts_.images.Find(recipe_digest);
+  if (!image) return;
+  // On the loop, so that nobody can come to want it between the decision and the rename.
+  const auto retired = parts_.images.Retire(recipe_digest);
+  Log(retired.ok() ? Severity::kInfo : Severity::kDebug, "image.evicted",
+      {{"recipe", recipe_digest}, {"status", std::string(retired.status().message())}});
+  if (!retired.ok()) return;  // in use: its bunker asks again when it ends
+  const auto submitted = pool_.Submit([this, folder = *retired, image = *image](CancelToken&) {
+    parts_.images.DeleteRetired(folder);
+    RemoveBlobsOf(image);
+  });
+  if (!submitted.ok()) Log(Severity::kWarning, "image.delete_deferred", {{"folder", *retired}});
+}
+
+void ImageRunner::RemoveBlobsOf(const BakedImage& removed) {
+  std::set<std::string> kept;
+  for (const BakedImage& image : parts_.images.List())
+    kept.insert(image.blobs.begin(), image.blobs.end());
+  for (const std::string& blob : removed.blobs) {
+    const auto digest = oci::Digest::Parse(blob);
+    if (!digest.ok() || kept.count(blob) != 0) continue;
+    // One that another pull holds right now stays; it will go with that image.
+    parts_.blobs.Remove(*digest).IgnoreError();
+  }
+}
+
+}  // namespace bunker::agent

@@ -1,0 +1,39 @@
+// ImageWork for real: jobs on a bounded pool, results posted to the loop.
+//
+// On the loop only, but for what it does on the pool by itself.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "agent/journal/journal.h"
+#include "agent/reconcile/image_job.h"
+#include "agent/reconcile/image_table.h"
+#include "common/loop/event_loop.h"
+#include "common/loop/worker_pool.h"
+
+namespace bunker::agent {
+
+class ImageRunner final : public ImageWork {
+ public:
+  // All must outlive the runner; `pool` must be shut down before the loop goes.
+  ImageRunner(Loop& loop, WorkerPool& pool, Journal& journal, ImageJobParts parts)
+      : loop_(loop), pool_(pool), journal_(journal), parts_(parts) {}
+
+  void Ensure(const link::ImageAssignment& wanted, const link::ImageObservation& known,
+              std::shared_ptr<CancelToken> cancel, OnProgress on_progress,
+              OnDone on_done) override;
+  void Remember(const link::ImageObservation& ready) override;
+  void Forget(const std::string& image_id) override;
+  void Evict(const std::string& recipe_digest) override;
+
+ private:
+  void RemoveBlobsOf(const BakedImage& removed);
+
+  Loop& loop_;
+  WorkerPool& pool_;
+  Journal& journal_;
+  const ImageJobParts parts_;
+};
+
+}  // namespace bunker::agent
