@@ -117,9 +117,11 @@ class BlobStore::Writer final : public oci::BlobWriter {
       return Mismatch(digest_, "the registry sends more than the " + std::to_string(size_) +
                                    " bytes that the manifest declares");
     }
-    if (absl::Status status = WriteAll(fd_.get(), data); !status.ok())
+    if (absl::Status status = WriteAll(fd_.get(), data); !status.ok()) {
+      if (ReasonOf(status) != "DISK_FULL") status = WithReason(status, "INTERNAL");
       return Annotate(status, "writing blob " + digest_.str() +
                                   " (free space in the agent's state folder)");
+    }
     hash_.Update(data);
     offset_ += data.size();
     return absl::OkStatus();

@@ -1,0 +1,18 @@
+// Internal to agent/pull: images that lie as files under the operator's folder: a root file
+// system as a tarball, an OCI layout (folder or archive), a `docker save` archive.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "agent/pull/image_source.h"
+#include "common/oci/digest.h"
+
+namespace bunker::agent {
+
+// Opens nothing yet: Resolve() does, and the same open files serve Fetch().
+std::unique_ptr<ImageSource> OpenLocalSource(const std::string& tar_root, const SourceSpec& spec,
+                                             oci::Digest pinned, const std::string& arch);
+
+}  // namespace bunker::agent

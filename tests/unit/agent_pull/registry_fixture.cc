@@ -1,0 +1,205 @@
+#include "tests/unit/agent_pull/registry_fixture.h"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <thread>
+
+#include "common/base/log.h"
+#include "common/http/http_client.h"
+
+namespace bunker::agent {
+namespace {
+constexpr char kPython[] = "/usr/bin/python3";
+
+std::string Script(const std::string& name) {
+  return std::string(BUNKER_TEST_SUPPORT_DIR) + "/" + name;
+}
+
+http::Client& Http() {
+  static http::Client client({.policy = nullptr, .proxy = {}, .user_agent = "test"});
+  return client;
+}
+
+void WriteText(const std::string& path, const std::string& text) {
+  std::ofstream(path) << text;
+}
+
+std::string ReadText(const std::string& path) {
+  std::stringstream text;
+  text << std::ifstream(path).rdbuf();
+  return text.str();
+}
+}  // namespace
+
+TempFolder::TempFolder() {
+  std::string pattern = std::filesystem::temp_directory_path().string() + "/bunker-pull-XXXXXX";
+  BUNKER_CHECK(::mkdtemp(pattern.data()) != nullptr);
+  path_ = pattern;
+}
+TempFolder::~TempFolder() {
+  std::error_code error;
+  std::filesystem::remove_all(path_, error);
+}
+
+Child::Child(const std::vector<std::string>& argv, const std::string& log_path, bool stdout_pipe) {
+  int pipe_fds[2] = {-1, -1};
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  if (stdout_pipe) {
+    BUNKER_CHECK(::pipe2(pipe_fds, O_CLOEXEC) == 0);
+    posix_spawn_file_actions_adddup2(&actions, pipe_fds[1], 1);
+  } else {
+    posix_spawn_file_actions_addopen(&actions, 1, log_path.c_str(), O_WRONLY | O_CREAT | O_APPEND,
+                                     0600);
+  }
+  posix_spawn_file_actions_addopen(&actions, 2, log_path.c_str(), O_WRONLY | O_CREAT | O_APPEND,
+                                   0600);
+  std::vector<char*> args;
+  for (const std::string& arg : argv) args.push_back(const_cast<char*>(arg.c_str()));
+  args.push_back(nullptr);
+  BUNKER_CHECK(::posix_spawnp(&pid_, args[0], &actions, nullptr, args.data(), environ) == 0);
+  posix_spawn_file_actions_destroy(&actions);
+  if (stdout_pipe) ::close(pipe_fds[1]);
+  out_fd_ = pipe_fds[0];
+}
+
+Child::~Child() { Stop(); }
+
+void Child::Stop() {
+  if (pid_ > 0) {
+    ::kill(pid_, SIGKILL);
+    ::waitpid(pid_, nullptr, 0);
+    pid_ = -1;
+  }
+  if (out_fd_ >= 0) ::close(out_fd_);
+  out_fd_ = -1;
+}
+
+std::string Child::FirstLine() {
+  std::string line;
+  char c = 0;
+  while (::read(out_fd_, &c, 1) == 1 && c != '\n') line.push_back(c);
+  return line;
+}
+
+std::string RunProgram(const std::vector<std::string>& argv) {
+  const TempFolder folder;
+  std::string command;
+  for (const std::string& arg : argv) command += "'" + arg + "' ";
+  command += "> " + folder / "out" + " 2> " + folder / "err";
+  if (const int code = std::system(command.c_str()); code != 0) {
+    Log(Severity::kError, "test.program_failed",
+        {{"command", command}, {"stderr", ReadText(folder / "err")}});
+    std::abort();
+  }
+  return ReadText(folder / "out");
+}
+
+nlohmann::json MakeLayout(const std::string& folder, std::vector<std::string> options) {
+  std::vector<std::string> argv = {kPython, Script("oci_layout.py"), folder};
+  argv.insert(argv.end(), options.begin(), options.end());
+  return nlohmann::json::parse(RunProgram(argv));
+}
+
+int FreePort() {
+  const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t length = sizeof address;
+  BUNKER_CHECK(::bind(fd, reinterpret_cast<sockaddr*>(&address), length) == 0);
+  BUNKER_CHECK(::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length) == 0);
+  ::close(fd);
+  return ntohs(address.sin_port);
+}
+
+RealRegistry::RealRegistry(const std::string& user, const std::string& password)
+    : port_(FreePort()), user_(user), password_(password) {
+  std::string config = "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: " + storage() +
+                       "\nhttp:\n  addr: " + host() + "\n";
+  if (!user_.empty()) {
+    WriteText(folder_ / "htpasswd", RunProgram({"htpasswd", "-Bbn", user_, password_}));
+    config += "auth:\n  htpasswd:\n    realm: test\n    path: " + folder_ / "htpasswd" + "\n";
+  }
+  WriteText(folder_ / "config.yml", config);
+  Start();
+}
+
+void RealRegistry::Start() {
+  child_ = std::make_unique<Child>(
+      std::vector<std::string>{"docker-registry", "serve", folder_ / "config.yml"}, folder_ / "log",
+      false);
+  http::Request request;
+  request.url = "http://" + host() + "/v2/";
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while (!Http().Do(request).ok()) {  // nothing but a connect tells that it is up
+    BUNKER_CHECK(std::chrono::steady_clock::now() < end);
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+}
+
+void RealRegistry::Restart() {
+  child_->Stop();
+  Start();
+}
+
+void RealRegistry::Push(const std::string& layout, const std::string& repository_and_tag) {
+  std::vector<std::string> argv = {"skopeo", "copy", "-q", "--all", "--preserve-digests",
+                                   "--dest-tls-verify=false"};
+  if (!user_.empty()) argv.push_back("--dest-creds=" + user_ + ":" + password_);
+  argv.push_back("oci:" + layout + ":latest");
+  argv.push_back("docker://" + host() + "/" + repository_and_tag);
+  RunProgram(argv);
+}
+
+std::string RealRegistry::Log() const { return ReadText(folder_ / "log"); }
+
+FaultyRegistry::FaultyRegistry(const std::string& layout, std::vector<std::string> options) {
+  std::vector<std::string> argv = {kPython, Script("faulty_registry.py"), layout};
+  argv.insert(argv.end(), options.begin(), options.end());
+  child_ = std::make_unique<Child>(argv, "/dev/null", true);
+  port_ = child_->FirstLine();
+}
+
+void FaultyRegistry::Fault(const nlohmann::json& fault) {
+  http::Request request;
+  request.method = "POST";
+  request.url = url() + "/_fault";
+  request.body = fault.dump();
+  BUNKER_CHECK(Http().Do(request).ok());
+}
+
+void FaultyRegistry::Clear() {
+  http::Request request;
+  request.method = "POST";
+  request.url = url() + "/_clear";
+  BUNKER_CHECK(Http().Do(request).ok());
+}
+
+nlohmann::json FaultyRegistry::Log() {
+  http::Request request;
+  request.url = url() + "/_log";
+  const auto response = Http().Do(request);
+  BUNKER_CHECK(response.ok());
+  return nlohmann::json::parse(response->body);
+}
+
+int FaultyRegistry::Count(const std::string& part) {
+  int count = 0;
+  for (const auto& entry : Log())
+    count += entry["path"].get<std::string>().find(part) != std::string::npos;
+  return count;
+}
+
+}  // namespace bunker::agent
