@@ -62,7 +62,7 @@ BANNED = [
 ]
 # Names of the machines this was written on, and of package mirrors, have no place in any file.
 FORBIDDEN_TEXT = re.compile(
-    r"(?<![\w.])/work/|/root/|/home/\w|\b[\w.]*\.debian\.org\b|\bpypi\.org\b|\bnpmjs\.org\b|"
+    r"(?<![\w.])/work/|\b[\w.]*\.debian\.org\b|\bpypi\.org\b|\bnpmjs\.org\b|"
     r"\bproxy\.golang\.org\b|\bcrates\.io\b|\brepo1?\.maven\b")
 TEXT_EXEMPT = {"tests/style/check_style.py", "LICENSE"}
 

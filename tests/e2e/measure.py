@@ -1,0 +1,80 @@
+#!/usr/bin/python3
+"""The table: where the time goes from register to ready and from create to the first answer.
+
+usage: measure.py [--runs 10] [--image tiny|debian]      (prints medians; fails on no figure)
+"""
+
+import argparse
+import statistics
+import sys
+import time
+
+from harness import images
+from harness.cluster import Cluster
+
+import oci
+
+
+def stages_of(cluster, image_id, start):
+    """Seconds at which each stage was first seen, from polling the cache view."""
+    seen = {}
+    while True:
+        rows = cluster.cache(image_id)
+        now = time.monotonic() - start
+        for row in rows:
+            seen.setdefault(row["stage"] if row["status"] == "building" else row["status"], now)
+        if rows and rows[0]["status"] in ("ready", "failed"):
+            return seen
+        time.sleep(0.01)
+
+
+def one_run(cluster, number, kind, group):
+    # A layer of its own makes each run a new recipe; the rest may come from the blob store.
+    own = oci.TarBuilder().file("run", str(number)).bytes()
+    name = f"run-{number}"
+    if kind == "tiny":
+        ref = cluster.registry.push(images.tiny(extra_layers=[own], marker=str(number)), name)
+    else:
+        ref = images.push_debian(cluster.registry, name)
+    start = time.monotonic()
+    row = cluster.register(name, ref, size_mib=1024)
+    cluster.attach(group, row["id"])
+    seen = stages_of(cluster, row["id"], start)
+    figures = {"register→ready": seen["ready"]}
+    for stage in ("pulling", "baking", "verifying"):
+        if stage in seen:
+            figures[f"register→{stage} seen"] = seen[stage]
+    start = time.monotonic()
+    bunker = cluster.bunker(name)
+    figures["create→running"] = time.monotonic() - start
+    for part, spent in bunker["timings"].items():
+        if spent is not None:
+            figures["  " + part] = spent / 1000
+    for label in ("first exec", "second exec"):
+        start = time.monotonic()
+        cluster.sh(bunker["id"], "true")
+        figures[label + " (round trip)"] = time.monotonic() - start
+    cluster.call("DELETE", f"/bunkers/{bunker['id']}", expect=200)
+    return figures, bunker["isolation"]
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--runs", type=int, default=10)
+    parser.add_argument("--image", choices=("tiny", "debian"), default="tiny")
+    arguments = parser.parse_args()
+    columns = {}
+    with Cluster(agents=1) as cluster:
+        group = cluster.group("measure")
+        for number in range(arguments.runs):
+            figures, isolation = one_run(cluster, number, arguments.image, group)
+            for name, value in figures.items():
+                columns.setdefault(name, []).append(value)
+            print(f"run {number + 1}: " + ", ".join(f"{k.strip()} {v:.3f}" for k, v in figures.items()), file=sys.stderr)
+    print(f"{arguments.runs} runs, image {arguments.image}, guests on {isolation}; seconds")
+    for name, values in columns.items():
+        print(f"{name:34} median {statistics.median(values):8.3f}   min {min(values):8.3f}   max {max(values):8.3f}")
+
+
+if __name__ == "__main__":
+    main()
