@@ -5,6 +5,7 @@
 #include "agent/pull/image_source.h"
 #include "common/base/reason.h"
 #include "common/oci/json_guard.h"
+#include "nlohmann/json.hpp"
 
 namespace bunker::agent {
 namespace {

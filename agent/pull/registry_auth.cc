@@ -10,6 +10,7 @@
 #include "common/base/reason.h"
 #include "common/base/status_macros.h"
 #include "common/oci/json_guard.h"
+#include "nlohmann/json.hpp"
 
 namespace bunker::agent {
 namespace {
@@ -59,8 +60,7 @@ AuthChallenge TakeChallenge(std::string_view* text) {
   AuthChallenge challenge;
   challenge.scheme = Lower(TakeToken(text));
   for (;;) {
-    while (!text->empty() && (text->front() == ',' || text->front() == ' ' || text->front() == '\t'))
-      text->remove_prefix(1);
+    text->remove_prefix(std::min(text->find_first_not_of(", \t"), text->size()));
     std::string_view ahead = *text;
     const std::string name = Lower(TakeToken(&ahead));
     SkipSpace(&ahead);

@@ -123,9 +123,9 @@ absl::StatusOr<std::vector<LayerFile>> RegistrySource::Fetch(const ResolvedImage
   RETURN_IF_ERROR(group.error);
   std::vector<LayerFile> files;
   for (const ResolvedLayer& layer : image.layers) {
-    const auto blob = std::find_if(group.done.begin(), group.done.end(), [&](const auto& candidate) {
-      return candidate->digest() == layer.digest;
-    });
+    const auto blob =
+        std::find_if(group.done.begin(), group.done.end(),
+                     [&](const auto& candidate) { return candidate->digest() == layer.digest; });
     files.push_back({.path = (*blob)->path(), .digest = layer.digest,
                      .size_bytes = layer.size_bytes, .compression = layer.compression,
                      .diff_id = layer.diff_id, .hold = *blob});

@@ -64,7 +64,8 @@ class Client::Impl {
       }
       ASSIGN_OR_RETURN(Url next, ResolveUrl(url, location));
       if (url.scheme == "https" && next.scheme == "http") {
-        return absl::PermissionDeniedError(url.HostPort() + " redirects from https to plain http (" +
+        return absl::PermissionDeniedError(url.HostPort() +
+                                           " redirects from https to plain http (" +
                                            next.HostPort() + "), which is refused");
       }
       if (!SameOrigin(url, next)) {

@@ -246,8 +246,8 @@ absl::Status Transfer::StatusOf(CURLcode code) const {
   const std::string where = hop_.url.scheme + "://" + hop_.url.HostPort();
   const std::string why = error_[0] != '\0' ? error_ : curl_easy_strerror(code);
   if (!refused_.empty() && (code == CURLE_COULDNT_CONNECT || code == CURLE_ABORTED_BY_CALLBACK)) {
-    return absl::PermissionDeniedError(where + ": " + refused_ +
-                                       ", which is refused unless the configuration lists the host");
+    return absl::PermissionDeniedError(
+        where + ": " + refused_ + ", which is refused unless the configuration lists the host");
   }
   switch (code) {
     case CURLE_PEER_FAILED_VERIFICATION:

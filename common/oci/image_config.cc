@@ -6,6 +6,7 @@
 #include "common/base/reason.h"
 #include "common/base/status_macros.h"
 #include "common/oci/json_guard.h"
+#include "nlohmann/json.hpp"
 #include "common/oci/manifest.h"
 
 namespace bunker::oci {
@@ -28,7 +29,8 @@ absl::StatusOr<std::vector<std::string>> ListOf(const nlohmann::json& object, co
     if (!entry.is_string()) return Corrupt(std::string(key) + " holds something that is no string");
     list.push_back(entry.get<std::string>());
     // A NUL would cut the string wherever it meets a system call.
-    if (list.back().find('\0') != std::string::npos) return Corrupt(std::string(key) + " holds a NUL");
+    if (list.back().find('\0') != std::string::npos)
+      return Corrupt(std::string(key) + " holds a NUL");
   }
   return list;
 }

@@ -1,5 +1,7 @@
 #include "common/oci/json_guard.h"
 
+#include "nlohmann/json.hpp"
+
 namespace bunker::oci {
 namespace {
 constexpr int kMaxDepth = 32;

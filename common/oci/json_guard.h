@@ -1,4 +1,5 @@
-// Internal to common/oci: JSON from outside, parsed with bounds. Include from .cc files only.
+// JSON from outside, parsed with bounds. Whoever calls it includes nlohmann/json.hpp itself.
+// Thread-safe: free functions without state.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +8,7 @@
 #include <string_view>
 
 #include "absl/status/statusor.h"
-#include "nlohmann/json.hpp"
+#include "nlohmann/json_fwd.hpp"
 
 namespace bunker::oci {
 

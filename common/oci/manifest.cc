@@ -7,6 +7,7 @@
 #include "common/base/reason.h"
 #include "common/base/status_macros.h"
 #include "common/oci/json_guard.h"
+#include "nlohmann/json.hpp"
 
 namespace bunker::oci {
 namespace {
@@ -40,13 +41,19 @@ absl::Status Unsupported(std::string_view why) {
   return ReasonError(absl::StatusCode::kUnimplemented, "LAYER_UNSUPPORTED", why);
 }
 
+absl::Status NoImage(std::string_view media_type) {
+  return Unsupported("its media type " + Shown(media_type) +
+                     " is not that of an image: register an image reference");
+}
+
 absl::StatusOr<Descriptor> ParseDescriptor(const nlohmann::json& json, std::string_view what) {
   if (!json.is_object()) return Corrupt(std::string(what) + " is not an object");
   Descriptor descriptor;
   descriptor.media_type_text = StringOf(json, "mediaType");
   descriptor.media_type = ManifestTypeOf(descriptor.media_type_text);
   auto digest = Digest::Parse(StringOf(json, "digest"));
-  if (!digest.ok()) return Corrupt(std::string(what) + ": " + std::string(digest.status().message()));
+  if (!digest.ok())
+    return Corrupt(std::string(what) + ": " + std::string(digest.status().message()));
   descriptor.digest = *std::move(digest);
   const auto size = SizeOf(json, "size");
   if (!size) return Corrupt(std::string(what) + " has no valid size");
@@ -66,8 +73,8 @@ absl::StatusOr<std::vector<Descriptor>> ParseList(const nlohmann::json& json, co
   const nlohmann::json* list = MemberOf(json, key);
   if (list == nullptr || !list->is_array()) return Corrupt(std::string(key) + " is not a list");
   if (list->size() > cap) {
-    return Unsupported("the image has " + std::to_string(list->size()) + " " + key + ", more than " +
-                       std::to_string(cap) + ": squash it");
+    return Unsupported("the image has " + std::to_string(list->size()) + " " + key +
+                       ", more than " + std::to_string(cap) + ": squash it");
   }
   std::vector<Descriptor> descriptors;
   for (const nlohmann::json& entry : *list) {
@@ -107,13 +114,13 @@ absl::StatusOr<MediaType> KindOf(const nlohmann::json& json, std::string_view co
   const bool generic = plain.empty() || plain == "application/json" || plain == "text/plain" ||
                        plain == "application/octet-stream";
   if (kind == MediaType::kOther && !generic)
-    return Unsupported("its media type " + Shown(plain) + " is not that of an image: register an image reference");
+    return NoImage(plain);
   if (!claimed.empty()) {
     const MediaType claimed_kind = ManifestTypeOf(claimed);
     if (!generic && WithoutParameters(claimed) != plain)
       return Corrupt("it says " + Shown(claimed) + " but was sent as " + Shown(plain));
     if (claimed_kind == MediaType::kOther)
-      return Unsupported("its media type " + Shown(claimed) + " is not that of an image: register an image reference");
+      return NoImage(claimed);
     kind = claimed_kind;
   }
   const auto schema = SizeOf(json, "schemaVersion");

@@ -71,6 +71,7 @@ struct ManifestDocument {
 // the body's `mediaType` decides, or else what the body holds. A body whose `mediaType` contradicts
 // it is refused. Errors: kInvalidArgument with LAYER_CORRUPT (not what it claims to be), or
 // kUnimplemented with LAYER_UNSUPPORTED (known, but not taken: schema 1, artefacts, caps).
-absl::StatusOr<ManifestDocument> ParseManifest(std::string_view body, std::string_view content_type);
+absl::StatusOr<ManifestDocument> ParseManifest(std::string_view body,
+                                               std::string_view content_type);
 
 }  // namespace bunker::oci

@@ -66,7 +66,8 @@ bool LooksLikeHost(std::string_view component) {
 }
 
 bool IsHostLabels(std::string_view name) {
-  if (name.empty() || name.front() == '.' || name.front() == '-' || name.back() == '-') return false;
+  if (name.empty() || name.front() == '.' || name.front() == '-' || name.back() == '-')
+    return false;
   for (size_t i = 0; i < name.size(); ++i) {
     if (name[i] == '.' && i + 1 < name.size() && (name[i + 1] == '.' || name[i + 1] == '-'))
       return false;
@@ -79,7 +80,8 @@ absl::Status CheckRepository(std::string_view whole, std::string_view repository
   if (repository.empty()) return Bad(whole, "the repository is missing: write host/name:tag");
   if (repository.size() > kMaxRepositoryLength)
     return Bad(whole, "the repository is longer than 255 characters");
-  if (std::any_of(repository.begin(), repository.end(), [](char c) { return c >= 'A' && c <= 'Z'; }))
+  if (std::any_of(repository.begin(), repository.end(),
+                  [](char c) { return c >= 'A' && c <= 'Z'; }))
     return Bad(whole, "the repository must be in lower case");
   for (size_t start = 0; start <= repository.size();) {
     const size_t slash = std::min(repository.find('/', start), repository.size());
@@ -164,7 +166,8 @@ absl::StatusOr<Reference> ParseReference(std::string_view text) {
     const std::string_view tag = rest.substr(colon + 1);
     if (!IsTag(tag)) {
       return Bad(text, "the tag " + Shown(tag) +
-                           " may hold letters, digits, _ . - (at most 128, not starting with . or -)");
+                           " may hold letters, digits, _ . - (at most 128 of them, starting with "
+                           "neither . nor -)");
     }
     reference.tag = std::string(tag);
     rest = rest.substr(0, colon);

@@ -86,6 +86,21 @@ void Child::Stop() {
   out_fd_ = -1;
 }
 
+std::string Child::Rest() {
+  std::string rest;
+  char buffer[4096];
+  for (ssize_t n; (n = ::read(out_fd_, buffer, sizeof buffer)) > 0;)
+    rest.append(buffer, static_cast<size_t>(n));
+  return rest;
+}
+
+int Child::Wait() {
+  int status = 0;
+  ::waitpid(pid_, &status, 0);
+  pid_ = -1;
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
+}
+
 std::string Child::FirstLine() {
   std::string line;
   char c = 0;
@@ -95,15 +110,14 @@ std::string Child::FirstLine() {
 
 std::string RunProgram(const std::vector<std::string>& argv) {
   const TempFolder folder;
-  std::string command;
-  for (const std::string& arg : argv) command += "'" + arg + "' ";
-  command += "> " + folder / "out" + " 2> " + folder / "err";
-  if (const int code = std::system(command.c_str()); code != 0) {
+  Child child(argv, folder / "log", true);
+  std::string output = child.Rest();
+  if (const int code = child.Wait(); code != 0) {
     Log(Severity::kError, "test.program_failed",
-        {{"command", command}, {"stderr", ReadText(folder / "err")}});
+        {{"program", argv[0]}, {"code", code}, {"stderr", ReadText(folder / "log")}});
     std::abort();
   }
-  return ReadText(folder / "out");
+  return output;
 }
 
 nlohmann::json MakeLayout(const std::string& folder, std::vector<std::string> options) {

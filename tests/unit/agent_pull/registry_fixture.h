@@ -34,6 +34,8 @@ class Child {
   Child(const Child&) = delete;
   Child& operator=(const Child&) = delete;
   std::string FirstLine();
+  std::string Rest();  // of what it prints, until it closes its output
+  int Wait();          // its exit code
   void Stop();
 
  private:

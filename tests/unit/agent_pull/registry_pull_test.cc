@@ -43,8 +43,8 @@ class RegistryPullTest : public ::testing::Test {
                                               const std::string& arch = "X86_64",
                                               const std::string& pinned = "") {
     puller_ = *ImagePuller::Create(config);
-    auto source = puller_->OpenSource({.oci_ref = ref, .tar_path = "", .tenant_id = "", .scope = ""},
-                                      pinned, arch);
+    const SourceSpec spec = {.oci_ref = ref, .tar_path = "", .tenant_id = "", .scope = ""};
+    auto source = puller_->OpenSource(spec, pinned, arch);
     if (!source.ok()) return source.status();
     auto image = (*source)->Resolve(cancel_);
     if (!image.ok()) return image.status();
