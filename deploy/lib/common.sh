@@ -52,6 +52,14 @@ install_packages() {
     die "apt-get install failed: see the lines above"
 }
 
+# Runs a command that asks apt for a package; where it fails, once more with fresh package lists.
+with_fresh_lists() {
+  "$@" && return 0
+  say "   once more, with fresh package lists"
+  apt-get -q update </dev/null >&2 || die "apt-get update failed: check this machine's package sources"
+  "$@"
+}
+
 # A process is known by its pid AND its start time (field 22 of stat), so that a pid that another
 # program got after a reboot is never taken for ours.
 start_time_of() {

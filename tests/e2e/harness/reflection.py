@@ -1,7 +1,7 @@
 """A generic gRPC client: knows no service of ours, learns all from the server's reflection."""
 
+import importlib.util
 import os
-import sys
 import tempfile
 
 import grpc
@@ -10,27 +10,20 @@ from google.protobuf import descriptor_pb2, descriptor_pool, json_format, messag
 from . import processes
 
 
+PROTOS = "/usr/share/grpc-proto"
+REFLECTION = "grpc/reflection/v1alpha/reflection.proto"
+
+
 def _reflection_module():
-    """Compiles the public reflection.proto (package grpc-proto) and imports it."""
-    folder = tempfile.mkdtemp(prefix="reflection")
-    include = "/usr/share/grpc-proto" if os.path.isdir("/usr/share/grpc-proto") else "/usr/share/proto"
-    source = None
-    for root in (include, "/usr/include", "/usr/share"):
-        for candidate in ("grpc/reflection/v1alpha/reflection.proto",):
-            if os.path.exists(os.path.join(root, candidate)):
-                source, include = candidate, root
-    if source is None:
-        raise SystemExit("reflection.proto is missing: apt-get install grpc-proto (tests/run does)")
-    processes.run(["protoc", f"-I{include}", f"--python_out={folder}", source])
-    sys.path.insert(0, folder)
-    # The generated package is called grpc too: load the file by its path instead.
-    import importlib.util
-    path = os.path.join(folder, source.replace(".proto", "_pb2.py"))
-    spec = importlib.util.spec_from_file_location("reflection_pb2", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    sys.path.remove(folder)
-    return module
+    """Compiles the public reflection.proto (package grpc-proto) and imports it by its path, since
+    its own package would be called grpc too."""
+    with tempfile.TemporaryDirectory(prefix="reflection") as folder:
+        processes.run(["protoc", "-I" + PROTOS, "--python_out=" + folder, os.path.join(PROTOS, REFLECTION)])
+        path = os.path.join(folder, REFLECTION.replace(".proto", "_pb2.py"))
+        spec = importlib.util.spec_from_file_location("reflection_pb2", path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
 
 
 class GenericClient:

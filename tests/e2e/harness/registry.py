@@ -48,7 +48,9 @@ class Registry:
         digest = "sha256:" + hashlib.sha256(data).hexdigest()
         if client.head(f"/v2/{repository}/blobs/{digest}").status_code == 200:
             return
-        location = client.post(f"/v2/{repository}/blobs/uploads/").raise_for_status().headers["location"]
+        begun = client.post(f"/v2/{repository}/blobs/uploads/")
+        begun.raise_for_status()
+        location = begun.headers["location"]
         separator = "&" if "?" in location else "?"
         client.put(f"{location}{separator}digest={digest}", content=data,
                    headers={"Content-Type": "application/octet-stream"}).raise_for_status()
