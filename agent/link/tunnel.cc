@@ -1,0 +1,170 @@
+#include "agent/link/tunnel.h"
+
+#include <chrono>
+#include <utility>
+
+#include "agent/link/channel.h"
+#include "common/base/converters.h"
+#include "common/base/reason.h"
+
+namespace bunker::agent {
+namespace {
+
+using link::v1::AgentTunnelFrame;
+using link::v1::ControllerTunnelFrame;
+
+constexpr size_t kMaxWaitingBytes = 1 << 20;
+// Frames of 64 KiB: the mark of kHighWaterBytes stops a handler long before.
+constexpr size_t kMaxQueuedFrames = 1024;
+
+}  // namespace
+
+std::shared_ptr<Tunnel> Tunnel::Open(Loop& loop, const std::shared_ptr<grpc::Channel>& channel,
+                                     const std::string& credential, const std::string& tunnel_id,
+                                     absl::Duration deadline) {
+  auto tunnel = std::shared_ptr<Tunnel>(new Tunnel(loop));
+  // Events hold the tunnel: it lives until its stream has ended.
+  Stream::Events events;
+  events.on_read = [tunnel, &loop](ControllerTunnelFrame frame) {
+    loop.Post([tunnel, frame = std::move(frame)]() mutable { tunnel->OnFrame(std::move(frame)); });
+  };
+  events.on_written = [tunnel, &loop] { loop.Post([tunnel] { tunnel->OnWritten(); }); };
+  events.on_done = [tunnel, &loop](const grpc::Status& status) {
+    loop.Post([tunnel, error = FromGrpc(status)] { tunnel->OnDone(error); });
+  };
+  tunnel->stub_ = link::v1::AgentLink::NewStub(channel);
+  tunnel->stream_ = Stream::Create(kMaxQueuedFrames, std::move(events));
+  grpc::ClientContext& context = tunnel->stream_->context();
+  context.AddMetadata("authorization", "Bearer " + credential);
+  context.set_deadline(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(deadline));
+  tunnel->stream_->Start(tunnel->stream_, [&](grpc::ClientContext* ctx, Stream::Reactor* reactor) {
+    tunnel->stub_->async()->Tunnel(ctx, reactor);
+  });
+  AgentTunnelFrame hello;
+  hello.mutable_hello()->set_tunnel_id(tunnel_id);
+  tunnel->stream_->Write(std::move(hello));
+  return tunnel;
+}
+
+void Tunnel::Serve(TunnelHandler* handler) {
+  handler_ = handler;
+  Deliver();
+}
+
+bool Tunnel::SendOutput(bool is_stderr, std::string_view data) {
+  if (closed_ || result_sent_) return true;
+  while (!data.empty()) {
+    AgentTunnelFrame frame;
+    frame.mutable_output()->set_stderr(is_stderr);
+    frame.mutable_output()->set_data(data.data(), std::min(data.size(), kMaxOutputBytes));
+    data.remove_prefix(frame.output().data().size());
+    stream_->Write(std::move(frame));
+  }
+  above_mark_ = stream_->queued_bytes() > kHighWaterBytes;
+  return !above_mark_;
+}
+
+void Tunnel::SendExit(const link::v1::ExecExit& exit) {
+  if (closed_ || result_sent_) return;
+  result_sent_ = true;
+  AgentTunnelFrame frame;
+  *frame.mutable_exit() = exit;
+  SendLast(std::move(frame));
+}
+
+void Tunnel::SendError(const absl::Status& error) {
+  if (closed_ || result_sent_) return;
+  result_sent_ = true;
+  AgentTunnelFrame frame;
+  const std::string reason = ReasonOf(error);
+  frame.mutable_error()->set_code(reason.empty() ? "INTERNAL" : reason);
+  frame.mutable_error()->set_message(std::string(error.message()));
+  SendLast(std::move(frame));
+}
+
+void Tunnel::SendLast(AgentTunnelFrame frame) {
+  stream_->Write(std::move(frame));
+  stream_->WritesDone();
+  waiting_.clear();
+  waiting_bytes_ = 0;
+  ReadOn();
+}
+
+void Tunnel::StdinTaken() {
+  stdin_pending_ = false;
+  if (closed_) return;
+  Deliver();
+}
+
+void Tunnel::Cancel() {
+  if (!closed_) stream_->Cancel();
+}
+
+void Tunnel::OnFrame(ControllerTunnelFrame frame) {
+  if (closed_) return;
+  if (result_sent_) return stream_->ReadNext();  // for the end of the stream; the rest is of no use
+  // A cancel overtakes stdin that the process has not read.
+  if (frame.frame_case() == ControllerTunnelFrame::kCancel && handler_ != nullptr) {
+    stream_->ReadNext();
+    handler_->OnCancel();
+    return;
+  }
+  waiting_bytes_ += frame.ByteSizeLong();
+  waiting_.push_back(std::move(frame));
+  read_paused_ = true;
+  ReadOn();
+  Deliver();
+}
+
+void Tunnel::ReadOn() {
+  if (!read_paused_ || waiting_bytes_ > kMaxWaitingBytes) return;
+  read_paused_ = false;
+  stream_->ReadNext();
+}
+
+void Tunnel::Deliver() {
+  const auto self = shared_from_this();
+  while (handler_ != nullptr && !waiting_.empty() && !stdin_pending_) {
+    ControllerTunnelFrame frame = std::move(waiting_.front());
+    waiting_.pop_front();
+    waiting_bytes_ -= frame.ByteSizeLong();
+    switch (frame.frame_case()) {
+      case ControllerTunnelFrame::kExec:
+        handler_->OnExec(frame.exec());
+        break;
+      case ControllerTunnelFrame::kStdin:
+        stdin_pending_ = true;
+        handler_->OnStdin(std::move(*frame.mutable_stdin()));
+        break;
+      case ControllerTunnelFrame::kStdinClose:
+        handler_->OnStdinClose();
+        break;
+      case ControllerTunnelFrame::kCancel:
+        handler_->OnCancel();
+        break;
+      case ControllerTunnelFrame::FRAME_NOT_SET:
+        break;  // of a newer controller: nothing that this agent could do
+    }
+    if (!closed_) ReadOn();
+  }
+  if (closed_ && handler_ != nullptr) {
+    waiting_.clear();
+    std::exchange(handler_, nullptr)->OnClosed(why_closed_);
+  }
+}
+
+void Tunnel::OnWritten() {
+  if (closed_ || !above_mark_ || stream_->queued_bytes() > kHighWaterBytes / 2) return;
+  above_mark_ = false;
+  if (handler_ != nullptr) handler_->OnWritable();
+}
+
+void Tunnel::OnDone(const absl::Status& status) {
+  closed_ = true;
+  stream_.reset();
+  why_closed_ = status;
+  waiting_.clear();
+  Deliver();
+}
+
+}  // namespace bunker::agent

@@ -1,0 +1,90 @@
+// One exec's stream to the controller, opened by this agent when asked to.
+//
+// Everything is on the agent's loop: calls and events. Not thread-safe.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "agent/link/client_stream.h"
+#include "bunker/link/v1/agent_link.grpc.pb.h"
+#include "common/loop/event_loop.h"
+
+namespace bunker::agent {
+
+// What comes from the controller. Its owner keeps it alive until OnClosed().
+class TunnelHandler {
+ public:
+  virtual ~TunnelHandler() = default;
+  // First, once. Start the process.
+  virtual void OnExec(const link::v1::ExecStart& start) = 0;
+  // At most 256 KiB. The next one comes after Tunnel::StdinTaken().
+  virtual void OnStdin(std::string data) = 0;
+  // After the last OnStdin().
+  virtual void OnStdinClose() = 0;
+  // End the process tree; SendExit() is still expected.
+  virtual void OnCancel() = 0;
+  // SendOutput() has room again.
+  virtual void OnWritable() = 0;
+  // Last, once, also after SendExit() and SendError(). Where neither was sent, nobody waits for
+  // the result any more: end the process tree.
+  virtual void OnClosed(const absl::Status& why) = 0;
+};
+
+class Tunnel : public std::enable_shared_from_this<Tunnel> {
+ public:
+  // Output beyond this many queued bytes: the handler should wait.
+  static constexpr size_t kHighWaterBytes = 512 * 1024;
+  static constexpr size_t kMaxOutputBytes = 64 * 1024;  // in one frame; more is split
+
+  // Opens the stream and names the tunnel; events come once Serve() was called. `channel` is the
+  // link's. The stream ends by itself at `deadline` from now.
+  static std::shared_ptr<Tunnel> Open(Loop& loop, const std::shared_ptr<grpc::Channel>& channel,
+                                      const std::string& credential, const std::string& tunnel_id,
+                                      absl::Duration deadline);
+
+  // Events go to `handler` from now on. Once, and instead of it SendError() alone is fine.
+  void Serve(TunnelHandler* handler);
+
+  // False: the queue is above its mark (the data is taken all the same): wait for OnWritable().
+  bool SendOutput(bool is_stderr, std::string_view data);
+  void SendExit(const link::v1::ExecExit& exit);  // last
+  void SendError(const absl::Status& error);      // last
+  void StdinTaken();
+
+  // Ends the stream without a result.
+  void Cancel();
+
+ private:
+  using Stream = ClientStream<link::v1::AgentTunnelFrame, link::v1::ControllerTunnelFrame>;
+
+  explicit Tunnel(Loop& loop) : loop_(loop) {}
+
+  void SendLast(link::v1::AgentTunnelFrame frame);
+  void OnFrame(link::v1::ControllerTunnelFrame frame);
+  void OnWritten();
+  void OnDone(const absl::Status& status);
+  void Deliver();
+  void ReadOn();
+
+  Loop& loop_;
+  std::unique_ptr<link::v1::AgentLink::Stub> stub_;
+  std::shared_ptr<Stream> stream_;
+  TunnelHandler* handler_ = nullptr;
+
+  // Frames that the handler has not taken yet. Reading pauses above kMaxWaitingBytes.
+  std::deque<link::v1::ControllerTunnelFrame> waiting_;
+  size_t waiting_bytes_ = 0;
+  bool stdin_pending_ = false;  // the handler works on a chunk
+  bool read_paused_ = false;
+  bool above_mark_ = false;
+  bool result_sent_ = false;
+  bool closed_ = false;
+  absl::Status why_closed_;
+};
+
+}  // namespace bunker::agent

@@ -1,0 +1,90 @@
+// One session with one agent, from its hello to its end: the two mirrored tables over one stream.
+//
+// On the core's loop only. It lives in the SessionRegistry; what gRPC's threads bring is posted to
+// the core and finds the session by its number, so that a session that was replaced is never
+// heard again.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "bunker/link/v1/agent_link.pb.h"
+#include "common/loop/event_loop.h"
+#include "common/sync/sync_receiver.h"
+#include "common/sync/sync_sender.h"
+#include "controller/engine/core.h"
+#include "controller/link/server_stream.h"
+
+namespace bunker::controller {
+
+using AgentStream = ServerStream<link::v1::AgentFrame, link::v1::ControllerFrame>;
+
+class AgentSession {
+ public:
+  struct Options {
+    absl::Duration ping_period = absl::Seconds(5);  // before jitter
+    int silent_periods = 4;  // so many periods without a word: the agent is gone
+    SyncLimits limits;
+  };
+  // Runs `then` on the loop once what was written up to now is durable, if the session with this
+  // number is still the worker's.
+  using Resume = std::function<void(uint64_t number, std::function<void(AgentSession&)>)>;
+
+  AgentSession(uint64_t number, std::string worker_id, std::string credential_sha256,
+               std::shared_ptr<AgentStream> stream, Loop& loop, Options options);
+  ~AgentSession();
+  AgentSession(const AgentSession&) = delete;
+  AgentSession& operator=(const AgentSession&) = delete;
+
+  // The first thing the agent gets. `held`: the versions of the assignments that it has.
+  void Welcome(const VersionMap& held, WorkerSession state, Rng& rng);
+
+  // Any frame but the hello. `resume` must outlive the session.
+  void OnFrame(Engine& engine, Turn& turn, link::v1::AgentFrame frame, const Resume& resume);
+
+  // The row with that name changed, or (null) is no longer wanted.
+  void OnDesired(const std::string& name, const DesiredRowPtr& row);
+
+  // False: the agent doesn't read; the session is over.
+  bool Send(link::v1::ControllerFrame frame);
+  // False where the agent has too much to read already.
+  bool SendOpenTunnel(const link::v1::OpenTunnel& request);
+
+  // Says why and ends the stream. `final`: the agent is not to dial again.
+  void Goodbye(const std::string& reason, bool final);
+
+  uint64_t number() const { return number_; }
+  const std::string& worker_id() const { return worker_id_; }
+  const std::string& credential_sha256() const { return credential_sha256_; }
+  const std::shared_ptr<AgentStream>& stream() const { return stream_; }
+
+ private:
+  void OnObservations(Engine& engine, Turn& turn, link::v1::ObservationFrame frame,
+                      const Resume& resume);
+  void OnAck(Engine& engine, Turn& turn, const link::v1::Ack& ack);
+  void Pump();
+  void ArmPing();
+  void ArmSilence();
+
+  // Constant after construction.
+  const uint64_t number_;
+  const std::string worker_id_;
+  const std::string credential_sha256_;
+  const std::shared_ptr<AgentStream> stream_;
+  Loop& loop_;
+  const Options options_;
+
+  std::map<std::string, DesiredRowPtr> desired_;  // by name, as committed
+  SyncSender<DesiredRowPtr> sender_;
+  SyncReceiver<ObservedRow> receiver_;
+  bool over_ = false;  // said goodbye; the stream's end follows
+  absl::Duration ping_period_;
+  Loop::TimerId ping_timer_ = 0;
+  Loop::TimerId silence_timer_ = 0;
+};
+
+}  // namespace bunker::controller

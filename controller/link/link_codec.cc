@@ -1,0 +1,172 @@
+#include "controller/link/link_codec.h"
+
+#include "common/base/reason.h"
+#include "common/base/status_macros.h"
+
+namespace bunker::controller {
+namespace {
+
+void Fill(const ImageAssignment& from, link::v1::ImageAssignment& to) {
+  to.set_image_id(from.image_id);
+  if (from.source.kind == SourceKind::kOci) {
+    to.mutable_source()->set_oci_ref(from.source.ref);
+  } else {
+    to.mutable_source()->set_tar_path(from.source.path);
+  }
+  to.set_tenant_id(from.tenant_id);
+  to.set_scope(std::string(NameOf(from.scope)));
+  to.set_manifest_digest(from.manifest_digest);
+  to.set_size_mib(from.size_mib);
+  to.set_arch(std::string(NameOf(from.arch)));
+  to.set_attempt(from.attempt);
+}
+
+void Fill(const BunkerAssignment& from, link::v1::BunkerAssignment& to) {
+  to.set_bunker_id(from.bunker_id);
+  to.set_incarnation(from.incarnation);
+  to.set_image_id(from.image_id);
+  to.set_tenant_id(from.tenant_id);
+  to.set_cpu_millicores(from.cpu_millicores);
+  to.set_memory_mb(from.memory_mb);
+  to.set_disk_mb(from.disk_mb);
+  to.set_hostname(from.hostname);
+  for (const auto& [name, value] : from.env) (*to.mutable_env())[name] = value;
+  to.set_working_dir(from.working_dir);
+  to.set_user(from.user);
+  to.set_network_profile(std::string(NameOf(from.network_profile)));
+  to.set_desired(from.stopped ? link::v1::BunkerAssignment::STOPPED
+                              : link::v1::BunkerAssignment::RUNNING);
+  to.set_boot_deadline_ms(from.boot_deadline_ms);
+}
+
+absl::Status Invalid(const std::string& row, const char* what) {
+  return ReasonError(absl::StatusCode::kInvalidArgument, "VALIDATION_ERROR",
+                     "the observation " + row + " " + what +
+                         "; the agent and the controller may be of different versions");
+}
+
+absl::StatusOr<CacheStatus> StatusOf(const link::v1::ImageObservation& from) {
+  switch (from.status()) {
+    case link::v1::ImageObservation::PENDING: return CacheStatus::kPending;
+    case link::v1::ImageObservation::BUILDING: return CacheStatus::kBuilding;
+    case link::v1::ImageObservation::READY: return CacheStatus::kReady;
+    case link::v1::ImageObservation::FAILED: return CacheStatus::kFailed;
+    default: return Invalid(from.image_id(), "has an unknown status");
+  }
+}
+
+absl::StatusOr<BunkerStatus> StatusOf(const link::v1::BunkerObservation& from) {
+  switch (from.status()) {
+    case link::v1::BunkerObservation::PROVISIONING: return BunkerStatus::kProvisioning;
+    case link::v1::BunkerObservation::RUNNING: return BunkerStatus::kRunning;
+    case link::v1::BunkerObservation::STOPPING: return BunkerStatus::kStopping;
+    case link::v1::BunkerObservation::STOPPED: return BunkerStatus::kStopped;
+    case link::v1::BunkerObservation::FAILED: return BunkerStatus::kFailed;
+    default: return Invalid(from.bunker_id(), "has an unknown status");
+  }
+}
+
+ResolvedImage FromProto(const link::v1::Resolved& from) {
+  ResolvedImage to;
+  to.repository = from.repository();
+  to.manifest_digest = from.manifest_digest();
+  to.index_digest = from.index_digest();
+  to.layers_bytes = from.layers_bytes();
+  to.diff_ids.assign(from.diff_ids().begin(), from.diff_ids().end());
+  const link::v1::ImageConfig& config = from.config();
+  to.config.entrypoint.assign(config.entrypoint().begin(), config.entrypoint().end());
+  to.config.cmd.assign(config.cmd().begin(), config.cmd().end());
+  to.config.env.assign(config.env().begin(), config.env().end());
+  to.config.working_dir = config.working_dir();
+  to.config.user = config.user();
+  to.config.exposed_ports.assign(config.exposed_ports().begin(), config.exposed_ports().end());
+  return to;
+}
+
+absl::StatusOr<ImageObservation> FromProto(const link::v1::ImageObservation& from) {
+  ImageObservation to;
+  to.image_id = from.image_id();
+  to.attempt = from.attempt();
+  ASSIGN_OR_RETURN(to.status, StatusOf(from));
+  to.stage = from.stage();
+  to.source = from.source();
+  to.bytes_done = from.bytes_done();
+  to.bytes_total = from.bytes_total();
+  to.rate_bytes_per_s = from.rate_bytes_per_s();
+  if (from.has_resolved()) {
+    to.resolved = FromProto(from.resolved());
+    to.resolved_arch =
+        ParseEnum<Arch>(from.resolved().config().arch()).value_or(Arch::kUnspecified);
+  }
+  to.recipe_digest = from.recipe_digest();
+  to.rootfs_digest = from.rootfs_digest();
+  to.allocated_bytes = from.allocated_bytes();
+  to.error_code = from.error_code();
+  to.error_message = from.error_message();
+  to.retryable = from.retryable();
+  for (const link::v1::StageTime& stage : from.stages())
+    to.stages.push_back({stage.name(), stage.ms()});
+  return to;
+}
+
+absl::StatusOr<BunkerObservation> FromProto(const link::v1::BunkerObservation& from) {
+  BunkerObservation to;
+  to.bunker_id = from.bunker_id();
+  to.incarnation = from.incarnation();
+  ASSIGN_OR_RETURN(to.status, StatusOf(from));
+  to.status_reason = from.status_reason();
+  to.isolation = from.isolation();
+  to.start_kind = from.start_kind();
+  to.fallback_reason = from.fallback_reason();
+  to.timings.queue_ms = from.timings().queue_ms();
+  to.timings.fetch_ms = from.timings().fetch_ms();
+  to.timings.boot_ms = from.timings().boot_ms();
+  to.timings.agent_ms = from.timings().agent_ms();
+  to.timings.first_exec_ms = from.timings().first_exec_ms();
+  if (from.last_activity_unix_ms() > 0)
+    to.last_activity_at = absl::FromUnixMillis(from.last_activity_unix_ms());
+  to.active_execs = from.active_execs();
+  return to;
+}
+
+}  // namespace
+
+link::v1::Assignment ToProto(const DesiredRow& row) {
+  link::v1::Assignment out;
+  out.set_name(row.name);
+  out.set_version(row.version);
+  if (const auto* image = std::get_if<ImageAssignment>(&row.row)) {
+    Fill(*image, *out.mutable_image());
+  } else {
+    Fill(std::get<BunkerAssignment>(row.row), *out.mutable_bunker());
+  }
+  return out;
+}
+
+absl::StatusOr<ObservedRow> FromProto(const link::v1::Observation& row) {
+  ObservedRow out{row.name(), row.version(), {}};
+  std::string name;
+  if (row.has_image()) {
+    ASSIGN_OR_RETURN(out.row, FromProto(row.image()));
+    name = ImageRowName(row.image().image_id());
+  } else if (row.has_bunker()) {
+    ASSIGN_OR_RETURN(out.row, FromProto(row.bunker()));
+    name = BunkerRowName(row.bunker().bunker_id());
+  } else {
+    return Invalid(row.name(), "has no content that this controller knows");
+  }
+  if (name != row.name()) return Invalid(row.name(), "is named otherwise than its content");
+  return out;
+}
+
+WorkerFacts FromProto(const link::v1::WorkerFacts& facts) {
+  WorkerFacts out;
+  out.capacity = {facts.cpu_millicores(), facts.memory_mb(), facts.disk_mb()};
+  out.arch = ParseEnum<Arch>(facts.arch()).value_or(Arch::kUnspecified);
+  out.isolation = facts.isolation();
+  out.isolation_reason = facts.isolation_reason();
+  out.labels.insert(facts.labels().begin(), facts.labels().end());
+  return out;
+}
+
+}  // namespace bunker::controller

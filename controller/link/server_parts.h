@@ -1,0 +1,28 @@
+// What every gRPC server of the controller is built with.
+//
+// Thread-safe: free functions without state.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "grpcpp/grpcpp.h"
+
+namespace bunker::controller {
+
+// Bounds and liveness: one server a port (a second one fails to start), messages of 4 MiB at
+// most, metadata of 16 KiB, peers that vanished noticed within 15 s.
+void ApplyServerDefaults(grpc::ServerBuilder& builder);
+
+// TLS with a certificate chain and its key, both PEM. Blocking: reads the files.
+absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> LoadServerCredentials(
+    const std::string& cert_file, const std::string& key_file);
+
+// Raises the soft limit of open files to the hard one and returns it: the packaged gRPC never
+// accepts again once it has run out of them, so the listener must not get there. Logs a warning
+// below 65,536.
+uint64_t RaiseFileLimit();
+
+}  // namespace bunker::controller
