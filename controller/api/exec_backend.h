@@ -27,7 +27,7 @@ struct ExecCommand {
   uint64_t max_output_bytes = 1u << 20;  // of each stream; the rest is drained and counted
 };
 
-struct ExecResult {
+struct ExecOutcome {
   int exit_code = 0;   // where signal is empty
   std::string signal;  // "SIGKILL"
   std::string stdout_data;
@@ -41,7 +41,7 @@ struct ExecResult {
 class ExecBackend {
  public:
   using Id = uint64_t;
-  using Done = absl::AnyInvocable<void(absl::StatusOr<ExecResult>)>;
+  using Done = absl::AnyInvocable<void(absl::StatusOr<ExecOutcome>)>;
   virtual ~ExecBackend() = default;
 
   // Starts the command in a running bunker. `done` runs exactly once, on the core's loop, never

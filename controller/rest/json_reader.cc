@@ -7,6 +7,7 @@
 #include "absl/time/time.h"
 #include "bunker/v1/options.pb.h"
 #include "common/base/converters.h"
+#include "common/base/utf8.h"
 #include "controller/rest/json_codec.h"
 #include "google/protobuf/descriptor.h"
 #include "google/protobuf/timestamp.pb.h"

@@ -43,10 +43,4 @@ const char* JsonKindName(JsonValue::Kind kind);
 // Appends `text` as a quoted JSON string. Invalid UTF-8 becomes U+FFFD.
 void AppendJsonString(std::string* out, std::string_view text);
 
-// The length of the well-formed UTF-8 sequence at the start of `text`; 0 where it is none.
-size_t Utf8SequenceLength(std::string_view text);
-
-// Every byte belongs to a well-formed UTF-8 sequence.
-bool IsUtf8(std::string_view text);
-
 }  // namespace bunker::controller

@@ -1,0 +1,27 @@
+// The handlers of the public API, one file per noun. Each registers its RPCs with the dispatcher.
+#pragma once
+
+#include "controller/api/dispatcher.h"
+#include "controller/api/exec_backend.h"
+#include "controller/api/paging.h"
+
+namespace bunker::controller {
+
+// All must outlive the dispatcher. `exec` may be null: exec answers UNAVAILABLE.
+struct ServiceDeps {
+  const Cursors* cursors = nullptr;
+  ExecBackend* exec = nullptr;
+  std::string version;
+};
+
+void RegisterImageService(const ServiceDeps& deps, Dispatcher* dispatcher);
+void RegisterGroupService(const ServiceDeps& deps, Dispatcher* dispatcher);
+void RegisterWorkerService(const ServiceDeps& deps, Dispatcher* dispatcher);
+void RegisterBunkerService(const ServiceDeps& deps, Dispatcher* dispatcher);
+void RegisterExecService(const ServiceDeps& deps, Dispatcher* dispatcher);
+void RegisterAccountService(const ServiceDeps& deps, Dispatcher* dispatcher);
+
+// All of the above; dies where an RPC of the table has no handler.
+void RegisterAllServices(const ServiceDeps& deps, Dispatcher* dispatcher);
+
+}  // namespace bunker::controller

@@ -1,0 +1,219 @@
+#include "controller/api/validate.h"
+
+#include <fmt/format.h>
+
+#include "common/base/converters.h"
+#include "common/base/id.h"
+#include "common/oci/reference.h"
+
+namespace bunker::controller {
+namespace {
+
+constexpr size_t kMaxNameBytes = 128;
+constexpr size_t kMaxMapEntries = 256;
+constexpr size_t kMaxEnvBytes = 128u << 10;
+constexpr size_t kMaxArgvBytes = 1u << 20;
+constexpr size_t kMaxArgBytes = 128u << 10;  // Linux: of one string of an argv
+constexpr uint64_t kMaxCpuMillicores = 1'024'000;
+constexpr uint64_t kMaxMemoryMb = 16u << 20;
+constexpr uint64_t kMaxDiskMb = 1u << 30;
+constexpr uint64_t kMaxSeconds = 366u * 86'400;
+
+constexpr std::string_view kIdPrefixes[] = {"img_", "ag_",  "wrk_", "wtk_", "bnk_",
+                                            "snap_", "key_", "tnt_", "ptr_", "usr_",
+                                            "grp_", "qp_",  "qa_",  "br_",  "evt_"};
+
+bool IsLowerAlnum(char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); }
+
+bool HasNul(std::string_view text) { return text.find('\0') != std::string_view::npos; }
+
+size_t Characters(std::string_view utf8) {
+  size_t count = 0;
+  for (const char c : utf8) count += (static_cast<unsigned char>(c) & 0xc0) != 0x80;
+  return count;
+}
+
+using StringMap = google::protobuf::Map<std::string, std::string>;
+
+void CheckLabels(std::string_view field, const StringMap& labels, Validator* validator) {
+  if (labels.size() > kMaxMapEntries)
+    validator->Refuse(field, fmt::format("holds more than {} entries; send fewer", kMaxMapEntries));
+  for (const auto& [key, value] : labels) {
+    const std::string path = fmt::format("{}.{}", field, key.substr(0, 64));
+    if (key.empty() || key.size() > 128 || HasNul(key))
+      validator->Refuse(path, "a key needs 1 to 128 bytes without NUL");
+    validator->Text(path, value, 1024);
+  }
+}
+
+void CheckEnv(std::string_view field, const StringMap& env, Validator* validator) {
+  size_t bytes = 0;
+  for (const auto& [key, value] : env) {
+    const std::string path = fmt::format("{}.{}", field, key.substr(0, 64));
+    if (key.empty() || HasNul(key) || key.find('=') != std::string::npos)
+      validator->Refuse(path, "is no name of a variable; use one without = and NUL");
+    if (HasNul(value)) validator->Refuse(path, "must not contain NUL");
+    bytes += key.size() + value.size() + 2;
+  }
+  if (bytes > kMaxEnvBytes)
+    validator->Refuse(field, fmt::format("holds more than {} bytes; put large values into a file",
+                                         kMaxEnvBytes));
+}
+
+void CheckSource(const v1::BuildSource& source, Validator* validator) {
+  switch (source.kind()) {
+    case v1::BuildSource::KIND_OCI: {
+      if (source.has_path())
+        validator->Refuse("build_source.path", "belongs to kind tar; leave it out");
+      if (source.ref().empty())
+        return validator->Refuse("build_source.ref",
+                                 "is required with kind oci; for example docker.io/r-base:4.4");
+      const auto parsed = oci::ParseReference(source.ref());
+      if (!parsed.ok())
+        validator->Refuse("build_source.ref", ToStd(parsed.status().message()));
+      return;
+    }
+    case v1::BuildSource::KIND_TAR:
+      if (source.has_ref())
+        validator->Refuse("build_source.ref", "belongs to kind oci; leave it out");
+      if (source.path().empty())
+        return validator->Refuse("build_source.path", "is required with kind tar");
+      validator->Text("build_source.path", source.path(), 4000);
+      if (source.path()[0] != '/')
+        validator->Refuse("build_source.path", "must be an absolute path on the worker");
+      return;
+    default:
+      validator->Refuse("build_source.kind", "is required; it takes oci, tar");
+  }
+}
+
+}  // namespace
+
+void Validator::Refuse(std::string_view field, std::string_view message) {
+  if (violations_.size() < 20)
+    violations_.push_back({std::string(field), std::string(message)});
+}
+
+absl::Status Validator::status() const {
+  if (violations_.empty()) return absl::OkStatus();
+  return ValidationError(violations_);
+}
+
+bool HasIdPrefix(std::string_view text) {
+  for (const std::string_view prefix : kIdPrefixes) {
+    if (text.substr(0, prefix.size()) == prefix) return true;
+  }
+  return false;
+}
+
+void Validator::Name(std::string_view field, std::string_view value) {
+  if (value.empty()) return Refuse(field, "is required");
+  bool good = value.size() <= kMaxNameBytes && IsLowerAlnum(value.front()) &&
+              IsLowerAlnum(value.back());
+  for (const char c : value) good = good && (IsLowerAlnum(c) || c == '.' || c == '_' || c == '-');
+  if (!good) {
+    return Refuse(field, "must be 1 to 128 of a-z, 0-9, '.', '_' and '-', with a letter or digit "
+                         "at both ends");
+  }
+  if (HasIdPrefix(value)) return Refuse(field, "begins like an id; choose another name");
+  if (!IdFromUuid("", value).empty())
+    Refuse(field, "has the form of a UUID; choose another name");
+}
+
+void Validator::Range(std::string_view field, uint64_t value, uint64_t min, uint64_t max) {
+  if (value < min || value > max)
+    Refuse(field, fmt::format("must be from {} to {}, not {}", min, max, value));
+}
+
+void Validator::Text(std::string_view field, std::string_view value, size_t max_characters) {
+  if (Characters(value) > max_characters)
+    Refuse(field, fmt::format("is longer than {} characters; shorten it", max_characters));
+  if (HasNul(value)) Refuse(field, "must not contain NUL");
+}
+
+void Validator::Required(std::string_view field, std::string_view value) {
+  if (value.empty()) Refuse(field, "is required");
+}
+
+absl::Status ValidateRegisterImage(const v1::RegisterImageRequest& request) {
+  Validator v;
+  v.Name("name", request.name());
+  v.Text("display_name", request.display_name(), 256);
+  v.Text("description", request.description(), 512);
+  CheckSource(request.build_source(), &v);
+  v.Range("size_mib", request.size_mib(), 16, 1'048'576);
+  if (request.has_default_cpu_millicores())
+    v.Range("default_cpu_millicores", request.default_cpu_millicores(), 50, kMaxCpuMillicores);
+  if (request.has_default_memory_mb())
+    v.Range("default_memory_mb", request.default_memory_mb(), 64, kMaxMemoryMb);
+  if (request.has_default_disk_mb())
+    v.Range("default_disk_mb", request.default_disk_mb(), 64, kMaxDiskMb);
+  if (request.preinstalled_size() > 256)
+    v.Refuse("preinstalled", "holds more than 256 entries; send fewer");
+  for (int i = 0; i < request.preinstalled_size(); ++i)
+    v.Text(fmt::format("preinstalled[{}]", i), request.preinstalled(i), 256);
+  for (int i = 0; i < request.resource_category_size(); ++i) {
+    for (int j = 0; j < i; ++j) {
+      if (request.resource_category(i) == request.resource_category(j))
+        v.Refuse(fmt::format("resource_category[{}]", i), "occurs twice; send it once");
+    }
+  }
+  return v.status();
+}
+
+absl::Status ValidateCreateGroup(const v1::CreateAvailabilityGroupRequest& request) {
+  Validator v;
+  v.Name("name", request.name());
+  v.Text("description", request.description(), 512);
+  return v.status();
+}
+
+absl::Status ValidateBunkerSpec(const v1::BunkerSpec& spec) {
+  Validator v;
+  v.Required("image", spec.image());
+  v.Text("image", spec.image(), 1024);
+  if (!spec.name().empty()) v.Name("name", spec.name());
+  if (spec.has_cpu_millicores())
+    v.Range("cpu_millicores", spec.cpu_millicores(), 50, kMaxCpuMillicores);
+  if (spec.has_memory_mb()) v.Range("memory_mb", spec.memory_mb(), 64, kMaxMemoryMb);
+  if (spec.has_disk_mb()) v.Range("disk_mb", spec.disk_mb(), 64, kMaxDiskMb);
+  if (spec.has_max_lifetime_s()) v.Range("max_lifetime_s", spec.max_lifetime_s(), 1, kMaxSeconds);
+  if (spec.has_idle_timeout_s()) v.Range("idle_timeout_s", spec.idle_timeout_s(), 1, kMaxSeconds);
+  v.Text("session_ref", spec.session_ref(), 256);
+  CheckLabels("label_set", spec.label_set(), &v);
+  CheckLabels("worker_labels", spec.worker_labels(), &v);
+  CheckEnv("env_vars", spec.env_vars(), &v);
+  v.Range("gpu_count", spec.gpu_count(), 0, 64);
+  if (spec.has_start() && !spec.start())
+    v.Refuse("start", "false is not available yet; leave it out and the bunker starts");
+  return v.status();
+}
+
+absl::Status ValidateExec(const v1::ExecRequest& request) {
+  Validator v;
+  const v1::Command& command = request.command();
+  size_t bytes = 0;
+  for (int i = 0; i < command.argv_size(); ++i) {
+    const std::string path = fmt::format("command[{}]", i);
+    if (HasNul(command.argv(i))) v.Refuse(path, "must not contain NUL");
+    if (command.argv(i).size() > kMaxArgBytes - 1)
+      v.Refuse(path, "is longer than 128 KiB, which no process takes; send it as stdin");
+    bytes += command.argv(i).size() + 1;
+  }
+  if (!command.shell().empty() && command.argv_size() > 0)
+    v.Refuse("command", "is both a line and a list; send one of them");
+  if (command.shell().empty() && (command.argv_size() == 0 || command.argv(0).empty()))
+    v.Refuse("command", "is required: a string for the shell, or a list of program and arguments");
+  if (HasNul(command.shell())) v.Refuse("command", "must not contain NUL");
+  if (command.shell().size() > kMaxArgBytes - 1 || bytes > kMaxArgvBytes)
+    v.Refuse("command", "is too long for a process; send the rest as stdin");
+  v.Text("cwd", request.cwd(), 4000);
+  if (!request.cwd().empty() && request.cwd()[0] != '/')
+    v.Refuse("cwd", "must be an absolute path in the bunker");
+  v.Text("user", request.user(), 256);
+  CheckEnv("env", request.env(), &v);
+  if (request.has_timeout_s()) v.Range("timeout_s", request.timeout_s(), 1, kMaxExecSeconds);
+  return v.status();
+}
+
+}  // namespace bunker::controller

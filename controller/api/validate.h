@@ -1,0 +1,50 @@
+// The form of what clients send: names, sizes, texts. Every refusal names the field, the cause and
+// what to send instead. What depends on state is the engine's.
+//
+// Not thread-safe: one validator, one request.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "bunker/v1/bunker.pb.h"
+#include "bunker/v1/group.pb.h"
+#include "bunker/v1/image.pb.h"
+#include "controller/api/errors.h"
+
+namespace bunker::controller {
+
+class Validator {
+ public:
+  void Refuse(std::string_view field, std::string_view message);
+
+  // [a-z0-9]([a-z0-9._-]{0,126}[a-z0-9])?, not the form of an id or a UUID.
+  void Name(std::string_view field, std::string_view value);
+  void Range(std::string_view field, uint64_t value, uint64_t min, uint64_t max);
+  // At most `max_characters` (code points), no NUL.
+  void Text(std::string_view field, std::string_view value, size_t max_characters);
+  void Required(std::string_view field, std::string_view value);
+
+  // OK, or VALIDATION_ERROR with everything that was refused.
+  absl::Status status() const;
+
+ private:
+  std::vector<FieldViolation> violations_;
+};
+
+// Reports whether `text` has the form of an id of any noun ("img_…", "bnk_…").
+bool HasIdPrefix(std::string_view text);
+
+absl::Status ValidateRegisterImage(const v1::RegisterImageRequest& request);
+absl::Status ValidateCreateGroup(const v1::CreateAvailabilityGroupRequest& request);
+absl::Status ValidateBunkerSpec(const v1::BunkerSpec& spec);
+absl::Status ValidateExec(const v1::ExecRequest& request);
+
+inline constexpr uint32_t kMaxWaitSeconds = 60;
+inline constexpr uint32_t kDefaultExecSeconds = 60;
+inline constexpr uint32_t kMaxExecSeconds = 3600;
+
+}  // namespace bunker::controller

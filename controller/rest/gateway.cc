@@ -1,0 +1,150 @@
+#include "controller/rest/gateway.h"
+
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "absl/time/clock.h"
+#include "bunker/v1/account.pb.h"
+#include "bunker/v1/bunker.pb.h"
+#include "bunker/v1/group.pb.h"
+#include "bunker/v1/image.pb.h"
+#include "bunker/v1/worker.pb.h"
+#include "common/base/hex.h"
+#include "common/base/rng.h"
+#include "common/base/status_macros.h"
+#include "controller/api/errors.h"
+#include "controller/rest/cache_stream.h"
+#include "controller/rest/envelope.h"
+#include "controller/rest/request_reader.h"
+
+namespace bunker::controller {
+namespace {
+
+using google::protobuf::Message;
+using google::protobuf::MethodDescriptor;
+
+constexpr std::string_view kCacheMethod = "bunker.v1.Images.GetImageCache";
+
+std::string NewRequestId() {
+  SystemRng rng;
+  return "req_" + HexEncode(rng.Bytes(12));
+}
+
+// Creates answer 201.
+int SuccessStatus(const MethodDescriptor* method) {
+  const std::string_view name = method->name();
+  return name.substr(0, 6) == "Create" || name.substr(0, 8) == "Register" ? 201 : 200;
+}
+
+bool WantsEvents(const HttpRequest& request) {
+  return request.Header("accept").find("text/event-stream") != std::string_view::npos;
+}
+
+void SendError(HttpExchange& exchange, const absl::Status& status, std::string_view request_id) {
+  exchange.Send(ErrorResponse(ViewOf(status), request_id));
+}
+
+// No route: whether it is the path or the verb.
+void SendNoRoute(const HttpRequest& request, const Router::Match& match, HttpExchange& exchange,
+                 std::string_view request_id) {
+  if (match.allowed.empty()) {
+    return SendError(exchange,
+                     ApiError("NOT_FOUND", "there is no such route; the routes of this module are "
+                                           "under /v1/modules/scaibunker/"),
+                     request_id);
+  }
+  const std::string allowed = fmt::format("{}", fmt::join(match.allowed, ", "));
+  HttpResponse response = ErrorResponse(
+      ViewOf(ApiError("METHOD_NOT_ALLOWED", fmt::format("{} is not served here; use {}",
+                                                        request.method.substr(0, 32), allowed))),
+      request_id);
+  response.headers.emplace_back("Allow", allowed);
+  exchange.Send(std::move(response));
+}
+
+}  // namespace
+
+std::vector<const google::protobuf::ServiceDescriptor*> PublicServices() {
+  std::vector<const google::protobuf::ServiceDescriptor*> services;
+  for (const auto* file :
+       {v1::Image::descriptor()->file(), v1::AvailabilityGroup::descriptor()->file(),
+        v1::Worker::descriptor()->file(), v1::Bunker::descriptor()->file(),
+        v1::WhoAmIRequest::descriptor()->file()}) {
+    for (int i = 0; i < file->service_count(); ++i) services.push_back(file->service(i));
+  }
+  return services;
+}
+
+absl::StatusOr<std::unique_ptr<Gateway>> Gateway::Create(Core& core, Dispatcher& dispatcher,
+                                                         Options options) {
+  ASSIGN_OR_RETURN(Router router, Router::Build(PublicServices()));
+  return std::unique_ptr<Gateway>(new Gateway(core, dispatcher, options, std::move(router)));
+}
+
+void Gateway::Handle(HttpRequest request, std::shared_ptr<HttpExchange> exchange) {
+  CallInfo info;
+  info.request_id = NewRequestId();
+  info.received_at = absl::Now();
+  info.authorization = std::string(request.Header("authorization"));
+  info.idempotency_key = std::string(request.Header("idempotency-key"));
+  const std::string_view path =
+      std::string_view(request.target).substr(0, request.target.find('?'));
+  const Router::Match match = router_.Find(request.method, path);
+  if (match.route == nullptr) return SendNoRoute(request, match, *exchange, info.request_id);
+
+  const MethodDescriptor* method = match.route->method;
+  std::shared_ptr<Message> message(google::protobuf::MessageFactory::generated_factory()
+                                       ->GetPrototype(method->input_type())->New());
+  const absl::Status read = ReadRequest(request, match, message.get());
+  if (!read.ok()) {
+    // Who has no key learns that first, whatever the request looks like.
+    const std::string id = info.request_id;
+    dispatcher_.Admit(method->full_name(), std::move(info),
+                      [exchange, read, id](CallContext& context) {
+                        context.turn.AfterCommit([exchange, read, id](const absl::Status&) {
+                          SendError(*exchange, read, id);
+                        });
+                      },
+                      [exchange, id](const absl::Status& status) {
+                        SendError(*exchange, status, id);
+                      });
+    return;
+  }
+  if (method->full_name() == kCacheMethod && WantsEvents(request)) {
+    return StartCacheStream(core_, dispatcher_, std::move(info),
+                            static_cast<const v1::GetImageCacheRequest&>(*message),
+                            options_.sse_heartbeat, std::move(exchange));
+  }
+  Call(*match.route, std::move(message), std::move(info), std::move(exchange));
+}
+
+void Gateway::Call(const Route& route, std::shared_ptr<Message> message, CallInfo info,
+                   std::shared_ptr<HttpExchange> exchange) {
+  const std::string id = info.request_id;
+  const int success = SuccessStatus(route.method);
+  info.cancel = std::make_shared<std::function<void()>>();
+  exchange->OnClosed([core = &core_, cancel = info.cancel] {
+    core->Post([cancel](Engine&, Turn& turn) {
+      turn.AfterCommit([cancel](const absl::Status&) {
+        if (*cancel) (*cancel)();
+      });
+    });
+  });
+  dispatcher_.Invoke(route.method, std::move(message), std::move(info), route.body,
+                     [exchange, id, success](Dispatcher::Answer answer) {
+                       if (!answer.ok()) return SendError(*exchange, answer.status(), id);
+                       exchange->Send(OkResponse(success, **answer, id));
+                     });
+}
+
+HttpResponse Gateway::ProtocolError(int http_status, std::string_view message) {
+  const char* reason = http_status == 413   ? "PAYLOAD_TOO_LARGE"
+                       : http_status == 503 ? "UNAVAILABLE"
+                                            : "VALIDATION_ERROR";
+  HttpResponse response = ErrorResponse(ViewOf(ApiError(reason, message)), NewRequestId());
+  response.status = http_status;
+  return response;
+}
+
+}  // namespace bunker::controller

@@ -1,0 +1,52 @@
+// REST: routes a request by the descriptors, turns it into the RPC's message, has the dispatcher
+// answer, wraps the answer. No noun is known here but the one that can be streamed.
+//
+// Thread-safe after construction.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "controller/api/dispatcher.h"
+#include "controller/rest/http_types.h"
+#include "controller/rest/router.h"
+
+namespace bunker::controller {
+
+class Gateway final : public HttpHandler {
+ public:
+  struct Options {
+    absl::Duration sse_heartbeat = absl::Seconds(15);
+  };
+
+  // All of the public services. Fails where the routes are ambiguous. `core` and `dispatcher` must
+  // outlive the gateway and every exchange it was given.
+  static absl::StatusOr<std::unique_ptr<Gateway>> Create(Core& core, Dispatcher& dispatcher,
+                                                         Options options);
+
+  void Handle(HttpRequest request, std::shared_ptr<HttpExchange> exchange) override;
+  HttpResponse ProtocolError(int http_status, std::string_view message) override;
+
+  const Router& router() const { return router_; }
+
+ private:
+  Gateway(Core& core, Dispatcher& dispatcher, Options options, Router router)
+      : core_(core), dispatcher_(dispatcher), options_(options), router_(std::move(router)) {}
+
+  void Call(const Route& route, std::shared_ptr<google::protobuf::Message> message, CallInfo info,
+            std::shared_ptr<HttpExchange> exchange);
+
+  Core& core_;
+  Dispatcher& dispatcher_;
+  const Options options_;
+  const Router router_;
+};
+
+// The services that both transports offer.
+std::vector<const google::protobuf::ServiceDescriptor*> PublicServices();
+
+}  // namespace bunker::controller
