@@ -155,7 +155,7 @@ void BuildRoot(const Plan& plan, int report_fd) {
   if (chdir(spec.staging.c_str()) != 0) Fail(report_fd, "enter the jail's root", errno);
   for (const Operation& operation : plan.operations) Apply(operation, report_fd);
   if (spec.kvm_device) {
-    if (mkdir("dev", 0755) != 0 || mknod("dev/kvm", S_IFCHR | 0600, makedev(10, 232)) != 0 ||
+    if ((mkdir("dev", 0755) != 0 && errno != EEXIST) || mknod("dev/kvm", S_IFCHR | 0600, makedev(10, 232)) != 0 ||
         chown("dev/kvm", spec.uid, spec.uid) != 0) {
       Fail(report_fd, "make /dev/kvm", errno);
     }
@@ -247,7 +247,8 @@ absl::Status AddMounts(const JailSpec& spec, Plan* plan) {
     plan->operations.push_back(
         {folder ? Action::kMakeFolder : Action::kMakeFile, target, nullptr, 0});
     plan->operations.push_back({Action::kBind, target, entry.source.c_str(), 0});
-    unsigned long flags = MS_REMOUNT | MS_BIND | MS_NOSUID | MS_NODEV;
+    unsigned long flags = MS_REMOUNT | MS_BIND | MS_NOSUID;
+    if (!entry.device) flags |= MS_NODEV;
     if (!entry.writable) flags |= MS_RDONLY;
     if (!entry.programs) flags |= MS_NOEXEC;
     plan->operations.push_back({Action::kRemount, target, nullptr, flags});

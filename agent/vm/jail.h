@@ -26,8 +26,9 @@ namespace bunker::agent {
 struct JailMount {
   std::string source;     // a file or a folder of the host
   std::string target;     // where it appears, absolute; parents are made
-  bool writable = false;  // else bound read-only. Always nosuid, nodev
+  bool writable = false;  // else bound read-only. Always nosuid
   bool programs = false;  // may be executed or mapped as code
+  bool device = false;    // a device node, to be used as one
 };
 
 struct JailSpec {

@@ -14,9 +14,11 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "agent/vm/accel_probe.h"
 #include "agent/vm/jail.h"
 #include "agent/vm/qmp_client.h"
 #include "agent/vm/spec_check.h"
+#include "agent/vm/trial_boot.h"
 #include "agent/vm/tsc.h"
 #include "agent/vm/unix_socket.h"
 #include "agent/vm/vm_args.h"
@@ -106,6 +108,10 @@ JailSpec MakeJail(const VmSpec& spec, std::vector<std::string> argv, rlim_t rw_d
   jail.staging = StagingPath(spec.folder);
   AddSystemFolders(argv[0], &jail);
   jail.argv = std::move(argv);
+  // QEMU tries on it whether the kernel has locks that belong to an open file. Without it, it
+  // falls back to locks that its next close() drops: two writers of one disk would go unnoticed.
+  jail.mounts.push_back({.source = "/dev/null", .target = "/dev/null", .writable = true,
+                         .device = true});
   jail.mounts.push_back({.source = spec.base_disk, .target = kJailBaseDisk});
   jail.mounts.push_back({.source = spec.rw_disk, .target = kJailRwDisk, .writable = true});
   jail.mounts.push_back({.source = spec.kernel, .target = kJailKernel});
@@ -171,9 +177,9 @@ absl::StatusOr<VmHandle> QemuMicrovm::Start(const VmSpec& spec, const Spawned& s
   }
 
   // A socket that is there already may belong to a VM that lives: it isn't ours to remove.
-  ASSIGN_OR_RETURN(const UniqueFd channel, ListenUnix(ChannelPath(spec.folder)));
+  ASSIGN_OR_RETURN(UniqueFd channel, ListenUnix(ChannelPath(spec.folder)));
   FolderGuard guard(this, spec.folder);
-  ASSIGN_OR_RETURN(const UniqueFd control, ListenUnix(ControlPath(spec.folder)));
+  ASSIGN_OR_RETURN(UniqueFd control, ListenUnix(ControlPath(spec.folder)));
   if (mkdir(StagingPath(spec.folder).c_str(), 0700) != 0) {
     return ErrnoError(errno, absl::StrCat("mkdir ", StagingPath(spec.folder)));
   }
@@ -212,6 +218,9 @@ absl::StatusOr<VmHandle> QemuMicrovm::Start(const VmSpec& spec, const Spawned& s
     return Annotate(journalled, "the VM was not started");
   }
   RETURN_IF_ERROR(jailed.Release(deadline.Remaining()));
+  // Only QEMU listens from here on: its end is then the end of every connection.
+  channel.reset();
+  control.reset();
 
   VmHandle vm(std::move(record), jailed.TakeProcess(), std::move(words_read));
   absl::Status answered;
@@ -223,6 +232,10 @@ absl::StatusOr<VmHandle> QemuMicrovm::Start(const VmSpec& spec, const Spawned& s
   if (answered.ok()) answered = cancel.Check();
   if (answered.ok()) {
     guard.Dismiss();
+    const std::string words = DrainLastWords(vm.last_words_fd());
+    if (!words.empty()) {
+      Log(Severity::kWarning, "vm.stderr", {{"vm", args.name}, {"text", words}});
+    }
     return vm;
   }
   absl::StatusOr<VmExit> ended = Kill(vm);
@@ -298,9 +311,38 @@ absl::Status QemuMicrovm::Clean(const std::string& folder) {
   return absl::OkStatus();
 }
 
+absl::StatusOr<AcceleratorVerdict> QemuMicrovm::Probe(CancelToken& cancel) {
+  const absl::Duration start = MonotonicTime();
+  AcceleratorVerdict verdict;
+  if (options_.accelerator == "tcg") {
+    verdict.reason = "the agent's config says accelerator = \"tcg\"";
+    return verdict;
+  }
+  KvmVerdict kvm = ProbeKvm("/dev/kvm", cancel);
+  RETURN_IF_ERROR(cancel.Check());
+  if (kvm.works) {
+    const absl::Status booted = RunTrialBoot(*this,
+                                             {.kernel = options_.kernel,
+                                              .initrd = options_.initrd,
+                                              .scratch_dir = options_.scratch_dir,
+                                              .uid = options_.probe_uid,
+                                              .accelerator = Accelerator::kHardware},
+                                             cancel);
+    RETURN_IF_ERROR(cancel.Check());
+    if (!booted.ok()) kvm = {false, "boot the guest kernel under QEMU", std::string(booted.message())};
+  }
+  verdict.took = MonotonicTime() - start;
+  if (kvm.works) {
+    verdict.accelerator = Accelerator::kHardware;
+    return verdict;
+  }
+  verdict.reason = absl::StrCat("KVM failed at the step '", kvm.step, "': ", kvm.detail);
+  if (options_.accelerator == "kvm") {
+    return absl::FailedPreconditionError(absl::StrCat(
+        verdict.reason, ". The agent's config says accelerator = \"kvm\": use \"auto\" to run "
+        "guests without it, slower, or a host with a working KVM"));
+  }
+  return verdict;
+}
+
 }  // namespace bunker::agent
-namespace bunker::agent {
-absl::StatusOr<AcceleratorVerdict> QemuMicrovm::Probe(CancelToken&) {
-  return absl::UnimplementedError("probe");
-}
-}

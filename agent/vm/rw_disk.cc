@@ -75,7 +75,6 @@ ext2_super_block Parameters(uint64_t disk_mb) {
   super.s_inodes_count = static_cast<uint32_t>(
       std::min<uint64_t>(bytes / kBytesPerInode, uint64_t{1} << 30));
   super.s_log_groups_per_flex = 4;
-  super.s_checksum_type = EXT2_CRC32C_CHKSUM;
   // 64 KiB file systems and up; growing online needs the reserved group descriptors.
   super.s_feature_compat = EXT2_FEATURE_COMPAT_RESIZE_INODE | EXT2_FEATURE_COMPAT_DIR_INDEX |
                            EXT2_FEATURE_COMPAT_EXT_ATTR;
@@ -103,6 +102,7 @@ void SetIdentity(ext2_filsys fs) {
   fs->super->s_max_mnt_count = -1;  // never due for a check
   fs->super->s_min_extra_isize = 32;
   fs->super->s_want_extra_isize = 32;
+  fs->super->s_checksum_type = EXT2_CRC32C_CHKSUM;
   ext2fs_init_csum_seed(fs);
 }
 

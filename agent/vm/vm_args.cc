@@ -26,6 +26,8 @@ std::string KernelCommandLine(const QemuArgs& args) {
     words.push_back("tsc=reliable");
   }
   words.insert(words.end(), {"no_timer_check", "noreplace-smp"});
+  // An emulated CPU speculates nothing, so there is nothing to mitigate.
+  if (args.accelerator == Accelerator::kSoftware) words.push_back("mitigations=off");
   words.insert(words.end(), args.kernel_args.begin(), args.kernel_args.end());
   return absl::StrJoin(words, " ");
 }

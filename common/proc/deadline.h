@@ -1,5 +1,4 @@
-// A point on the monotonic clock: waits bounded by it are not moved by changes of the wall clock.
-// A value; thread-safe as values are.
+// Time that no change of the wall clock moves. Values; thread-safe as values are.
 #pragma once
 
 #include <time.h>
@@ -11,14 +10,22 @@
 
 namespace bunker {
 
+// Time since some fixed point; only differences mean anything.
+inline absl::Duration MonotonicTime() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return absl::DurationFromTimespec(now);
+}
+
+// A point on the monotonic clock, to bound waits with.
 class Deadline {
  public:
-  explicit Deadline(absl::Duration from_now) : at_(NowSinceBoot() + from_now) {}
+  explicit Deadline(absl::Duration from_now) : at_(MonotonicTime() + from_now) {}
 
-  bool Expired() const { return NowSinceBoot() >= at_; }
+  bool Expired() const { return MonotonicTime() >= at_; }
 
   // Never negative.
-  absl::Duration Remaining() const { return std::max(at_ - NowSinceBoot(), absl::ZeroDuration()); }
+  absl::Duration Remaining() const { return std::max(at_ - MonotonicTime(), absl::ZeroDuration()); }
 
   // For poll(2): rounded up, so that the last fraction of a millisecond is slept and not spun,
   // and at most `cap_ms`.
@@ -28,11 +35,6 @@ class Deadline {
   }
 
  private:
-  static absl::Duration NowSinceBoot() {
-    timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return absl::DurationFromTimespec(now);
-  }
   absl::Duration at_;
 };
 

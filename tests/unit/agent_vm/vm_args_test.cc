@@ -1,0 +1,87 @@
+// Golden: the whole argv, so that a device or a flag that slips in is seen in review.
+#include "agent/vm/vm_args.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace bunker::agent {
+namespace {
+
+using ::testing::ElementsAreArray;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+QemuArgs Args() {
+  QemuArgs args;
+  args.binary = "/usr/bin/qemu-system-x86_64";
+  args.name = "bkr_1.1";
+  args.tsc_khz = 2445426;
+  return args;
+}
+
+std::vector<std::string> Golden(std::vector<std::string> accelerator_and_cpu,
+                                std::vector<std::string> size, std::string kernel_command_line) {
+  std::vector<std::string> argv = {
+      "/usr/bin/qemu-system-x86_64", "-name", "bkr_1.1",
+      "-no-user-config", "-nodefaults", "-no-reboot", "-nic", "none", "-display", "none",
+      "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+      "-M", "microvm,acpi=on,isa-serial=off", "-global", "virtio-mmio.force-legacy=false"};
+  argv.insert(argv.end(), accelerator_and_cpu.begin(), accelerator_and_cpu.end());
+  argv.insert(argv.end(), size.begin(), size.end());
+  const std::vector<std::string> rest = {
+      "-kernel", "/vm/kernel", "-initrd", "/vm/initrd", "-append", kernel_command_line,
+      "-drive", "id=base,if=none,format=raw,read-only=on,file.driver=file,file.locking=on,"
+                "file.filename=/vm/base",
+      "-device", "virtio-blk-device,drive=base,serial=base,scsi=off",
+      "-drive", "id=rw,if=none,format=raw,cache=writeback,discard=unmap,detect-zeroes=unmap,"
+                "file.driver=file,file.locking=on,file.filename=/vm/rw",
+      "-device", "virtio-blk-device,drive=rw,serial=rw,scsi=off",
+      "-device", "virtio-serial-device,id=ports,max_ports=2",
+      "-chardev", "ringbuf,id=console,size=64K",
+      "-device", "virtconsole,bus=ports.0,nr=0,chardev=console",
+      "-chardev", "socket,id=channel,fd=3,server=on,wait=off",
+      "-device", "virtserialport,bus=ports.0,nr=1,chardev=channel,id=agent,name=agent",
+      "-chardev", "socket,id=control,fd=4,server=on,wait=off",
+      "-mon", "chardev=control,mode=control"};
+  argv.insert(argv.end(), rest.begin(), rest.end());
+  return argv;
+}
+
+TEST(VmArgsTest, Tcg) {
+  EXPECT_THAT(BuildQemuArgs(Args()),
+              ElementsAreArray(Golden({"-accel", "tcg,tb-size=32", "-cpu", "max"},
+                                      {"-smp", "1", "-m", "256M"},
+                                      "quiet console=hvc0 rdinit=/init panic=-1 reboot=t "
+                                      "tsc_early_khz=2445426 tsc=reliable no_timer_check "
+                                      "noreplace-smp mitigations=off")));
+}
+
+TEST(VmArgsTest, KvmHasAPinnedCpuWithoutNestingAndKeepsItsMitigations) {
+  QemuArgs args = Args();
+  args.accelerator = Accelerator::kHardware;
+  args.kvm_cpu_model = PinnedCpuModel("AuthenticAMD");
+  args.vcpus = 4;
+  args.memory_mb = 2048;
+  args.kernel_args = {"bunker.x=1"};
+  EXPECT_THAT(BuildQemuArgs(args),
+              ElementsAreArray(Golden({"-accel", "kvm", "-cpu", "EPYC-v3,-vmx,-svm"},
+                                      {"-smp", "4", "-m", "2048M"},
+                                      "quiet console=hvc0 rdinit=/init panic=-1 reboot=t "
+                                      "tsc_early_khz=2445426 tsc=reliable no_timer_check "
+                                      "noreplace-smp bunker.x=1")));
+}
+
+TEST(VmArgsTest, CpuModelsAreNamedVersions) {
+  EXPECT_EQ(PinnedCpuModel("AuthenticAMD"), "EPYC-v3");
+  EXPECT_EQ(PinnedCpuModel("GenuineIntel"), "Broadwell-v4");
+  EXPECT_EQ(PinnedCpuModel(""), "Westmere-v1");
+}
+
+TEST(VmArgsTest, AnUnknownTscIsLeftOut) {
+  QemuArgs args = Args();
+  args.tsc_khz = 0;
+  EXPECT_THAT(KernelCommandLine(args), Not(HasSubstr("tsc")));
+}
+
+}  // namespace
+}  // namespace bunker::agent
