@@ -1,0 +1,122 @@
+// The engine of GuestChannel: one thread that connects and serves, and the state it shares with
+// callers. See guest_channel.h for what everything means.
+//
+// Public functions are thread-safe but for Start and Stop (the owner's).
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <thread>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "agent/exec/exec_stream.h"
+#include "agent/exec/exec_types.h"
+#include "agent/exec/guest_channel.h"
+#include "bunker/guest/v1/guest.pb.h"
+#include "common/base/mutex.h"
+#include "common/base/unique_fd.h"
+#include "common/wire/session.h"
+
+namespace bunker::agent {
+
+class ChannelCore {
+ public:
+  explicit ChannelCore(GuestChannel::Options options);
+
+  void Start();
+  void Stop();
+
+  absl::Status WaitReady(absl::Duration timeout, CancelToken* cancel);
+  bool ready() const;
+  GuestFacts facts() const;
+  absl::Status Configure(const guest::v1::GuestConfig& config, absl::Duration timeout);
+  absl::StatusOr<absl::Duration> Ping(absl::Duration timeout);
+  absl::StatusOr<uint32_t> StartExec(const ExecSpec& spec, ExecCallbacks callbacks);
+  absl::Status Shutdown(absl::Duration grace);
+
+  // Of one command; all of them do nothing where it has ended.
+  size_t TryWriteStdin(uint32_t stream, std::string_view data);
+  absl::Status WriteStdin(uint32_t stream, std::string_view data, absl::Duration timeout);
+  void CloseStdin(uint32_t stream);
+  void Kill(uint32_t stream);
+  void Detach(uint32_t stream);
+  void AckOutput(uint32_t stream, size_t bytes);
+
+ private:
+  struct Exec {
+    ExecStream stream;
+    std::shared_ptr<ExecCallbacks> callbacks;  // null: nobody listens any more
+    bool auto_ack = true;
+    bool wants_stdin_room = false;
+    bool killed = false;
+  };
+  // A question that the guest answers in order, such as a ping.
+  struct Question {
+    uint64_t asked = 0;
+    uint64_t answered = 0;
+  };
+
+  // ---- the thread
+  void Run();
+  absl::Status Serve(int fd);
+  absl::Status WriteSome(int fd, bool ready);
+  absl::Status ReadSome(int fd, wire::HostSession* session);
+  absl::Status OnHello(const wire::Frame& frame);
+  absl::Status OnFrame(const wire::Frame& frame);
+  absl::Status OnSessionFrame(const wire::Frame& frame);
+  absl::Status OnOutput(const wire::Frame& frame);
+  absl::Status OnCredit(const wire::Frame& frame);
+  absl::Status OnEnd(const wire::Frame& frame);
+  void OfferStdinRoom();
+  void ExpireExecs();
+  void LoseSession(const absl::Status& why);
+  int WaitMillis(bool ready);
+  void WaitForWake(absl::Duration duration);
+  void DrainWake();
+
+  // ---- under the lock
+  void Send(uint32_t stream, wire::FrameType type, std::string_view payload)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void SendKill(uint32_t stream, Exec* exec) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  size_t TryWriteLocked(uint32_t stream, std::string_view data)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void AckLocked(uint32_t stream, Exec* exec, size_t bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  Exec* Find(uint32_t stream) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status NotReady() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Wake();
+
+  const GuestChannel::Options options_;
+  UniqueFd wake_;
+  std::thread thread_;
+
+  // The thread's alone.
+  std::string out_;  // being written
+  size_t out_written_ = 0;
+  SteadyTime last_progress_;
+
+  mutable Mutex mutex_;
+  CondVar changed_;
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  bool ready_ ABSL_GUARDED_BY(mutex_) = false;
+  absl::Status last_failure_ ABSL_GUARDED_BY(mutex_);
+  absl::Status boot_failure_ ABSL_GUARDED_BY(mutex_);
+  GuestFacts facts_ ABSL_GUARDED_BY(mutex_);
+  uint64_t epoch_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::deque<std::string> queue_ ABSL_GUARDED_BY(mutex_);  // frames after out_
+  size_t unsent_bytes_ ABSL_GUARDED_BY(mutex_) = 0;        // in queue_ and out_
+  bool queue_was_full_ ABSL_GUARDED_BY(mutex_) = false;
+  uint32_t last_stream_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::map<uint32_t, Exec> execs_ ABSL_GUARDED_BY(mutex_);
+  Question pings_ ABSL_GUARDED_BY(mutex_);
+  Question configs_ ABSL_GUARDED_BY(mutex_);
+  guest::v1::ConfigureResult config_result_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace bunker::agent

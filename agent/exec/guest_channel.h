@@ -1,0 +1,95 @@
+// The agent's end of a guest's channel: connects, shakes hands, and runs commands over one byte
+// stream. It connects again by itself when the stream breaks; the guest then ends the commands of
+// the session before, and their callers get on_error here.
+//
+// A guest is hostile until proven otherwise: what it sends is bounded by credit, checked, and a
+// breach ends the connection with a typed error, never the agent. Memory: about 0.4 MiB for the
+// parser, at most 2 MiB of frames to the guest, nothing that grows with what the guest sends.
+//
+// Thread-safe. One thread of its own per channel, so that no guest can stall another's channel.
+// Outlives its ExecHandles' use; handles stay valid, and answer with errors, after it is gone.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "agent/exec/exec_types.h"
+#include "bunker/guest/v1/guest.pb.h"
+#include "common/base/cancel.h"
+#include "common/base/unique_fd.h"
+
+namespace bunker::agent {
+
+class ChannelCore;
+
+// One command. Dropping the handle before the end kills the command's whole process tree.
+class ExecHandle {
+ public:
+  ExecHandle(std::shared_ptr<ChannelCore> core, uint32_t stream);
+  ~ExecHandle();
+  ExecHandle(const ExecHandle&) = delete;
+  ExecHandle& operator=(const ExecHandle&) = delete;
+
+  // How many bytes were taken; where fewer than given, on_stdin_room tells when to go on. After
+  // the command's end, or CloseStdin, everything is taken and dropped.
+  size_t TryWriteStdin(std::string_view data);
+  // Blocks until all is taken. Never from a callback. kDeadlineExceeded after `timeout`.
+  absl::Status WriteStdin(std::string_view data, absl::Duration timeout);
+  void CloseStdin();
+  // SIGKILL for the whole tree, daemons included; the end is told as usual.
+  void Kill();
+  // With auto_ack = false: so much output was taken.
+  void AckOutput(size_t bytes);
+
+ private:
+  const std::shared_ptr<ChannelCore> core_;
+  const uint32_t stream_;
+};
+
+class GuestChannel {
+ public:
+  // A new connection to the guest's byte stream. Called on the channel's thread, again and again
+  // while it fails (back-off 20 ms … 2 s); may block for a second or so.
+  using Connector = std::function<absl::StatusOr<UniqueFd>()>;
+
+  struct Options {
+    std::string name;  // of the bunker, for the log
+    Connector connect;
+    absl::Duration stall_timeout = absl::Seconds(30);  // the guest takes nothing for so long
+  };
+
+  explicit GuestChannel(Options options);
+  ~GuestChannel();  // ends the connection; commands that run get on_error before it returns
+
+  // Until a session stands. kDeadlineExceeded (UPSTREAM_TIMEOUT) with the last failure seen;
+  // kFailedPrecondition (BUNKER_NOT_RUNNING) where the guest says that its boot failed.
+  absl::Status WaitReady(absl::Duration timeout, CancelToken* cancel = nullptr);
+  bool ready() const;
+  GuestFacts facts() const;
+
+  // Host name, defaults of commands, clock, entropy. One at a time. An error names what the guest
+  // could not do.
+  absl::Status Configure(const guest::v1::GuestConfig& config, absl::Duration timeout);
+
+  // One round trip.
+  absl::StatusOr<absl::Duration> Ping(absl::Duration timeout);
+
+  // Starts a command; how it went comes by callback. Errors here: not ready (kUnavailable), too
+  // many at once (kResourceExhausted, RATE_LIMITED), too large (kInvalidArgument).
+  absl::StatusOr<std::unique_ptr<ExecHandle>> StartExec(const ExecSpec& spec,
+                                                        ExecCallbacks callbacks);
+
+  // Asks the guest to end everything, flush its disk and power off. Not answered: watch the VM.
+  absl::Status Shutdown(absl::Duration grace);
+
+ private:
+  const std::shared_ptr<ChannelCore> core_;
+};
+
+}  // namespace bunker::agent
