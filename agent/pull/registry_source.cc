@@ -12,6 +12,13 @@
 #include "common/base/status_macros.h"
 
 namespace bunker::agent {
+namespace {
+// What the blob store says knows the digest but not the image.
+absl::Status Named(const absl::Status& status, const std::string& reference) {
+  const bool named = std::string(status.message()).find(reference) != std::string::npos;
+  return named || status.ok() ? status : Annotate(status, reference);
+}
+}  // namespace
 
 RegistrySource::RegistrySource(PullContext* context, RegistryEndpoint endpoint,
                                oci::Reference reference, oci::Digest pinned, std::string arch)
@@ -67,8 +74,10 @@ absl::Status RegistrySource::FetchOne(Group& group, size_t index) {
     return client_.GetBlob(layer.digest, layer.size_bytes, writer, group.stop,
                            [&](uint64_t bytes) { group.meter.Set(index, bytes); });
   };
-  ASSIGN_OR_RETURN(auto blob, group.blobs.GetOrFetch(layer.digest, layer.size_bytes, group.origin,
-                                                     fetch, group.stop));
+  auto fetched = group.blobs.GetOrFetch(layer.digest, layer.size_bytes, group.origin, fetch,
+                                        group.stop);
+  if (!fetched.ok()) return Named(fetched.status(), reference_.ToString());
+  std::shared_ptr<const oci::Blob> blob = *std::move(fetched);
   group.meter.Set(index, layer.size_bytes);
   MutexLock lock(group.mutex);
   group.done[index] = std::move(blob);

@@ -41,6 +41,7 @@ class Handler(BaseHTTPRequestHandler):
                         "range": self.headers.get("Range", ""), "status": status, "sent": sent})
 
     def answer(self, status, body=b"", headers=()):
+        self.note(status, len(body))
         self.send_response(status)
         for name, value in dict(headers).items():
             self.send_header(name, value)
@@ -48,7 +49,6 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
-        self.note(status, len(body))
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
@@ -177,12 +177,12 @@ class Handler(BaseHTTPRequestHandler):
         sent = len(body)
         if fault["kind"] == "cut":
             sent = min(len(body), max(0, fault["at"]))
-        if fault["kind"] == "drip":
-            sent = self.drip(body, fault)
-        else:
-            self.wfile.write(body[:sent])
-            self.wfile.flush()
         self.note(status, sent)
+        if fault["kind"] == "drip":
+            self.drip(body, fault)
+            return
+        self.wfile.write(body[:sent])
+        self.wfile.flush()
         if sent < len(body):
             if fault.get("reset"):
                 time.sleep(0.05)  # so that what was sent is not thrown away by the reset
@@ -196,9 +196,8 @@ class Handler(BaseHTTPRequestHandler):
                 self.wfile.write(body[i:i + 1])
                 self.wfile.flush()
             except OSError:
-                return i
+                return
             time.sleep(fault.get("every", 0.2))
-        return len(body)
 
 
 def main():
