@@ -1,0 +1,74 @@
+#include <algorithm>
+#include <limits>
+
+#include "agent/bake/tar_reader.h"
+
+namespace bunker::agent {
+
+void ParsePaxPayload(std::string_view payload, PaxRecords* records) {
+  bool sparse_name = false;
+  while (!payload.empty()) {
+    size_t length = 0;
+    size_t digits = 0;
+    while (digits < payload.size() && digits < 8 && payload[digits] >= '0' &&
+           payload[digits] <= '9') {
+      length = length * 10 + static_cast<size_t>(payload[digits++] - '0');
+    }
+    if (digits == 0 || digits >= payload.size() || payload[digits] != ' ' ||
+        length <= digits + 1 || length > payload.size()) {
+      return;
+    }
+    const std::string_view record = payload.substr(digits + 1, length - digits - 2);
+    payload.remove_prefix(length);
+    const size_t equals = record.find('=');
+    if (equals == std::string_view::npos) return;
+    const std::string_view key = record.substr(0, equals);
+    const std::string_view value = record.substr(equals + 1);
+    const bool name = key == "path" || key == "linkpath" || key == "GNU.sparse.name";
+    if (key.find('\0') != std::string_view::npos ||
+        (name && value.find('\0') != std::string_view::npos)) {
+      records->has_nul = true;
+    }
+    if (key == "GNU.sparse.name") {
+      records->path = value;
+      sparse_name = true;
+    } else if (key == "path" && !sparse_name) {
+      records->path = value;
+    } else if (key == "linkpath") {
+      records->link = value;
+    } else if (key == "mtime") {
+      records->mtime = value;
+    }
+  }
+}
+
+bool ParsePaxTime(std::string_view text, int64_t* seconds, uint32_t* nanoseconds) {
+  const bool negative = !text.empty() && text[0] == '-';
+  if (negative) text.remove_prefix(1);
+  if (text.empty()) return false;
+  const size_t dot = std::min(text.find('.'), text.size());
+  int64_t whole = 0;
+  for (char c : text.substr(0, dot)) {
+    if (c < '0' || c > '9' || whole > std::numeric_limits<int64_t>::max() / 10 - 1) return false;
+    whole = whole * 10 + (c - '0');
+  }
+  uint32_t fraction = 0;
+  uint32_t scale = 100'000'000;
+  if (dot < text.size()) {
+    for (char c : text.substr(dot + 1)) {
+      if (c < '0' || c > '9') return false;
+      fraction += static_cast<uint32_t>(c - '0') * scale;
+      scale /= 10;
+    }
+  }
+  if (negative) {
+    *seconds = fraction == 0 ? -whole : -whole - 1;
+    *nanoseconds = fraction == 0 ? 0 : 1'000'000'000 - fraction;
+  } else {
+    *seconds = whole;
+    *nanoseconds = fraction;
+  }
+  return true;
+}
+
+}  // namespace bunker::agent

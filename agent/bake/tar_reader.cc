@@ -1,0 +1,319 @@
+#include "agent/bake/tar_reader.h"
+
+#include <archive.h>
+#include <archive_entry.h>
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+
+#include "agent/bake/bake_error.h"
+#include "agent/bake/posix_acl.h"
+#include "common/base/log.h"
+#include "common/base/status_macros.h"
+
+namespace bunker::agent {
+namespace {
+
+// One member's pax and long-name headers fit in this many chunks (libarchive takes 1 MiB of each
+// kind), with the chunk before and room to spare; the stream has twice as many.
+constexpr size_t kMaxHeaderChunks = 6;
+static_assert(kMaxHeaderChunks * 2 <= kStreamChunks);
+constexpr uint64_t kTarBlockBytes = 512;
+constexpr uint64_t kMaxPaxBytes = 2 << 20;
+// ext4 with 4 KiB blocks addresses 2^32 of them in a file.
+constexpr uint64_t kMaxFileBytes = (1ull << 44) - kBlockBytes;
+constexpr size_t kMaxLinkBytes = 4095;
+
+std::string_view ArchiveError(archive* reader) {
+  const char* text = archive_error_string(reader);
+  return text ? text : "unknown error";
+}
+
+bool StartsWith(std::string_view data, std::string_view magic) {
+  return data.substr(0, magic.size()) == magic;
+}
+
+// A second compression under the first is never unwrapped.
+const char* NestedCompression(std::string_view data) {
+  if (StartsWith(data, "\x1f\x8b")) return "gzip";
+  if (StartsWith(data, "\x28\xb5\x2f\xfd")) return "zstd";
+  if (StartsWith(data, std::string_view("\xfd" "7zXZ\0", 6))) return "xz";
+  if (StartsWith(data, "BZh")) return "bzip2";
+  return nullptr;
+}
+
+// The octal size field of a header block; false where it is something else.
+bool OctalSize(std::string_view field, uint64_t* value) {
+  *value = 0;
+  size_t i = 0;
+  while (i < field.size() && field[i] == ' ') ++i;
+  for (; i < field.size() && field[i] >= '0' && field[i] <= '7'; ++i) {
+    *value = *value * 8 + static_cast<uint64_t>(field[i] - '0');
+  }
+  return i == field.size() || field[i] == ' ' || field[i] == '\0';
+}
+
+}  // namespace
+
+TarReader::TarReader(LayerStream* stream)
+    : stream_(stream), archive_(archive_read_new(), &archive_read_free) {
+  BUNKER_CHECK(archive_ != nullptr);
+}
+
+TarReader::~TarReader() = default;
+
+ssize_t TarReader::ReadCallback(archive*, void* self_pointer, const void** buffer) {
+  auto* self = static_cast<TarReader*>(self_pointer);
+  const size_t keep = self->in_header_ ? kMaxHeaderChunks - 1 : 1;
+  while (self->window_.size() > keep) self->window_.pop_front();
+  ChunkPtr chunk = self->stream_->Next();
+  if (!chunk) return 0;
+  *buffer = chunk->data.get();
+  const size_t size = chunk->size;
+  self->window_.push_back(Window{self->position_, std::move(chunk)});
+  self->position_ += size;
+  return static_cast<ssize_t>(size);
+}
+
+absl::Status TarReader::Open() {
+  archive* reader = archive_.get();
+  if (archive_read_support_format_tar(reader) != ARCHIVE_OK ||
+      archive_read_open(reader, this, nullptr, &TarReader::ReadCallback, nullptr) != ARCHIVE_OK) {
+    return LayerCorrupt(absl::StrCat("cannot start reading: ", ToAbsl(ArchiveError(reader))));
+  }
+  opened_ = true;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<bool> TarReader::ReadHeader() {
+  const bool first = !opened_;
+  if (first) RETURN_IF_ERROR(Open());
+  in_header_ = true;
+  const int result = archive_read_next_header(archive_.get(), &entry_);
+  in_header_ = false;
+  if (result == ARCHIVE_EOF) return false;
+  if (result == ARCHIVE_OK) return true;
+  const std::string_view error = ArchiveError(archive_.get());
+  if (result == ARCHIVE_WARN) {
+    // The bytes of such a name are right, and are taken from the raw record.
+    if (error.find("can't be converted") != std::string_view::npos) return true;
+    const char* name = archive_entry_pathname(entry_);
+    return LayerUnsupported(name ? name : "?", error);
+  }
+  if (first && position_ == 0) return false;  // nothing at all: an empty layer
+  if (first && !window_.empty()) {
+    if (const char* kind = NestedCompression(window_.front().chunk->view())) {
+      return LayerRefused(absl::StrCat("the layer is compressed twice (", kind,
+                                       " inside); compress it once, as its media type says"));
+    }
+    if (archive_format(archive_.get()) == 0) {
+      return LayerRefused("the layer is not a tar stream");
+    }
+  }
+  return LayerCorrupt(absl::StrCat("the tar stream is damaged: ", ToAbsl(error)));
+}
+
+absl::StatusOr<bool> TarReader::Next(TarMember* member) {
+  if (entry_ != nullptr) {
+    // Read, not skipped by libarchive, so that the header window stays short.
+    RETURN_IF_ERROR(ReadData([](uint64_t, std::string_view) { return absl::OkStatus(); }));
+  }
+  ASSIGN_OR_RETURN(const bool more, ReadHeader());
+  if (!more) {
+    entry_ = nullptr;
+    return false;
+  }
+  if (archive_filter_count(archive_.get()) != 1) return BakeInternal("a filter was slipped in");
+  RETURN_IF_ERROR(Convert(member));
+  return true;
+}
+
+absl::Status TarReader::ReadData(
+    const std::function<absl::Status(uint64_t offset, std::string_view data)>& sink) {
+  for (;;) {
+    const void* data = nullptr;
+    size_t size = 0;
+    la_int64_t offset = 0;
+    const int result = archive_read_data_block(archive_.get(), &data, &size, &offset);
+    if (result == ARCHIVE_EOF) return absl::OkStatus();
+    if (result != ARCHIVE_OK) {
+      const char* name = archive_entry_pathname(entry_);
+      return LayerCorrupt(absl::StrCat("member '", Printable(name ? name : "?"),
+                                       "': ", ToAbsl(ArchiveError(archive_.get()))));
+    }
+    if (size == 0) continue;
+    if (offset < 0) return LayerCorrupt("a sparse file's map is damaged");
+    RETURN_IF_ERROR(sink(static_cast<uint64_t>(offset),
+                         std::string_view(static_cast<const char*>(data), size)));
+  }
+}
+
+bool TarReader::CopyRaw(uint64_t position, size_t size, std::string* out) const {
+  out->clear();
+  for (const Window& window : window_) {
+    const uint64_t end = window.start + window.chunk->size;
+    if (position >= end || size == out->size()) continue;
+    if (position < window.start) return false;
+    const std::string_view rest = window.chunk->view().substr(position - window.start);
+    const std::string_view part = rest.substr(0, size - out->size());
+    out->append(part);
+    position += part.size();
+  }
+  return out->size() == size;
+}
+
+// Walks the headers that precede the member's own one.
+absl::Status TarReader::RawRecords(PaxRecords* records) const {
+  uint64_t position = static_cast<uint64_t>(archive_read_header_position(archive_.get()));
+  std::string block;
+  std::string payload;
+  for (;;) {
+    if (!CopyRaw(position, kTarBlockBytes, &block)) {
+      return LayerRefused("a member's headers are larger than 4 MiB");
+    }
+    const char type = block[156];
+    uint64_t size = 0;
+    if (type != 'x' && type != 'X' && type != 'g' && type != 'L' && type != 'K') break;
+    if (!OctalSize(std::string_view(block).substr(124, 12), &size) || size > kMaxPaxBytes) break;
+    if (type == 'x' || type == 'X') {
+      if (!CopyRaw(position + kTarBlockBytes, size, &payload)) {
+        return LayerRefused("a member's headers are larger than 4 MiB");
+      }
+      ParsePaxPayload(payload, records);
+    }
+    position += kTarBlockBytes + (size + kTarBlockBytes - 1) / kTarBlockBytes * kTarBlockBytes;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status TarReader::Convert(TarMember* member) {
+  *member = TarMember();
+  PaxRecords pax;
+  RETURN_IF_ERROR(RawRecords(&pax));
+  RETURN_IF_ERROR(ConvertNames(member, pax));
+  RETURN_IF_ERROR(ConvertType(member));
+  return ConvertMetadata(member, pax);
+}
+
+absl::Status TarReader::ConvertNames(TarMember* member, const PaxRecords& pax) {
+  const char* name = archive_entry_pathname(entry_);
+  member->name = pax.path && !pax.path->empty() ? *pax.path : std::string(name ? name : "");
+  if (member->name.empty()) return LayerUnsupported("", "has no name");
+  if (pax.has_nul) return LayerUnsupported(member->name, "a pax record holds a NUL byte");
+  if (member->name.size() > kMaxPathBytes) {
+    return LayerUnsupported(member->name, "the path is longer than 4096 bytes");
+  }
+  const char* hard = archive_entry_hardlink(entry_);
+  const char* soft = archive_entry_symlink(entry_);
+  if (hard || soft) {
+    member->link = pax.link && !pax.link->empty() ? *pax.link : std::string(hard ? hard : soft);
+    if (member->link.empty() || member->link.size() > kMaxLinkBytes) {
+      return LayerUnsupported(member->name, "the link's target is empty or over 4095 bytes");
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status TarReader::ConvertType(TarMember* member) {
+  const int64_t size = archive_entry_size_is_set(entry_) ? archive_entry_size(entry_) : 0;
+  if (archive_entry_hardlink(entry_)) {
+    if (size > 0) return LayerUnsupported(member->name, "a hard link that carries data");
+    member->type = MemberType::kHardLink;
+    return absl::OkStatus();
+  }
+  switch (archive_entry_filetype(entry_)) {
+    case AE_IFREG:
+      if (size < 0 || static_cast<uint64_t>(size) > kMaxFileBytes) {
+        return LayerUnsupported(member->name, "the file is larger than ext4 can hold (16 TiB)");
+      }
+      member->type = MemberType::kRegular;
+      member->size = static_cast<uint64_t>(size);
+      return absl::OkStatus();
+    case AE_IFDIR: member->type = MemberType::kDirectory; return absl::OkStatus();
+    case AE_IFLNK:
+      if (member->link.empty()) return LayerUnsupported(member->name, "a link without a target");
+      member->type = MemberType::kSymlink;
+      return absl::OkStatus();
+    case AE_IFIFO: member->type = MemberType::kFifo; return absl::OkStatus();
+    case AE_IFCHR: member->type = MemberType::kCharDevice; break;
+    case AE_IFBLK: member->type = MemberType::kBlockDevice; break;
+    default: return LayerUnsupported(member->name, "a type that an image cannot hold");
+  }
+  const uint64_t major = archive_entry_rdevmajor(entry_);
+  const uint64_t minor = archive_entry_rdevminor(entry_);
+  if (major > 0xfff || minor > 0xfffff) {
+    return LayerUnsupported(member->name, "the device number is beyond 4095:1048575");
+  }
+  member->device_major = static_cast<uint32_t>(major);
+  member->device_minor = static_cast<uint32_t>(minor);
+  return absl::OkStatus();
+}
+
+absl::Status TarReader::ConvertMetadata(TarMember* member, const PaxRecords& pax) {
+  FileMetadata& metadata = member->metadata;
+  metadata.mode = static_cast<uint16_t>(archive_entry_perm(entry_) & 07777);
+  const int64_t uid = archive_entry_uid(entry_);
+  const int64_t gid = archive_entry_gid(entry_);
+  constexpr int64_t kMaxId = 0xfffffffe;
+  if (uid < 0 || gid < 0 || uid > kMaxId || gid > kMaxId) {
+    return LayerUnsupported(member->name, "the owner is outside 0..4294967294");
+  }
+  metadata.uid = static_cast<uint32_t>(uid);
+  metadata.gid = static_cast<uint32_t>(gid);
+  metadata.mtime_seconds = archive_entry_mtime(entry_);
+  metadata.mtime_nanoseconds = static_cast<uint32_t>(archive_entry_mtime_nsec(entry_));
+  if (pax.mtime && !ParsePaxTime(*pax.mtime, &metadata.mtime_seconds,
+                                 &metadata.mtime_nanoseconds)) {
+    return LayerUnsupported(member->name, "the modification time is not a number");
+  }
+  constexpr int64_t kMinTime = -(1ll << 31);
+  constexpr int64_t kMaxTime = (3ll << 32) + (1ll << 31) - 1;
+  if (metadata.mtime_seconds < kMinTime || metadata.mtime_seconds > kMaxTime) {
+    return LayerUnsupported(member->name, "the modification time is outside the years 1901-2446");
+  }
+  const char* name = nullptr;
+  const void* value = nullptr;
+  size_t size = 0;
+  archive_entry_xattr_reset(entry_);
+  while (archive_entry_xattr_next(entry_, &name, &value, &size) == ARCHIVE_OK) {
+    if (name == nullptr) continue;
+    member->xattrs.emplace_back(name, std::string(static_cast<const char*>(value), size));
+  }
+  return ConvertAcls(member);
+}
+
+// ACLs that came as text records, not as the xattr that holds them in a file system.
+absl::Status TarReader::ConvertAcls(TarMember* member) {
+  const int types = archive_entry_acl_types(entry_);
+  if (types == 0) return absl::OkStatus();
+  const std::pair<int, const char*> kinds[] = {
+      {ARCHIVE_ENTRY_ACL_TYPE_ACCESS, kAclAccessName},
+      {ARCHIVE_ENTRY_ACL_TYPE_DEFAULT, kAclDefaultName}};
+  if (types & ARCHIVE_ENTRY_ACL_TYPE_NFS4) {
+    return LayerUnsupported(member->name, "an NFSv4 access control list");
+  }
+  for (const auto& [kind, xattr_name] : kinds) {
+    if (!(types & kind)) continue;
+    const bool known = std::any_of(member->xattrs.begin(), member->xattrs.end(),
+                                   [&](const auto& x) { return x.first == xattr_name; });
+    if (known) continue;
+    std::vector<AclEntry> entries;
+    archive_entry_acl_reset(entry_, kind);
+    int type = 0, permissions = 0, tag = 0, qualifier = 0;
+    const char* who = nullptr;
+    while (archive_entry_acl_next(entry_, kind, &type, &permissions, &tag, &qualifier, &who) ==
+           ARCHIVE_OK) {
+      entries.push_back(AclEntry{AclTagFromArchive(tag), static_cast<uint16_t>(permissions & 7),
+                                 static_cast<uint32_t>(qualifier)});
+      if (qualifier < 0 && (tag == ARCHIVE_ENTRY_ACL_USER || tag == ARCHIVE_ENTRY_ACL_GROUP)) {
+        return LayerUnsupported(member->name, "an access control list that names its users "
+                                              "without their numbers");
+      }
+    }
+    member->xattrs.emplace_back(xattr_name, EncodeKernelAcl(std::move(entries)));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace bunker::agent

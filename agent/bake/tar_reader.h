@@ -1,0 +1,81 @@
+// The members of one layer's tar stream: libarchive's tar reader, fed with bytes that are already
+// decompressed, and what it can't tell read from the raw pax records (names with NUL bytes or in
+// no charset, times before 1970 with a fraction).
+//
+// Not thread-safe. setlocale(LC_ALL, "C.UTF-8") must have run, or names come back empty.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "agent/bake/layer_stream.h"
+#include "agent/bake/member.h"
+
+struct archive;
+struct archive_entry;
+
+namespace bunker::agent {
+
+// What the pax records of one member say, raw.
+struct PaxRecords {
+  std::optional<std::string> path;
+  std::optional<std::string> link;
+  std::optional<std::string> mtime;
+  bool has_nul = false;  // in a key, a name or a link
+};
+
+// Parses one pax payload ("<len> <key>=<value>\n" …) into `*records`, later keys over earlier ones.
+// What is malformed is left to libarchive, which refuses it.
+void ParsePaxPayload(std::string_view payload, PaxRecords* records);
+
+// "[-]<seconds>[.<fraction>]" as a time that rounds towards the past. False where it is none.
+bool ParsePaxTime(std::string_view text, int64_t* seconds, uint32_t* nanoseconds);
+
+class TarReader {
+ public:
+  // `stream` must outlive the reader.
+  explicit TarReader(LayerStream* stream);
+  ~TarReader();
+
+  // False at the end of the archive. Whatever of the member before was not read is skipped.
+  // Errors: LAYER_UNSUPPORTED, LAYER_CORRUPT.
+  absl::StatusOr<bool> Next(TarMember* member);
+
+  // Hands the current member's data to `sink` piece by piece, offsets ascending; what lies between
+  // two pieces is a hole.
+  absl::Status ReadData(
+      const std::function<absl::Status(uint64_t offset, std::string_view data)>& sink);
+
+ private:
+  struct Window {
+    uint64_t start;
+    ChunkPtr chunk;
+  };
+  static ssize_t ReadCallback(archive* reader, void* self, const void** buffer);
+  absl::Status Open();
+  absl::StatusOr<bool> ReadHeader();
+  absl::Status Convert(TarMember* member);
+  absl::Status ConvertNames(TarMember* member, const PaxRecords& pax);
+  absl::Status ConvertType(TarMember* member);
+  absl::Status ConvertMetadata(TarMember* member, const PaxRecords& pax);
+  absl::Status ConvertAcls(TarMember* member);
+  absl::Status RawRecords(PaxRecords* records) const;
+  bool CopyRaw(uint64_t position, size_t size, std::string* out) const;
+
+  LayerStream* const stream_;
+  std::unique_ptr<archive, int (*)(archive*)> archive_;
+  archive_entry* entry_ = nullptr;
+  std::deque<Window> window_;  // what was handed out last, for the raw records
+  bool in_header_ = false;
+  bool opened_ = false;
+  uint64_t position_ = 0;
+};
+
+}  // namespace bunker::agent

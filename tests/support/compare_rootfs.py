@@ -1,0 +1,108 @@
+#!/usr/bin/env python3
+"""Compares a baked ext4 file with a folder into which another tool unpacked the same image.
+
+    compare_rootfs.py IMAGE.ext4 FOLDER [--implied PATH]...
+
+Path by path: type, mode, owner, size, time of modification, link target, groups of hard links,
+device numbers, extended attributes, content. Prints each difference and exits 1 where there is one.
+The image is loop-mounted read-only, which only a test may do: it has just been baked here. Needs
+root. Directories that no layer describes have no time of their own; name them with --implied.
+"""
+import argparse
+import hashlib
+import os
+import stat
+import subprocess
+import sys
+import tempfile
+
+MAX_SHOWN = 50
+
+
+def content(path):
+    digest = hashlib.sha256()
+    with open(path, "rb", buffering=0) as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def xattrs(path):
+    names = os.listxattr(path, follow_symlinks=False)
+    return {name: os.getxattr(path, name, follow_symlinks=False) for name in names}
+
+
+def describe(root, implied):
+    """{path: {what: value}} of everything beneath root, the root included."""
+    found = {}
+    groups = {}
+    pending = [b""]
+    while pending:
+        relative = pending.pop()
+        path = os.path.join(os.fsencode(root), relative)
+        info = os.lstat(path)
+        kind = stat.S_IFMT(info.st_mode)
+        entry = {
+            "type": kind,
+            "mode": stat.S_IMODE(info.st_mode),
+            "owner": (info.st_uid, info.st_gid),
+            "mtime": None if relative in implied else info.st_mtime_ns,
+            "xattrs": xattrs(path),
+        }
+        if kind == stat.S_IFREG:
+            entry["size"] = info.st_size
+            entry["content"] = content(path)
+        elif kind == stat.S_IFLNK:
+            entry["target"] = os.readlink(path)
+        elif kind in (stat.S_IFCHR, stat.S_IFBLK):
+            entry["device"] = info.st_rdev
+        elif kind == stat.S_IFDIR:
+            pending += [os.path.join(relative, name) for name in os.listdir(path)]
+        if kind != stat.S_IFDIR:
+            groups.setdefault(info.st_ino, []).append(relative)
+        found[relative] = entry
+    for members in groups.values():
+        for member in members:
+            found[member]["links"] = tuple(sorted(members))
+    return found
+
+
+def compare(image, folder):
+    differences = []
+    for path in sorted(set(image) | set(folder)):
+        shown = "/" + os.fsdecode(path)
+        if path not in folder:
+            differences.append(f"{shown}: only in the image")
+        elif path not in image:
+            differences.append(f"{shown}: missing in the image")
+        else:
+            for what in sorted(set(image[path]) | set(folder[path])):
+                ours, theirs = image[path].get(what), folder[path].get(what)
+                if ours != theirs:
+                    differences.append(f"{shown}: {what}: image {ours!r}, folder {theirs!r}")
+    return differences
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("image")
+    parser.add_argument("folder")
+    parser.add_argument("--implied", action="append", default=[])
+    arguments = parser.parse_args()
+    implied = {os.fsencode(path.strip("/")) for path in arguments.implied}
+    with tempfile.TemporaryDirectory() as mount:
+        subprocess.run(
+            ["mount", "-t", "ext4", "-o", "loop,ro,noload", arguments.image, mount], check=True)
+        try:
+            image = describe(mount, implied)
+        finally:
+            subprocess.run(["umount", mount], check=True)
+    differences = compare(image, describe(arguments.folder, implied))
+    for difference in differences[:MAX_SHOWN]:
+        print(difference)
+    print(f"{len(image)} paths compared, {len(differences)} differences")
+    return 1 if differences else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
