@@ -18,6 +18,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -205,12 +206,14 @@ class Engine {
   void ReconcileGroup(Turn& turn, const Group& group);
   void ReconcileWorker(Turn& turn, const std::string& worker_id);
   void ElectResolver(Turn& turn, const Image& image);
-  void WantEntry(Turn& turn, const Image& image, const std::string& worker_id, bool lazy);
+  void WantEntry(Turn& turn, const Image& image, const std::string& worker_id, bool by_group);
   void UnwantEntry(Turn& turn, const CacheEntry& entry);
   void DropAssignment(Turn& turn, CacheEntry entry);
   void RetryEntry(Turn& turn, const CacheEntry& entry);
   void PutEntry(Turn& turn, CacheEntry entry);
-  void PutBunker(Turn& turn, Bunker row);
+  RowPtr<Bunker> PutBunker(Turn& turn, Bunker row);
+  DesiredRow DesiredOf(const CacheEntry& entry) const;
+  DesiredRow DesiredOf(const Bunker& row) const;
   bool EntryInUse(const CacheEntry& entry) const;
 
   // observe_flow.cc
@@ -221,6 +224,9 @@ class Engine {
   bool PinImage(Turn& turn, const ImageObservation& seen, CacheEntry& entry);
   void FailEntry(Turn& turn, CacheEntry entry, const std::string& code,
                  const std::string& message, bool retryable);
+  void EntryReady(Turn& turn, const CacheEntry& entry);
+  void ObserveOrphan(Turn& turn, const std::string& worker_id, const BunkerObservation& seen);
+  static void TakeFacts(Bunker& row, const BunkerObservation& seen);
   void BunkerGone(Turn& turn, const Bunker& row);
 
   // bunker_flow.cc
@@ -228,8 +234,13 @@ class Engine {
                                                    const CreateBunkerSpec& spec) const;
   PlacementRequest RequestFor(const Caller& caller, const Image& image,
                               const CreateBunkerSpec& spec) const;
-  std::vector<PlacementCandidate> CandidatesFor(const Caller& caller, const Image& image,
-                                                PlacementRequest& request) const;
+  // The candidates point into `labels`.
+  std::vector<PlacementCandidate> CandidatesFor(
+      const Caller& caller, const Image& image, PlacementRequest& request,
+      std::vector<std::map<std::string, std::string>>& labels) const;
+  absl::StatusOr<RowPtr<Bunker>> PlaceBunker(Turn& turn, const Caller& caller, const Image& image,
+                                             const CreateBunkerSpec& spec, std::string name,
+                                             const PlacementCandidate& where);
   absl::StatusOr<std::string> BunkerNameFor(const Caller& caller, const Image& image,
                                             const CreateBunkerSpec& spec);
   void StopBunker(Turn& turn, Bunker row, const std::string& reason);
@@ -239,8 +250,14 @@ class Engine {
   void TickWorkers(Turn& turn);
   void TickBunkers(Turn& turn);
   void TickEntries(Turn& turn);
-  void TickLost(Turn& turn, const Worker& worker, absl::Duration silence);
+  void TickLost(Turn& turn, const Worker& worker);
+  void TickStopping(Turn& turn, const Bunker& found, const Worker& worker);
+  void TickProvisioning(Turn& turn, const Bunker& row, const Worker& worker);
 
+  // worker_flow.cc
+  void EndRebooted(Turn& turn, const std::string& worker_id);
+  void ElectOn(Turn& turn, const std::string& worker_id);
+  void SetWorkerStatus(Turn& turn, const Worker& found, WorkerStatus status);
   WorkerView ViewOf(const Caller& caller, RowPtr<Worker> worker) const;
   PlacementCandidate CandidateOf(const Worker& worker, const Image& image) const;
 

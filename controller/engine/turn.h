@@ -32,7 +32,8 @@ class UndoableTable {
 
 class Turn {
  public:
-  // OK, or UNAVAILABLE: the store had no room, and nothing of this turn happened.
+  // OK, or UNAVAILABLE: the store had no room, and nothing of this turn happened. A session that
+  // gets that for observations or a hello must end: what the agent sent is not held.
   using Output = absl::AnyInvocable<void(const absl::Status&)>;
 
   explicit Turn(absl::Time now) : now_(now) {}

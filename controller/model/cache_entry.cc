@@ -14,10 +14,13 @@ constexpr std::pair<CacheStatus, CacheStatus> kLegal[] = {
     {CacheStatus::kBuilding, CacheStatus::kReady},
     {CacheStatus::kBuilding, CacheStatus::kFailed},
     {CacheStatus::kBuilding, CacheStatus::kEvicted},
-    {CacheStatus::kReady, CacheStatus::kPending},  // the file was lost; a new attempt
+    {CacheStatus::kReady, CacheStatus::kPending},   // the file was lost; a new attempt
+    {CacheStatus::kReady, CacheStatus::kBuilding},  // the agent checks or makes it again
     {CacheStatus::kReady, CacheStatus::kFailed},   // the file went bad
     {CacheStatus::kReady, CacheStatus::kEvicted},
-    {CacheStatus::kFailed, CacheStatus::kPending},  // retry
+    {CacheStatus::kFailed, CacheStatus::kPending},   // retry
+    {CacheStatus::kFailed, CacheStatus::kBuilding},  // the agent's own retry
+    {CacheStatus::kFailed, CacheStatus::kReady},
     {CacheStatus::kFailed, CacheStatus::kEvicted},
     {CacheStatus::kEvicted, CacheStatus::kPending},  // wanted again
 };

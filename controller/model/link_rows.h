@@ -87,7 +87,8 @@ struct BunkerObservation {
   std::string bunker_id;
   uint32_t incarnation = 0;
   BunkerStatus status = BunkerStatus::kProvisioning;
-  std::string status_reason;
+  std::string status_reason;   // a code
+  std::string status_message;  // for people
   std::string isolation;
   std::string start_kind;
   std::string fallback_reason;

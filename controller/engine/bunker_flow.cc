@@ -1,0 +1,349 @@
+// Bunkers: creating with a place on a worker, finding, ending.
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "common/base/id.h"
+#include "common/base/reason.h"
+#include "common/base/status_macros.h"
+#include "controller/engine/engine.h"
+#include "controller/engine/state.h"
+
+namespace bunker::controller {
+namespace {
+
+constexpr uint32_t kMinCpuMillicores = 50;
+constexpr uint32_t kMinMemoryMb = 64;
+constexpr uint32_t kMinDiskMb = 64;
+constexpr size_t kSuffixLength = 5;
+constexpr size_t kMaxNameLength = 63;
+
+// The API refuses these with the field's name; here they could do harm.
+absl::Status CheckBuilt(const CreateBunkerSpec& spec) {
+  if (spec.lifecycle_mode != LifecycleMode::kEphemeral) {
+    return Invalid("lifecycle_mode: " + std::string(NameOf(spec.lifecycle_mode)) +
+                   " is not available yet: use ephemeral");
+  }
+  if (spec.network_profile != NetworkProfile::kIsolated &&
+      spec.network_profile != NetworkProfile::kRegistry) {
+    return ReasonError(absl::StatusCode::kPermissionDenied, "NETWORK_PROFILE_DENIED",
+                       "network_profile " + std::string(NameOf(spec.network_profile)) +
+                           " is not available yet: use isolated or registry");
+  }
+  return absl::OkStatus();
+}
+
+std::string RandomSuffix(Rng& rng) {
+  constexpr std::string_view kAlphabet = "abcdefghijklmnopqrstuvwxyz0123456789";
+  std::string text;
+  for (size_t i = 0; i < kSuffixLength; ++i) text += kAlphabet[rng.Below(kAlphabet.size())];
+  return text;
+}
+
+}  // namespace
+
+absl::StatusOr<RowPtr<Image>> Engine::FindImageForCreate(const Caller& caller,
+                                                         const CreateBunkerSpec& spec) const {
+  ASSIGN_OR_RETURN(RowPtr<Image> image, FindImage(caller, spec.image));
+  if (image->active) return image;
+  return ReasonError(absl::StatusCode::kFailedPrecondition, "IMAGE_INACTIVE",
+                     "the image " + image->name +
+                         " is deactivated: register it again under a new name, or use another");
+}
+
+PlacementRequest Engine::RequestFor(const Caller&, const Image& image,
+                                    const CreateBunkerSpec& spec) const {
+  PlacementRequest request;
+  request.image_name = image.name;
+  request.arch = image.arch;
+  request.lazy_pull = image.lazy_pull;
+  request.wanted = {spec.cpu_millicores.value_or(image.default_cpu_millicores),
+                    spec.memory_mb.value_or(image.default_memory_mb) + kVmOverheadMb,
+                    spec.disk_mb.value_or(image.default_disk_mb)};
+  request.gpu_count = spec.gpu_count;
+  request.worker_labels = spec.worker_labels;
+  return request;
+}
+
+PlacementCandidate Engine::CandidateOf(const Worker& worker, const Image& image) const {
+  const State& s = *state_;
+  PlacementCandidate candidate;
+  candidate.worker_id = worker.id;
+  candidate.worker_name = worker.name;
+  candidate.status = worker.status;
+  candidate.arch = worker.facts.arch;
+  candidate.room = RoomOf(worker.facts.capacity, s.options.placement);
+  candidate.allocated = s.AllocatedOn(worker.id);
+  candidate.allocated.disk_mb += s.CachedMb(worker.id);
+  const RowPtr<CacheEntry> entry = s.entries.Find(CacheEntry::Key(image.id, worker.id));
+  if (entry == nullptr) return candidate;
+  candidate.cache_status = entry->status;
+  candidate.image_ready = entry->assigned && entry->status == CacheStatus::kReady;
+  candidate.eta_s = entry->eta_s();
+  if (entry->status == CacheStatus::kFailed) {
+    candidate.cache_error = entry->error_code + ": " + entry->error_message;
+  }
+  return candidate;
+}
+
+std::vector<PlacementCandidate> Engine::CandidatesFor(
+    const Caller& caller, const Image& image, PlacementRequest& request,
+    std::vector<std::map<std::string, std::string>>& labels) const {
+  const State& s = *state_;
+  const Ownership tenant = caller.ownership();
+  // Of the groups that hold the image, those that this tenant may use pair it with their workers.
+  std::vector<const Group*> groups;
+  for (const Group* group : s.GroupsHolding(image)) {
+    if (Reaches(tenant, group->ownership)) groups.push_back(group);
+  }
+  request.image_in_group = !groups.empty();
+  const std::map<std::string, const Worker*> paired = s.WorkersOf(groups);
+  std::vector<PlacementCandidate> candidates;
+  labels.reserve(s.workers.rows().size());  // the candidates point into it
+  for (const auto& [id, worker] : s.workers.rows()) {
+    if (!MayUseWorker(tenant, *worker)) continue;
+    PlacementCandidate candidate = CandidateOf(*worker, image);
+    candidate.paired = paired.count(id) > 0 || (image.lazy_pull && groups.empty());
+    candidate.amounts_visible = MayChange(caller, worker->ownership);
+    labels.push_back(worker->labels());
+    candidate.labels = &labels.back();
+    candidates.push_back(std::move(candidate));
+  }
+  return candidates;
+}
+
+absl::StatusOr<PlacementExplanation> Engine::ExplainPlacement(
+    const Caller& caller, const CreateBunkerSpec& spec) const {
+  RETURN_IF_ERROR(CheckBuilt(spec));
+  ASSIGN_OR_RETURN(const RowPtr<Image> image, FindImageForCreate(caller, spec));
+  PlacementRequest request = RequestFor(caller, *image, spec);
+  std::vector<std::map<std::string, std::string>> labels;
+  return Explain(request, CandidatesFor(caller, *image, request, labels));
+}
+
+absl::StatusOr<std::string> Engine::BunkerNameFor(const Caller& caller, const Image& image,
+                                                  const CreateBunkerSpec& spec) {
+  State& s = *state_;
+  const auto taken = [&](const std::string& name) {
+    return s.bunker_by_name.count(caller.tenant_id + "/" + name) > 0;
+  };
+  if (!spec.name.empty()) {
+    if (!taken(spec.name)) return spec.name;
+    return ReasonError(absl::StatusCode::kAlreadyExists, "SLUG_CONFLICT",
+                       "a live bunker is named " + spec.name +
+                           ": choose another name, or delete that one first");
+  }
+  std::string base = image.name.substr(0, kMaxNameLength - kSuffixLength - 1);
+  while (!base.empty() && (base.back() == '.' || base.back() == '-' || base.back() == '_')) {
+    base.pop_back();
+  }
+  for (int tries = 0; tries < 100; ++tries) {
+    std::string name = base + "-" + RandomSuffix(s.rng);
+    if (!taken(name)) return name;
+  }
+  return ReasonError(absl::StatusCode::kUnavailable, "UNAVAILABLE",
+                     "no free name was found: give the bunker one");
+}
+
+absl::StatusOr<RowPtr<Bunker>> Engine::CreateBunker(Turn& turn, const Caller& caller,
+                                                    const CreateBunkerSpec& spec,
+                                                    PlacementExplanation* why) {
+  State& s = *state_;
+  RETURN_IF_ERROR(CheckBuilt(spec));
+  if (caller.tenant_id.empty()) return Invalid("a bunker belongs to a tenant: use a tenant's key");
+  ASSIGN_OR_RETURN(const RowPtr<Image> image, FindImageForCreate(caller, spec));
+  PlacementRequest request = RequestFor(caller, *image, spec);
+  if (request.wanted.cpu_millicores < kMinCpuMillicores) {
+    return Invalid("cpu_millicores: at least 50");
+  }
+  if (request.wanted.memory_mb < kMinMemoryMb + kVmOverheadMb) {
+    return Invalid("memory_mb: at least 64");
+  }
+  if (request.wanted.disk_mb < kMinDiskMb) return Invalid("disk_mb: at least 64");
+  if (s.live_of_tenant[caller.tenant_id] >= s.options.max_live_bunkers_per_tenant) {
+    return ReasonError(absl::StatusCode::kResourceExhausted, "BUNKER_QUOTA_EXCEEDED",
+                       "the tenant has " +
+                           std::to_string(s.options.max_live_bunkers_per_tenant) +
+                           " live bunkers, the most allowed: delete some");
+  }
+  ASSIGN_OR_RETURN(std::string name, BunkerNameFor(caller, *image, spec));
+  std::vector<std::map<std::string, std::string>> labels;
+  const std::vector<PlacementCandidate> candidates =
+      CandidatesFor(caller, *image, request, labels);
+  const std::optional<size_t> chosen = Place(request, candidates, s.rng);
+  if (!chosen) {
+    PlacementExplanation explanation = Explain(request, candidates);
+    const absl::Status error = ReasonError(absl::StatusCode::kUnavailable,
+                                           explanation.error_code, explanation.error_message);
+    if (why != nullptr) *why = std::move(explanation);
+    return error;
+  }
+  return PlaceBunker(turn, caller, *image, spec, std::move(name), candidates[*chosen]);
+}
+
+absl::StatusOr<RowPtr<Bunker>> Engine::PlaceBunker(Turn& turn, const Caller& caller,
+                                                   const Image& image,
+                                                   const CreateBunkerSpec& spec, std::string name,
+                                                   const PlacementCandidate& where) {
+  State& s = *state_;
+  Bunker row;
+  row.id = s.MakeId("bnk_", turn.now());
+  row.name = std::move(name);
+  row.tenant_id = caller.tenant_id;
+  row.partner_id = caller.partner_id;
+  row.owner = caller.user_id;
+  row.lifecycle_mode = spec.lifecycle_mode;
+  row.network_profile = spec.network_profile;
+  row.cpu_millicores = spec.cpu_millicores.value_or(image.default_cpu_millicores);
+  row.memory_mb = spec.memory_mb.value_or(image.default_memory_mb);
+  row.disk_mb = spec.disk_mb.value_or(image.default_disk_mb);
+  const LifetimeDefaults defaults = DefaultsOf(spec.lifecycle_mode);
+  row.max_lifetime_s = spec.max_lifetime_s.value_or(defaults.max_lifetime_s);
+  row.idle_timeout_s = spec.idle_timeout_s.value_or(defaults.idle_timeout_s);
+  row.session_type = spec.session_type;
+  row.session_ref = spec.session_ref;
+  row.label_set = spec.label_set;
+  row.worker_labels = spec.worker_labels;
+  row.env_vars = spec.env_vars;
+  row.worker_id = where.worker_id;
+  row.image_id = image.id;
+  row.image_name = image.name;
+  if (image.resolved) row.image_digest = image.resolved->manifest_digest;
+  row.created_at = row.updated_at = row.last_activity_at = turn.now();
+  if (spec.received_at != absl::InfinitePast() && turn.now() > spec.received_at) {
+    row.timings.queue_ms = absl::ToDoubleMilliseconds(turn.now() - spec.received_at);
+  }
+  if (row.max_lifetime_s > 0) {
+    row.expires_at = turn.now() + absl::Seconds(row.max_lifetime_s);
+  }
+  Advance(row, BunkerStatus::kProvisioning, turn.now());
+  row.assigned = true;
+  row.room_held = true;
+  if (where.image_ready) row.boot_since = turn.now();
+
+  // The bunker's row first: it is what makes the image in use there.
+  const RowPtr<Bunker> placed = PutBunker(turn, std::move(row));
+  if (!where.image_ready) {
+    WantEntry(turn, image, where.worker_id, /*by_group=*/false);
+    const RowPtr<CacheEntry> cold =
+        s.entries.Find(CacheEntry::Key(image.id, where.worker_id));
+    if (cold->status == CacheStatus::kFailed) RetryEntry(turn, *cold);
+    ElectResolver(turn, image);
+  }
+  CacheEntry entry = *s.entries.Find(CacheEntry::Key(image.id, where.worker_id));
+  entry.last_used_at = turn.now();
+  PutEntry(turn, std::move(entry));
+  Log(Severity::kInfo, "bunker.placed",
+      {{"bunker", placed->id}, {"worker", placed->worker_id}, {"image", image.id}});
+  return placed;
+}
+
+absl::StatusOr<RowPtr<Bunker>> Engine::FindBunker(const Caller& caller,
+                                                  const std::string& ref) const {
+  const State& s = *state_;
+  const auto visible = [&](const std::string& id) -> RowPtr<Bunker> {
+    RowPtr<Bunker> row = s.bunkers.Find(id);
+    return row != nullptr && MaySeeBunker(caller, *row) ? row : nullptr;
+  };
+  if (RowPtr<Bunker> row = visible(ref); row != nullptr) return row;
+  if (const std::string id = IdFromUuid("bnk_", ref); !id.empty()) {
+    if (RowPtr<Bunker> row = visible(id); row != nullptr) return row;
+  }
+  const auto it = s.bunker_by_name.find(caller.tenant_id + "/" + ref);
+  if (it != s.bunker_by_name.end()) {
+    if (RowPtr<Bunker> row = visible(it->second); row != nullptr) return row;
+  }
+  return NotFound("bunker", ref);
+}
+
+Page<Bunker> Engine::ListBunkers(const Caller& caller, const BunkerFilter& filter,
+                                 const PageSpec& page) const {
+  const State& s = *state_;
+  Page<Bunker> result;
+  // False: the page is full.
+  const auto take = [&](const RowPtr<Bunker>& row) {
+    if (!MaySeeBunker(caller, *row)) return true;
+    if (!filter.statuses.empty() && filter.statuses.count(row->status) == 0) return true;
+    if (filter.lifecycle && row->lifecycle_mode != *filter.lifecycle) return true;
+    for (const auto& [label, value] : filter.labels) {
+      const auto it = row->label_set.find(label);
+      if (it == row->label_set.end() || it->second != value) return true;
+    }
+    if (result.rows.size() == page.limit) {
+      result.has_more = true;
+      return false;
+    }
+    result.rows.push_back(row);
+    return true;
+  };
+  if (caller.super_admin() || caller.role == Role::kPartnerAdmin) {
+    const auto& rows = s.bunkers.rows();
+    auto it = page.after_id.empty() ? rows.end() : rows.lower_bound(page.after_id);
+    while (it != rows.begin() && take((--it)->second)) {
+    }
+    return result;
+  }
+  const std::set<std::string>& ids = s.bunkers_of_tenant.Of(caller.tenant_id);
+  auto it = page.after_id.empty() ? ids.end() : ids.lower_bound(page.after_id);
+  while (it != ids.begin() && take(s.bunkers.Find(*--it))) {
+  }
+  return result;
+}
+
+// The worker is told to end it; the row is final when the worker has confirmed.
+void Engine::StopBunker(Turn& turn, Bunker row, const std::string& reason) {
+  if (row.status == BunkerStatus::kStopping) return;
+  Advance(row, BunkerStatus::kStopping, turn.now());
+  row.stop_wanted = true;
+  row.stopping_at = turn.now();
+  row.status_reason = reason;
+  PutBunker(turn, std::move(row));
+}
+
+// Final at once; the worker is told to clear what is left, and holds its room until it has.
+void Engine::FailBunker(Turn& turn, Bunker row, const std::string& reason,
+                        const std::string& message) {
+  Log(Severity::kWarning, "bunker.failed",
+      {{"bunker", row.id}, {"worker", row.worker_id}, {"reason", reason}, {"message", message}});
+  row.status_message = message.substr(0, 2048);
+  row.stop_wanted = true;
+  row.stopping_at = turn.now();
+  row.active_execs = 0;
+  Terminate(row, BunkerStatus::kFailed, reason.substr(0, 256), turn.now());
+  PutBunker(turn, std::move(row));
+}
+
+absl::StatusOr<RowPtr<Bunker>> Engine::DeleteBunker(Turn& turn, const Caller& caller,
+                                                    const std::string& ref) {
+  ASSIGN_OR_RETURN(const RowPtr<Bunker> found, FindBunker(caller, ref));
+  if (found->live()) StopBunker(turn, *found, "DELETED");
+  return state_->bunkers.Find(found->id);
+}
+
+absl::StatusOr<RowPtr<Bunker>> Engine::BeginExec(Turn& turn, const Caller& caller,
+                                                 const std::string& ref) {
+  ASSIGN_OR_RETURN(RowPtr<Bunker> row, FindBunker(caller, ref));
+  if (row->status != BunkerStatus::kRunning) {
+    const std::string reason = row->status_reason.empty() ? "" : " (" + row->status_reason + ")";
+    const std::string remedy = row->live() && !row->stop_wanted
+                                   ? "wait until it is running"
+                                   : "create a new one";
+    return ReasonError(absl::StatusCode::kFailedPrecondition, "BUNKER_NOT_RUNNING",
+                       "the bunker " + row->name + " is " + std::string(NameOf(row->status)) +
+                           reason + ": " + remedy);
+  }
+  State::Activity& activity = state_->activities[row->id];
+  activity.last = turn.now();
+  ++activity.open;
+  return row;
+}
+
+void Engine::EndExec(Turn& turn, const std::string& bunker_id) {
+  const auto it = state_->activities.find(bunker_id);
+  if (it == state_->activities.end()) return;  // it has ended meanwhile
+  it->second.last = turn.now();
+  if (it->second.open > 0) --it->second.open;
+}
+
+}  // namespace bunker::controller

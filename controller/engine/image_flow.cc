@@ -1,0 +1,154 @@
+// Images: registering, warming, retiring, and what is told of their way to the workers.
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "common/base/reason.h"
+#include "common/base/status_macros.h"
+#include "controller/engine/engine.h"
+#include "controller/engine/state.h"
+
+namespace bunker::controller {
+
+absl::StatusOr<RowPtr<Image>> Engine::RegisterImage(Turn& turn, const Caller& caller,
+                                                    const RegisterImageSpec& spec) {
+  State& s = *state_;
+  ASSIGN_OR_RETURN(const Ownership ownership, OwnershipFor(caller, spec.scope));
+  if (spec.name.empty()) return Invalid("name: required");
+  const std::string owner = OwnerKey(ownership);
+  if (s.image_by_name.count(owner + "/" + spec.name) > 0) {
+    return ReasonError(absl::StatusCode::kAlreadyExists, "SLUG_CONFLICT",
+                       "an image named " + spec.name + " exists at scope " +
+                           std::string(NameOf(spec.scope)) +
+                           " (a deactivated one keeps its name): register under another name");
+  }
+  if (s.images_of_owner.Of(owner).size() >= s.options.max_images_per_tenant) {
+    return ReasonError(absl::StatusCode::kResourceExhausted, "RESOURCE_IN_USE",
+                       "there are " + std::to_string(s.options.max_images_per_tenant) +
+                           " images at this scope, the most allowed: ask the operator");
+  }
+  Image image;
+  image.id = s.MakeId("img_", turn.now());
+  image.name = spec.name;
+  image.display_name = spec.display_name;
+  image.description = spec.description;
+  image.build_source = spec.build_source;
+  image.size_mib = spec.size_mib;
+  image.default_cpu_millicores = spec.default_cpu_millicores;
+  image.default_memory_mb = spec.default_memory_mb;
+  image.default_disk_mb = spec.default_disk_mb;
+  image.ownership = ownership;
+  image.owner = caller.user_id;
+  image.lazy_pull = spec.lazy_pull;
+  image.preinstalled = spec.preinstalled;
+  image.arch = spec.arch;
+  image.resource_category = spec.resource_category;
+  image.created_at = image.updated_at = turn.now();
+  if (spec.build_source.kind == SourceKind::kOci) image.tags = {spec.build_source.ref};
+  const std::string id = image.id;
+  s.images.Put(turn, std::move(image));
+  ReconcileImage(turn, id);
+  return s.images.Find(id);
+}
+
+WarmSummary Engine::WarmOf(const std::string& image_id) const {
+  const State& s = *state_;
+  WarmSummary summary;
+  const RowPtr<Image> image = s.images.Find(image_id);
+  if (image == nullptr) return summary;
+  const std::vector<const Group*> groups = s.GroupsHolding(*image);
+  const auto workers = s.WorkersOf(groups);
+  for (const auto& [worker_id, reason] : FanOut(*image, groups, workers)) {
+    const RowPtr<CacheEntry> entry = s.entries.Find(CacheEntry::Key(image_id, worker_id));
+    const bool able = workers.at(worker_id)->status == WorkerStatus::kOnline;
+    if (entry != nullptr && entry->status == CacheStatus::kReady) {
+      ++summary.ready;
+    } else if (reason != WantReason::kWanted || !able || entry == nullptr) {
+      ++summary.skipped;
+    } else if (entry->status == CacheStatus::kFailed) {
+      ++summary.failed;
+    } else {
+      ++summary.queued;
+    }
+  }
+  return summary;
+}
+
+CacheSummary Engine::CacheSummaryOf(const Caller& caller, const std::string& image_id) const {
+  const State& s = *state_;
+  CacheSummary summary;
+  for (const std::string& worker_id : s.workers_of_image.Of(image_id)) {
+    const RowPtr<Worker> worker = s.workers.Find(worker_id);
+    if (worker == nullptr || !MaySeeWorker(caller, *worker)) continue;
+    switch (s.entries.Find(CacheEntry::Key(image_id, worker_id))->status) {
+      case CacheStatus::kPending: ++summary.pending; break;
+      case CacheStatus::kBuilding: ++summary.building; break;
+      case CacheStatus::kReady: ++summary.ready; break;
+      case CacheStatus::kFailed: ++summary.failed; break;
+      case CacheStatus::kEvicted: ++summary.evicted; break;
+    }
+  }
+  return summary;
+}
+
+absl::StatusOr<std::vector<CacheView>> Engine::ListCache(const Caller& caller,
+                                                         const std::string& image_ref) const {
+  const State& s = *state_;
+  ASSIGN_OR_RETURN(const RowPtr<Image> image, FindImage(caller, image_ref));
+  std::vector<CacheView> views;
+  for (const std::string& worker_id : s.workers_of_image.Of(image->id)) {
+    const RowPtr<Worker> worker = s.workers.Find(worker_id);
+    if (worker == nullptr || !MaySeeWorker(caller, *worker)) continue;
+    RowPtr<CacheEntry> entry = s.entries.Find(CacheEntry::Key(image->id, worker_id));
+    // A worker that left while the image is in use elsewhere is no target any more.
+    if (image->active && !entry->wanted && entry->status == CacheStatus::kEvicted) continue;
+    views.push_back({std::move(entry), worker->name});
+  }
+  std::sort(views.begin(), views.end(), [](const CacheView& a, const CacheView& b) {
+    return a.worker_name < b.worker_name;
+  });
+  return views;
+}
+
+absl::StatusOr<WarmSummary> Engine::Warm(Turn& turn, const Caller& caller,
+                                         const std::string& image_ref) {
+  State& s = *state_;
+  ASSIGN_OR_RETURN(const RowPtr<Image> image, FindImage(caller, image_ref));
+  if (!MayChange(caller, image->ownership)) {
+    return Denied("the image belongs to scope " + std::string(NameOf(image->ownership.scope)),
+                  "only its owners may warm it");
+  }
+  if (!image->active) {
+    return ReasonError(absl::StatusCode::kFailedPrecondition, "IMAGE_INACTIVE",
+                       "the image " + image->name +
+                           " is deactivated: register it again under a new name");
+  }
+  ReconcileImage(turn, image->id);
+  const std::set<std::string> workers = s.workers_of_image.Of(image->id);
+  for (const std::string& worker_id : workers) {
+    const RowPtr<CacheEntry> entry = s.entries.Find(CacheEntry::Key(image->id, worker_id));
+    if (entry->status != CacheStatus::kFailed) continue;
+    if (entry->wanted || EntryInUse(*entry)) RetryEntry(turn, *entry);
+  }
+  ElectResolver(turn, *s.images.Find(image->id));
+  return WarmOf(image->id);
+}
+
+absl::StatusOr<RowPtr<Image>> Engine::Deactivate(Turn& turn, const Caller& caller,
+                                                 const std::string& image_ref) {
+  State& s = *state_;
+  ASSIGN_OR_RETURN(const RowPtr<Image> found, FindImage(caller, image_ref));
+  if (!MayChange(caller, found->ownership)) {
+    return Denied("the image belongs to scope " + std::string(NameOf(found->ownership.scope)),
+                  "only its owners may deactivate it");
+  }
+  if (!found->active) return found;
+  Image image = *found;
+  image.active = false;
+  image.updated_at = turn.now();
+  s.images.Put(turn, std::move(image));
+  ReconcileImage(turn, found->id);
+  return s.images.Find(found->id);
+}
+
+}  // namespace bunker::controller

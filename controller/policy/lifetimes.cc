@@ -1,0 +1,23 @@
+#include "controller/policy/lifetimes.h"
+
+#include <algorithm>
+
+namespace bunker::controller {
+
+std::string_view ExpiryOf(const Bunker& bunker, absl::Time last_activity, bool busy,
+                          absl::Time now) {
+  if (bunker.expires_at && now >= *bunker.expires_at) return "MAX_LIFETIME";
+  if (bunker.status != BunkerStatus::kRunning || bunker.idle_timeout_s == 0 || busy) return "";
+  const absl::Time since =
+      std::max(last_activity, bunker.started_at.value_or(bunker.created_at));
+  if (now - since >= absl::Seconds(bunker.idle_timeout_s)) return "IDLE_TIMEOUT";
+  return "";
+}
+
+absl::Duration BackOff(uint32_t failures, absl::Duration base, absl::Duration max) {
+  absl::Duration wait = base;
+  for (uint32_t i = 1; i < failures && wait < max; ++i) wait *= 2;
+  return std::min(wait, max);
+}
+
+}  // namespace bunker::controller
