@@ -53,8 +53,8 @@ int JoinController(const std::string& config_path, std::string token, bool repla
       token += static_cast<char>(c);
   }
   if (absl::Status made = MakeFolders(config->state_dir, 0711); !made.ok()) return Fail(made);
-  const auto identity = JoinAndSave(EndpointOf(*config), token, config->worker_name,
-                                    config->state_dir, replace);
+  const auto identity =
+      JoinAndSave(EndpointOf(*config), token, config->worker_name, config->state_dir, replace);
   if (!identity.ok()) return Fail(identity.status());
   std::printf("joined as worker %s (%s)\n", identity->name.c_str(), identity->worker_id.c_str());
   return 0;

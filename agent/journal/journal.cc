@@ -69,9 +69,8 @@ class SqliteJournal final : public Journal {
 
   absl::Status PutImage(const link::v1::ImageObservation& image) override {
     MutexLock lock(mutex_);
-    return Write([&] {
-      return Put("INSERT OR REPLACE INTO image VALUES (?, ?)", image.image_id(), image);
-    });
+    return Write(
+        [&] { return Put("INSERT OR REPLACE INTO image VALUES (?, ?)", image.image_id(), image); });
   }
 
   absl::Status RemoveImage(const std::string& image_id) override {

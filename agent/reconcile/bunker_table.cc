@@ -8,9 +8,11 @@
 namespace bunker::agent {
 namespace {
 
-using Observed = link::BunkerObservation;
+using Observed = link::v1::BunkerObservation;
 
-std::string NameOf(const std::string& bunker_id) { return "bunkers/" + bunker_id; }
+std::string NameOf(const std::string& bunker_id) {
+  return "bunkers/" + bunker_id;
+}
 
 bool IsFinal(const Observed& observed) {
   return observed.status() == Observed::STOPPED || observed.status() == Observed::FAILED;
@@ -18,7 +20,7 @@ bool IsFinal(const Observed& observed) {
 
 }  // namespace
 
-void BunkerTable::Restore(const link::BunkerAssignment& wanted, const Observed& observed,
+void BunkerTable::Restore(const link::v1::BunkerAssignment& wanted, const Observed& observed,
                           const std::string& recipe_digest) {
   Row& row = rows_[wanted.bunker_id()];
   row.wanted = wanted;
@@ -29,7 +31,7 @@ void BunkerTable::Restore(const link::BunkerAssignment& wanted, const Observed& 
   Publish(row);
 }
 
-void BunkerTable::Upsert(const link::BunkerAssignment& wanted) {
+void BunkerTable::Upsert(const link::v1::BunkerAssignment& wanted) {
   Row& row = rows_[wanted.bunker_id()];
   row.wanted = wanted;
   row.is_wanted = true;
@@ -48,7 +50,7 @@ void BunkerTable::Evaluate(const std::string& bunker_id) {
   if (it == rows_.end()) return;
   Row& row = it->second;
   const bool wants_this =
-      row.is_wanted && row.wanted.desired() == link::BunkerAssignment::RUNNING &&
+      row.is_wanted && row.wanted.desired() == link::v1::BunkerAssignment::RUNNING &&
       (row.phase == Phase::kAbsent || row.wanted.incarnation() == row.observed.incarnation());
   switch (row.phase) {
     case Phase::kStarting:
@@ -77,7 +79,7 @@ void BunkerTable::EvaluateAbsent(const std::string& bunker_id, Row& row) {
     row.observed.set_incarnation(row.wanted.incarnation());
   }
   if (IsFinal(row.observed)) return;
-  if (row.wanted.desired() != link::BunkerAssignment::RUNNING) {
+  if (row.wanted.desired() != link::v1::BunkerAssignment::RUNNING) {
     Observe(row, Observed::STOPPED, row.observed.status_reason());
     return;
   }
@@ -86,7 +88,7 @@ void BunkerTable::EvaluateAbsent(const std::string& bunker_id, Row& row) {
     BeginStart(row, recipe);
     return;
   }
-  if (const link::ImageObservation* failure = images_.Failure(row.wanted.image_id())) {
+  if (const link::v1::ImageObservation* failure = images_.Failure(row.wanted.image_id())) {
     Observe(row, Observed::FAILED,
             "image " + failure->error_code() + ": " + failure->error_message());
     return;
@@ -109,8 +111,10 @@ void BunkerTable::BeginStart(Row& row, const std::string& recipe_digest) {
     started.start.reset();
     started.observed = result;
     Log(running ? Severity::kInfo : Severity::kWarning, "bunker.start",
-        {{"bunker", bunker_id}, {"incarnation", result.incarnation()},
-         {"to", Observed::Status_Name(result.status())}, {"reason", result.status_reason()}});
+        {{"bunker", bunker_id},
+         {"incarnation", result.incarnation()},
+         {"to", Observed::Status_Name(result.status())},
+         {"reason", result.status_reason()}});
     Publish(started);
     if (!running) images_.EvictIfUnwanted(started.recipe_digest);
     Evaluate(bunker_id);
@@ -141,41 +145,51 @@ void BunkerTable::OnImageChange(const std::string& image_id) {
   for (const std::string& id : waiting) Evaluate(id);
 }
 
+BunkerTable::Row* BunkerTable::FindRunning(const std::string& bunker_id, uint32_t incarnation) {
+  const auto it = rows_.find(bunker_id);
+  const bool there = it != rows_.end() && it->second.phase == Phase::kRunning &&
+                     it->second.observed.incarnation() == incarnation;
+  return there ? &it->second : nullptr;
+}
+
 void BunkerTable::OnExit(const std::string& bunker_id, uint32_t incarnation, bool clean,
                          const std::string& reason) {
-  const auto it = rows_.find(bunker_id);
-  if (it == rows_.end() || it->second.phase != Phase::kRunning ||
-      it->second.observed.incarnation() != incarnation) {
-    return;
-  }
-  Observe(it->second, clean ? Observed::STOPPED : Observed::FAILED, reason);
-  BeginStop(it->second);
+  Row* row = FindRunning(bunker_id, incarnation);
+  if (row == nullptr) return;
+  Observe(*row, clean ? Observed::STOPPED : Observed::FAILED, reason);
+  BeginStop(*row);
 }
 
 void BunkerTable::OnActivity(const std::string& bunker_id, uint32_t incarnation,
                              uint32_t active_execs, int64_t at_unix_ms) {
-  const auto it = rows_.find(bunker_id);
-  if (it == rows_.end() || it->second.phase != Phase::kRunning ||
-      it->second.observed.incarnation() != incarnation) {
-    return;
-  }
-  it->second.observed.set_active_execs(active_execs);
-  it->second.observed.set_last_activity_unix_ms(at_unix_ms);
-  Publish(it->second);
+  Row* row = FindRunning(bunker_id, incarnation);
+  if (row == nullptr) return;
+  row->observed.set_active_execs(active_execs);
+  row->observed.set_last_activity_unix_ms(at_unix_ms);
+  Publish(*row);
+}
+
+void BunkerTable::OnFirstExec(const std::string& bunker_id, uint32_t incarnation, double ms) {
+  Row* row = FindRunning(bunker_id, incarnation);
+  if (row == nullptr) return;
+  row->observed.mutable_timings()->set_first_exec_ms(ms);
+  Publish(*row);
 }
 
 void BunkerTable::Observe(Row& row, Observed::Status status, const std::string& reason) {
   Log(Severity::kInfo, "bunker.state",
-      {{"bunker", row.wanted.bunker_id()}, {"incarnation", row.observed.incarnation()},
+      {{"bunker", row.wanted.bunker_id()},
+       {"incarnation", row.observed.incarnation()},
        {"from", Observed::Status_Name(row.observed.status())},
-       {"to", Observed::Status_Name(status)}, {"reason", reason}});
+       {"to", Observed::Status_Name(status)},
+       {"reason", reason}});
   row.observed.set_status(status);
   row.observed.set_status_reason(reason);
   Publish(row);
 }
 
 void BunkerTable::Publish(const Row& row) {
-  link::Observation observation;
+  link::v1::Observation observation;
   observation.set_name(NameOf(row.observed.bunker_id()));
   *observation.mutable_bunker() = row.observed;
   sink_.Upsert(observation);

@@ -24,11 +24,11 @@ class BunkerWork {
  public:
   virtual ~BunkerWork() = default;
   // RUNNING, or FAILED with its reason and nothing left behind; exactly once.
-  using OnStarted = std::function<void(const link::BunkerObservation&)>;
+  using OnStarted = std::function<void(const link::v1::BunkerObservation&)>;
   // Everything of it is gone from the host; exactly once.
   using OnStopped = std::function<void()>;
 
-  virtual void Start(const link::BunkerAssignment& wanted, const std::string& recipe_digest,
+  virtual void Start(const link::v1::BunkerAssignment& wanted, const std::string& recipe_digest,
                      std::shared_ptr<CancelToken> cancel, OnStarted on_started) = 0;
   // Ends the VM (politely first) and removes its disk, journal row and sockets.
   virtual void Stop(const std::string& bunker_id, uint32_t incarnation, OnStopped on_stopped) = 0;
@@ -42,10 +42,10 @@ class BunkerTable {
 
   // A VM that outlived an earlier agent and was adopted (RUNNING), or whose end has to be told
   // (FAILED or STOPPED, already cleaned up). To be called before the first Upsert.
-  void Restore(const link::BunkerAssignment& wanted, const link::BunkerObservation& observed,
-               const std::string& recipe_digest);
+  void Restore(const link::v1::BunkerAssignment& wanted,
+               const link::v1::BunkerObservation& observed, const std::string& recipe_digest);
 
-  void Upsert(const link::BunkerAssignment& wanted);
+  void Upsert(const link::v1::BunkerAssignment& wanted);
   void Remove(const std::string& bunker_id);
 
   // Looks again at the rows that wait for `image_id`.
@@ -59,22 +59,27 @@ class BunkerTable {
   void OnActivity(const std::string& bunker_id, uint32_t incarnation, uint32_t active_execs,
                   int64_t at_unix_ms);
 
+  // The first command in it took so long; for the row's timings.
+  void OnFirstExec(const std::string& bunker_id, uint32_t incarnation, double ms);
+
  private:
   enum class Phase { kAbsent, kStarting, kRunning, kStopping };
   struct Row {
-    link::BunkerAssignment wanted;
-    link::BunkerObservation observed;
+    link::v1::BunkerAssignment wanted;
+    link::v1::BunkerObservation observed;
     bool is_wanted = false;
     Phase phase = Phase::kAbsent;  // what is on the host
     std::string recipe_digest;     // held while the phase is not kAbsent
     std::shared_ptr<CancelToken> start;
   };
 
+  // The running row of that incarnation, or null.
+  Row* FindRunning(const std::string& bunker_id, uint32_t incarnation);
   void Evaluate(const std::string& bunker_id);
   void EvaluateAbsent(const std::string& bunker_id, Row& row);
   void BeginStart(Row& row, const std::string& recipe_digest);
   void BeginStop(Row& row);
-  void Observe(Row& row, link::BunkerObservation::Status status, const std::string& reason);
+  void Observe(Row& row, link::v1::BunkerObservation::Status status, const std::string& reason);
   void Publish(const Row& row);
 
   BunkerWork& work_;

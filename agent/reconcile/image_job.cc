@@ -12,15 +12,15 @@
 namespace bunker::agent {
 namespace {
 
-using Report = std::function<void(const link::ImageObservation&)>;
+using Report = std::function<void(const link::v1::ImageObservation&)>;
 
 // Keeps the row that is told while a job runs: its stage, bytes, rate and the stages' times.
 class Progress {
  public:
-  Progress(const link::ImageAssignment& wanted, const Report& report) : report_(report) {
+  Progress(const link::v1::ImageAssignment& wanted, const Report& report) : report_(report) {
     row_.set_image_id(wanted.image_id());
     row_.set_attempt(wanted.attempt());
-    row_.set_status(link::ImageObservation::BUILDING);
+    row_.set_status(link::v1::ImageObservation::BUILDING);
     row_.set_source(wanted.source().has_oci_ref() ? "registry" : "file");
   }
 
@@ -45,27 +45,27 @@ class Progress {
 
   void EndStage() {
     if (row_.stage().empty()) return;
-    link::StageTime* time = row_.add_stages();
+    link::v1::StageTime* time = row_.add_stages();
     time->set_name(row_.stage());
     time->set_ms(absl::ToDoubleMilliseconds(absl::Now() - stage_began_));
     row_.clear_stage();
   }
 
-  link::ImageObservation& row() { return row_; }
+  link::v1::ImageObservation& row() { return row_; }
 
  private:
   const Report& report_;
-  link::ImageObservation row_;
+  link::v1::ImageObservation row_;
   absl::Time stage_began_;
 };
 
-void FillResolved(const ResolvedImage& image, link::Resolved* resolved) {
+void FillResolved(const ResolvedImage& image, link::v1::Resolved* resolved) {
   resolved->set_repository(image.repository);
   resolved->set_manifest_digest(image.manifest_digest.str());
   resolved->set_index_digest(image.index_digest.str());
   resolved->set_layers_bytes(image.CompressedBytes());
   for (const ResolvedLayer& layer : image.layers) resolved->add_diff_ids(layer.diff_id.str());
-  link::ImageConfig* config = resolved->mutable_config();
+  link::v1::ImageConfig* config = resolved->mutable_config();
   for (const auto& word : image.config.entrypoint) config->add_entrypoint(word);
   for (const auto& word : image.config.cmd) config->add_cmd(word);
   for (const auto& entry : image.config.env) config->add_env(entry);
@@ -77,9 +77,12 @@ void FillResolved(const ResolvedImage& image, link::Resolved* resolved) {
 
 Compression ToBake(oci::Compression compression) {
   switch (compression) {
-    case oci::Compression::kNone: return Compression::kNone;
-    case oci::Compression::kGzip: return Compression::kGzip;
-    case oci::Compression::kZstd: return Compression::kZstd;
+    case oci::Compression::kNone:
+      return Compression::kNone;
+    case oci::Compression::kGzip:
+      return Compression::kGzip;
+    case oci::Compression::kZstd:
+      return Compression::kZstd;
   }
   return Compression::kNone;
 }
@@ -100,7 +103,7 @@ absl::Status CheckCap(const BakedImage& image, uint32_t size_mib) {
 
 class Job {
  public:
-  Job(const ImageJobParts& parts, const link::ImageAssignment& wanted, CancelToken& cancel,
+  Job(const ImageJobParts& parts, const link::v1::ImageAssignment& wanted, CancelToken& cancel,
       const Report& report)
       : parts_(parts), wanted_(wanted), cancel_(cancel), progress_(wanted, report) {}
 
@@ -135,8 +138,8 @@ class Job {
     spec.tar_path = wanted_.source().tar_path();
     spec.tenant_id = wanted_.tenant_id();
     spec.scope = wanted_.scope();
-    ASSIGN_OR_RETURN(source_, parts_.puller.OpenSource(spec, wanted_.manifest_digest(),
-                                                       wanted_.arch()));
+    ASSIGN_OR_RETURN(source_,
+                     parts_.puller.OpenSource(spec, wanted_.manifest_digest(), wanted_.arch()));
     ASSIGN_OR_RETURN(resolved_, source_->Resolve(cancel_));
     for (const ResolvedLayer& layer : resolved_.layers) diff_ids_.push_back(layer.diff_id.str());
     FillResolved(resolved_, progress_.row().mutable_resolved());
@@ -168,13 +171,20 @@ class Job {
     });
     if (!summary.ok()) return ForgetDamaged(summary.status(), layers);
     Log(Severity::kInfo, "image.baked",
-        {{"image", wanted_.image_id()}, {"recipe", summary->recipe_digest},
-         {"bytes_in", summary->compressed_bytes}, {"bytes_out", summary->apparent_bytes},
-         {"entries", summary->entries}, {"dropped_xattrs", summary->dropped_xattr_count},
-         {"wall_s", summary->wall_seconds}, {"cpu_s", summary->cpu_seconds},
+        {{"image", wanted_.image_id()},
+         {"recipe", summary->recipe_digest},
+         {"bytes_in", summary->compressed_bytes},
+         {"bytes_out", summary->apparent_bytes},
+         {"entries", summary->entries},
+         {"dropped_xattrs", summary->dropped_xattr_count},
+         {"wall_s", summary->wall_seconds},
+         {"cpu_s", summary->cpu_seconds},
          {"peak_rss", summary->peak_rss_bytes}});
-    BakedImage image{RecipeHex(summary->diff_ids), summary->rootfs_digest,
-                     summary->apparent_bytes, summary->allocated_bytes, {}};
+    BakedImage image{RecipeHex(summary->diff_ids),
+                     summary->rootfs_digest,
+                     summary->apparent_bytes,
+                     summary->allocated_bytes,
+                     {}};
     for (const LayerFile& layer : layers) image.blobs.push_back(layer.digest.str());
     return image;
   }
@@ -193,8 +203,8 @@ class Job {
   void Finish(const BakedImage& image) {
     progress_.EndStage();
     parts_.images.Pin(image.recipe_digest);
-    link::ImageObservation& row = progress_.row();
-    row.set_status(link::ImageObservation::READY);
+    link::v1::ImageObservation& row = progress_.row();
+    row.set_status(link::v1::ImageObservation::READY);
     row.set_rootfs_digest(image.rootfs_digest);
     row.set_apparent_bytes(image.apparent_bytes);
     row.set_allocated_bytes(image.allocated_bytes);
@@ -204,7 +214,7 @@ class Job {
   }
 
   const ImageJobParts& parts_;
-  const link::ImageAssignment& wanted_;
+  const link::v1::ImageAssignment& wanted_;
   CancelToken& cancel_;
   Progress progress_;
   std::unique_ptr<ImageSource> source_;
@@ -220,14 +230,15 @@ bool IsRetryable(const absl::Status& status) {
   return reason.empty() || IsRetryablePullError(status);
 }
 
-link::ImageObservation RunImageJob(const ImageJobParts& parts, const link::ImageAssignment& wanted,
-                                   CancelToken& cancel, const Report& report) {
+link::v1::ImageObservation RunImageJob(const ImageJobParts& parts,
+                                       const link::v1::ImageAssignment& wanted, CancelToken& cancel,
+                                       const Report& report) {
   Job job(parts, wanted, cancel, report);
   const absl::Status status = job.Run();
-  link::ImageObservation row = job.progress().row();
+  link::v1::ImageObservation row = job.progress().row();
   if (status.ok()) return row;
   const std::string reason = ReasonOf(status);
-  row.set_status(link::ImageObservation::FAILED);
+  row.set_status(link::v1::ImageObservation::FAILED);
   row.set_error_code(reason.empty() ? "INTERNAL" : reason);
   row.set_error_message(std::string(status.message()));
   row.set_retryable(IsRetryable(status));

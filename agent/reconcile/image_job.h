@@ -15,8 +15,6 @@
 
 namespace bunker::agent {
 
-namespace link = ::bunker::link::v1;
-
 // What a job works with. All must outlive it.
 struct ImageJobParts {
   ImagePuller& puller;
@@ -30,9 +28,9 @@ struct ImageJobParts {
 // A READY image is pinned once: unpin it when the row stands in the table that guards it.
 // `report` gets the row as it is under way, on this or a pull thread, at most about ten times a
 // second.
-link::ImageObservation RunImageJob(
-    const ImageJobParts& parts, const link::ImageAssignment& wanted, CancelToken& cancel,
-    const std::function<void(const link::ImageObservation&)>& report);
+link::v1::ImageObservation RunImageJob(
+    const ImageJobParts& parts, const link::v1::ImageAssignment& wanted, CancelToken& cancel,
+    const std::function<void(const link::v1::ImageObservation&)>& report);
 
 // Whether time may heal it. The one place that decides between temporary and permanent.
 bool IsRetryable(const absl::Status& status);

@@ -7,36 +7,37 @@
 
 namespace bunker::agent {
 
-void ImageRunner::Ensure(const link::ImageAssignment& wanted, const link::ImageObservation& known,
+void ImageRunner::Ensure(const link::v1::ImageAssignment& wanted,
+                         const link::v1::ImageObservation& known,
                          std::shared_ptr<CancelToken> cancel, OnProgress on_progress,
                          OnDone on_done) {
   (void)known;  // the store knows by recipe; a new job proves the right to it by its manifest
   auto job = [this, wanted, cancel, on_progress, on_done](CancelToken& pool_token) {
     pool_token.SetCallback([&cancel] { cancel->Cancel(); });
-    const link::ImageObservation result =
-        RunImageJob(parts_, wanted, *cancel, [&](const link::ImageObservation& row) {
+    const link::v1::ImageObservation result =
+        RunImageJob(parts_, wanted, *cancel, [&](const link::v1::ImageObservation& row) {
           loop_.Post([on_progress, row] { on_progress(row); });
         });
     pool_token.ClearCallback();
     loop_.Post([this, on_done, result] {
       on_done(result);
-      if (result.status() == link::ImageObservation::READY)
+      if (result.status() == link::v1::ImageObservation::READY)
         parts_.images.Unpin(result.recipe_digest());
     });
   };
   const auto submitted = pool_.Submit(std::move(job));
   if (submitted.ok()) return;
-  link::ImageObservation refused;
+  link::v1::ImageObservation refused;
   refused.set_image_id(wanted.image_id());
   refused.set_attempt(wanted.attempt());
-  refused.set_status(link::ImageObservation::FAILED);
+  refused.set_status(link::v1::ImageObservation::FAILED);
   refused.set_error_code("INTERNAL");
   refused.set_error_message("the worker has too many images to make at once; it tries again");
   refused.set_retryable(true);
   loop_.Post([on_done, refused] { on_done(refused); });
 }
 
-void ImageRunner::Remember(const link::ImageObservation& ready) {
+void ImageRunner::Remember(const link::v1::ImageObservation& ready) {
   // Losing this row costs a look at the manifest after a restart, no bake: log and go on.
   if (const absl::Status status = journal_.PutImage(ready); !status.ok())
     Log(Severity::kError, "journal.image_not_written", {{"error", std::string(status.message())}});

@@ -20,10 +20,9 @@ class ImageRunner final : public ImageWork {
   ImageRunner(Loop& loop, WorkerPool& pool, Journal& journal, ImageJobParts parts)
       : loop_(loop), pool_(pool), journal_(journal), parts_(parts) {}
 
-  void Ensure(const link::ImageAssignment& wanted, const link::ImageObservation& known,
-              std::shared_ptr<CancelToken> cancel, OnProgress on_progress,
-              OnDone on_done) override;
-  void Remember(const link::ImageObservation& ready) override;
+  void Ensure(const link::v1::ImageAssignment& wanted, const link::v1::ImageObservation& known,
+              std::shared_ptr<CancelToken> cancel, OnProgress on_progress, OnDone on_done) override;
+  void Remember(const link::v1::ImageObservation& ready) override;
   void Forget(const std::string& image_id) override;
   void Evict(const std::string& recipe_digest) override;
 

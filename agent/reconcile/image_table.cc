@@ -7,24 +7,27 @@
 namespace bunker::agent {
 namespace {
 
-std::string NameOf(const std::string& image_id) { return "images/" + image_id; }
+std::string NameOf(const std::string& image_id) {
+  return "images/" + image_id;
+}
 
 // Whether what was made is what is wanted now. The pinned digest may arrive after the work began.
-bool Satisfies(const link::ImageObservation& observed, const link::ImageAssignment& wanted) {
-  if (observed.status() != link::ImageObservation::READY) return false;
+bool Satisfies(const link::v1::ImageObservation& observed,
+               const link::v1::ImageAssignment& wanted) {
+  if (observed.status() != link::v1::ImageObservation::READY) return false;
   return wanted.manifest_digest().empty() ||
          wanted.manifest_digest() == observed.resolved().manifest_digest();
 }
 
 }  // namespace
 
-void ImageTable::Restore(const link::ImageObservation& ready) {
+void ImageTable::Restore(const link::v1::ImageObservation& ready) {
   Row& row = rows_[ready.image_id()];
   row.observed = ready;
   Publish(row);
 }
 
-void ImageTable::Upsert(const link::ImageAssignment& wanted) {
+void ImageTable::Upsert(const link::v1::ImageAssignment& wanted) {
   Row& row = rows_[wanted.image_id()];
   row.wanted = wanted;
   row.is_wanted = true;
@@ -53,7 +56,7 @@ void ImageTable::Evaluate(const std::string& image_id) {
     return;
   }
   if (Satisfies(row.observed, row.wanted)) return;
-  const bool failed = row.observed.status() == link::ImageObservation::FAILED;
+  const bool failed = row.observed.status() == link::v1::ImageObservation::FAILED;
   // The controller owns the retry: it raises the attempt after its back-off, or on a warm. A
   // digest that it pinned after a mismatch is reason enough as well.
   if (failed && row.wanted.attempt() <= row.observed.attempt()) return;
@@ -63,33 +66,36 @@ void ImageTable::Evaluate(const std::string& image_id) {
 void ImageTable::StartJob(Row& row) {
   row.job = std::make_shared<CancelToken>();
   const std::string image_id = row.wanted.image_id();
-  const link::ImageObservation known = row.observed;
+  const link::v1::ImageObservation known = row.observed;
   row.observed.Clear();
   row.observed.set_image_id(image_id);
   row.observed.set_attempt(row.wanted.attempt());
-  row.observed.set_status(link::ImageObservation::PENDING);
+  row.observed.set_status(link::v1::ImageObservation::PENDING);
   Publish(row);
   work_.Ensure(
       row.wanted, known, row.job,
-      [this, image_id](const link::ImageObservation& progress) {
+      [this, image_id](const link::v1::ImageObservation& progress) {
         const auto it = rows_.find(image_id);
         if (it == rows_.end() || !it->second.job) return;
         it->second.observed = progress;
         Publish(it->second);
       },
-      [this, image_id](const link::ImageObservation& result) { OnJobDone(image_id, result); });
+      [this, image_id](const link::v1::ImageObservation& result) { OnJobDone(image_id, result); });
 }
 
-void ImageTable::OnJobDone(const std::string& image_id, const link::ImageObservation& result) {
+void ImageTable::OnJobDone(const std::string& image_id, const link::v1::ImageObservation& result) {
   const auto it = rows_.find(image_id);
   BUNKER_CHECK(it != rows_.end() && it->second.job);
   Row& row = it->second;
   row.job.reset();
   row.observed = result;
-  const bool ready = result.status() == link::ImageObservation::READY;
+  const bool ready = result.status() == link::v1::ImageObservation::READY;
   Log(ready ? Severity::kInfo : Severity::kWarning, ready ? "image.ready" : "image.failed",
-      {{"image", image_id}, {"attempt", result.attempt()}, {"recipe", result.recipe_digest()},
-       {"source", result.source()}, {"code", result.error_code()},
+      {{"image", image_id},
+       {"attempt", result.attempt()},
+       {"recipe", result.recipe_digest()},
+       {"source", result.source()},
+       {"code", result.error_code()},
        {"error", result.error_message()}});
   if (ready) work_.Remember(result);
   if (row.is_wanted) Publish(row);
@@ -98,7 +104,7 @@ void ImageTable::OnJobDone(const std::string& image_id, const link::ImageObserva
 }
 
 void ImageTable::Publish(const Row& row) {
-  link::Observation observation;
+  link::v1::Observation observation;
   observation.set_name(NameOf(row.observed.image_id()));
   *observation.mutable_image() = row.observed;
   sink_.Upsert(observation);
@@ -106,15 +112,17 @@ void ImageTable::Publish(const Row& row) {
 
 std::string ImageTable::ReadyRecipe(const std::string& image_id) const {
   const auto it = rows_.find(image_id);
-  if (it == rows_.end() || it->second.observed.status() != link::ImageObservation::READY) return "";
+  if (it == rows_.end() || it->second.observed.status() != link::v1::ImageObservation::READY)
+    return "";
   return it->second.observed.recipe_digest();
 }
 
-const link::ImageObservation* ImageTable::Failure(const std::string& image_id) const {
+const link::v1::ImageObservation* ImageTable::Failure(const std::string& image_id) const {
   const auto it = rows_.find(image_id);
   if (it == rows_.end() || it->second.job) return nullptr;
-  const link::ImageObservation& observed = it->second.observed;
-  const bool final = observed.status() == link::ImageObservation::FAILED && !observed.retryable();
+  const link::v1::ImageObservation& observed = it->second.observed;
+  const bool final =
+      observed.status() == link::v1::ImageObservation::FAILED && !observed.retryable();
   return final ? &observed : nullptr;
 }
 

@@ -19,13 +19,11 @@
 
 namespace bunker::agent {
 
-namespace link = ::bunker::link::v1;
-
 // Where observations go (the link's sender).
 class ObservationSink {
  public:
   virtual ~ObservationSink() = default;
-  virtual void Upsert(const link::Observation& row) = 0;  // row.version is set by the sink
+  virtual void Upsert(const link::v1::Observation& row) = 0;  // row.version is set by the sink
   virtual void Remove(const std::string& name) = 0;
 };
 
@@ -33,16 +31,16 @@ class ObservationSink {
 class ImageWork {
  public:
   virtual ~ImageWork() = default;
-  using OnProgress = std::function<void(const link::ImageObservation&)>;
+  using OnProgress = std::function<void(const link::v1::ImageObservation&)>;
   // READY or FAILED, with everything the controller is told.
-  using OnDone = std::function<void(const link::ImageObservation&)>;
+  using OnDone = std::function<void(const link::v1::ImageObservation&)>;
 
   // `known` is what an earlier job of the same row resolved and baked, or empty.
-  virtual void Ensure(const link::ImageAssignment& wanted, const link::ImageObservation& known,
-                      std::shared_ptr<CancelToken> cancel, OnProgress on_progress,
-                      OnDone on_done) = 0;
+  virtual void Ensure(const link::v1::ImageAssignment& wanted,
+                      const link::v1::ImageObservation& known, std::shared_ptr<CancelToken> cancel,
+                      OnProgress on_progress, OnDone on_done) = 0;
   // Persists a READY row, so that a restart finds it; forgets it on Forget.
-  virtual void Remember(const link::ImageObservation& ready) = 0;
+  virtual void Remember(const link::v1::ImageObservation& ready) = 0;
   virtual void Forget(const std::string& image_id) = 0;
   // Removes the baked file unless a bunker holds it; in the background.
   virtual void Evict(const std::string& recipe_digest) = 0;
@@ -51,19 +49,20 @@ class ImageWork {
 class ImageTable {
  public:
   // Both must outlive the table. `on_change(image_id)` tells the bunkers that wait for an image.
-  ImageTable(ImageWork& work, ObservationSink& sink, std::function<void(const std::string&)> on_change)
+  ImageTable(ImageWork& work, ObservationSink& sink,
+             std::function<void(const std::string&)> on_change)
       : work_(work), sink_(sink), on_change_(std::move(on_change)) {}
 
   // A row that an earlier life of the agent made ready; to be called before the first Upsert.
-  void Restore(const link::ImageObservation& ready);
+  void Restore(const link::v1::ImageObservation& ready);
 
-  void Upsert(const link::ImageAssignment& wanted);
+  void Upsert(const link::v1::ImageAssignment& wanted);
   void Remove(const std::string& image_id);
 
   // The recipe of a READY image, or "".
   std::string ReadyRecipe(const std::string& image_id) const;
   // FAILED and not worth waiting for: the observation; else nullptr.
-  const link::ImageObservation* Failure(const std::string& image_id) const;
+  const link::v1::ImageObservation* Failure(const std::string& image_id) const;
 
   // A bunker let go of `recipe_digest`: evicts it if no wanted row has it.
   void EvictIfUnwanted(const std::string& recipe_digest);
@@ -73,15 +72,15 @@ class ImageTable {
 
  private:
   struct Row {
-    link::ImageAssignment wanted;
-    link::ImageObservation observed;
+    link::v1::ImageAssignment wanted;
+    link::v1::ImageObservation observed;
     bool is_wanted = false;
     std::shared_ptr<CancelToken> job;  // null: none runs
   };
 
   void Evaluate(const std::string& image_id);
   void StartJob(Row& row);
-  void OnJobDone(const std::string& image_id, const link::ImageObservation& result);
+  void OnJobDone(const std::string& image_id, const link::v1::ImageObservation& result);
   void Publish(const Row& row);
 
   ImageWork& work_;

@@ -12,70 +12,74 @@ namespace {
 
 class RecordingSink : public ObservationSink {
  public:
-  void Upsert(const link::Observation& row) override { rows[row.name()] = row; }
+  void Upsert(const link::v1::Observation& row) override { rows[row.name()] = row; }
   void Remove(const std::string& name) override { rows.erase(name); }
-  const link::ImageObservation& Image(const std::string& id) { return rows.at("images/" + id).image(); }
-  const link::BunkerObservation& Bunker(const std::string& id) {
+  const link::v1::ImageObservation& Image(const std::string& id) {
+    return rows.at("images/" + id).image();
+  }
+  const link::v1::BunkerObservation& Bunker(const std::string& id) {
     return rows.at("bunkers/" + id).bunker();
   }
-  std::map<std::string, link::Observation> rows;
+  std::map<std::string, link::v1::Observation> rows;
 };
 
 class ScriptedImageWork : public ImageWork {
  public:
   struct Job {
-    link::ImageAssignment wanted;
+    link::v1::ImageAssignment wanted;
     std::shared_ptr<CancelToken> cancel;
     OnProgress progress;
     OnDone done;
   };
-  void Ensure(const link::ImageAssignment& wanted, const link::ImageObservation&,
+  void Ensure(const link::v1::ImageAssignment& wanted, const link::v1::ImageObservation&,
               std::shared_ptr<CancelToken> cancel, OnProgress progress, OnDone done) override {
     jobs.push_back({wanted, std::move(cancel), std::move(progress), std::move(done)});
   }
-  void Remember(const link::ImageObservation& ready) override { remembered[ready.image_id()] = ready; }
+  void Remember(const link::v1::ImageObservation& ready) override {
+    remembered[ready.image_id()] = ready;
+  }
   void Forget(const std::string& image_id) override { remembered.erase(image_id); }
   void Evict(const std::string& recipe) override { evicted.push_back(recipe); }
 
   // Ends the oldest job.
-  void Finish(link::ImageObservation::Status status, const std::string& recipe,
+  void Finish(link::v1::ImageObservation::Status status, const std::string& recipe,
               bool retryable = false) {
     Job job = jobs.front();
     jobs.pop_front();
-    link::ImageObservation result;
+    link::v1::ImageObservation result;
     result.set_image_id(job.wanted.image_id());
     result.set_attempt(job.wanted.attempt());
     result.set_status(status);
     result.set_recipe_digest(recipe);
     result.set_retryable(retryable);
-    if (status == link::ImageObservation::FAILED) result.set_error_code("REGISTRY_UNREACHABLE");
+    if (status == link::v1::ImageObservation::FAILED) result.set_error_code("REGISTRY_UNREACHABLE");
     result.mutable_resolved()->set_manifest_digest("sha256:m");
     job.done(result);
   }
   std::deque<Job> jobs;
-  std::map<std::string, link::ImageObservation> remembered;
+  std::map<std::string, link::v1::ImageObservation> remembered;
   std::vector<std::string> evicted;
 };
 
 class ScriptedBunkerWork : public BunkerWork {
  public:
   struct StartCall {
-    link::BunkerAssignment wanted;
+    link::v1::BunkerAssignment wanted;
     std::string recipe;
     std::shared_ptr<CancelToken> cancel;
     OnStarted done;
   };
-  void Start(const link::BunkerAssignment& wanted, const std::string& recipe,
+  void Start(const link::v1::BunkerAssignment& wanted, const std::string& recipe,
              std::shared_ptr<CancelToken> cancel, OnStarted done) override {
     starts.push_back({wanted, recipe, std::move(cancel), std::move(done)});
   }
   void Stop(const std::string& id, uint32_t incarnation, OnStopped done) override {
     stops.push_back({id + "." + std::to_string(incarnation), std::move(done)});
   }
-  void FinishStart(link::BunkerObservation::Status status) {
+  void FinishStart(link::v1::BunkerObservation::Status status) {
     StartCall call = starts.front();
     starts.pop_front();
-    link::BunkerObservation result;
+    link::v1::BunkerObservation result;
     result.set_bunker_id(call.wanted.bunker_id());
     result.set_incarnation(call.wanted.incarnation());
     result.set_status(status);
@@ -92,29 +96,29 @@ class ScriptedBunkerWork : public BunkerWork {
 
 class TablesTest : public ::testing::Test {
  protected:
-  link::ImageAssignment Image(uint32_t attempt = 1, const std::string& digest = "") {
-    link::ImageAssignment row;
+  link::v1::ImageAssignment Image(uint32_t attempt = 1, const std::string& digest = "") {
+    link::v1::ImageAssignment row;
     row.set_image_id("img");
     row.set_attempt(attempt);
     row.set_manifest_digest(digest);
     return row;
   }
-  link::BunkerAssignment Bunker(uint32_t incarnation = 1) {
-    link::BunkerAssignment row;
+  link::v1::BunkerAssignment Bunker(uint32_t incarnation = 1) {
+    link::v1::BunkerAssignment row;
     row.set_bunker_id("bnk");
     row.set_image_id("img");
     row.set_incarnation(incarnation);
-    row.set_desired(link::BunkerAssignment::RUNNING);
+    row.set_desired(link::v1::BunkerAssignment::RUNNING);
     return row;
   }
   void MakeImageReady() {
     images.Upsert(Image());
-    image_work.Finish(link::ImageObservation::READY, "recipe");
+    image_work.Finish(link::v1::ImageObservation::READY, "recipe");
   }
   void MakeBunkerRun() {
     MakeImageReady();
     bunkers.Upsert(Bunker());
-    bunker_work.FinishStart(link::BunkerObservation::RUNNING);
+    bunker_work.FinishStart(link::v1::BunkerObservation::RUNNING);
   }
 
   RecordingSink sink;
@@ -129,16 +133,16 @@ TEST_F(TablesTest, OneJobPerImageHoweverOftenTheRowComes) {
   images.Upsert(Image());
   images.Upsert(Image(2));
   EXPECT_EQ(image_work.jobs.size(), 1u);
-  image_work.Finish(link::ImageObservation::READY, "recipe");
+  image_work.Finish(link::v1::ImageObservation::READY, "recipe");
   EXPECT_TRUE(image_work.jobs.empty()) << "the newer attempt is satisfied by the older job";
-  EXPECT_EQ(sink.Image("img").status(), link::ImageObservation::READY);
+  EXPECT_EQ(sink.Image("img").status(), link::v1::ImageObservation::READY);
   EXPECT_EQ(images.ReadyRecipe("img"), "recipe");
   EXPECT_EQ(image_work.remembered.count("img"), 1u);
 }
 
 TEST_F(TablesTest, AFailureWaitsForAHigherAttempt) {
   images.Upsert(Image(1));
-  image_work.Finish(link::ImageObservation::FAILED, "");
+  image_work.Finish(link::v1::ImageObservation::FAILED, "");
   images.Upsert(Image(1));
   EXPECT_TRUE(image_work.jobs.empty());
   images.Upsert(Image(2));
@@ -148,7 +152,7 @@ TEST_F(TablesTest, AFailureWaitsForAHigherAttempt) {
 TEST_F(TablesTest, AnAttemptRaisedDuringTheJobRunsAfterItsFailure) {
   images.Upsert(Image(1));
   images.Upsert(Image(2));
-  image_work.Finish(link::ImageObservation::FAILED, "");
+  image_work.Finish(link::v1::ImageObservation::FAILED, "");
   ASSERT_EQ(image_work.jobs.size(), 1u);
   EXPECT_EQ(image_work.jobs.front().wanted.attempt(), 2u);
 }
@@ -159,7 +163,7 @@ TEST_F(TablesTest, RemovalCancelsAndForgetsAndEvicts) {
   images.Remove("img");
   EXPECT_TRUE(cancel->cancelled());
   EXPECT_EQ(sink.rows.count("images/img"), 1u) << "nothing is removed while the job still runs";
-  image_work.Finish(link::ImageObservation::READY, "recipe");
+  image_work.Finish(link::v1::ImageObservation::READY, "recipe");
   EXPECT_EQ(sink.rows.count("images/img"), 0u);
   EXPECT_EQ(image_work.remembered.size(), 0u);
   EXPECT_THAT(image_work.evicted, ::testing::ElementsAre("recipe"));
@@ -167,10 +171,10 @@ TEST_F(TablesTest, RemovalCancelsAndForgetsAndEvicts) {
 
 TEST_F(TablesTest, ASharedRecipeIsEvictedWithItsLastRow) {
   MakeImageReady();
-  link::ImageAssignment other = Image();
+  link::v1::ImageAssignment other = Image();
   other.set_image_id("other");
   images.Upsert(other);
-  image_work.Finish(link::ImageObservation::READY, "recipe");
+  image_work.Finish(link::v1::ImageObservation::READY, "recipe");
   images.Remove("img");
   EXPECT_TRUE(image_work.evicted.empty());
   images.Remove("other");
@@ -178,48 +182,48 @@ TEST_F(TablesTest, ASharedRecipeIsEvictedWithItsLastRow) {
 }
 
 TEST_F(TablesTest, ARestoredImageNeedsNoJob) {
-  link::ImageObservation ready;
+  link::v1::ImageObservation ready;
   ready.set_image_id("img");
-  ready.set_status(link::ImageObservation::READY);
+  ready.set_status(link::v1::ImageObservation::READY);
   ready.set_recipe_digest("recipe");
   ready.mutable_resolved()->set_manifest_digest("sha256:m");
   images.Restore(ready);
   images.Upsert(Image(1, "sha256:m"));
   EXPECT_TRUE(image_work.jobs.empty());
-  EXPECT_EQ(sink.Image("img").status(), link::ImageObservation::READY);
+  EXPECT_EQ(sink.Image("img").status(), link::v1::ImageObservation::READY);
 }
 
 TEST_F(TablesTest, ABunkerWaitsForItsImage) {
   bunkers.Upsert(Bunker());
-  EXPECT_EQ(sink.Bunker("bnk").status(), link::BunkerObservation::PROVISIONING);
+  EXPECT_EQ(sink.Bunker("bnk").status(), link::v1::BunkerObservation::PROVISIONING);
   EXPECT_TRUE(bunker_work.starts.empty());
   MakeImageReady();
   ASSERT_EQ(bunker_work.starts.size(), 1u);
   EXPECT_EQ(bunker_work.starts.front().recipe, "recipe");
-  bunker_work.FinishStart(link::BunkerObservation::RUNNING);
-  EXPECT_EQ(sink.Bunker("bnk").status(), link::BunkerObservation::RUNNING);
+  bunker_work.FinishStart(link::v1::BunkerObservation::RUNNING);
+  EXPECT_EQ(sink.Bunker("bnk").status(), link::v1::BunkerObservation::RUNNING);
 }
 
 TEST_F(TablesTest, ABunkerFailsWithItsImageOnlyWhereNoRetryCanHelp) {
   bunkers.Upsert(Bunker());
   images.Upsert(Image());
-  image_work.Finish(link::ImageObservation::FAILED, "", /*retryable=*/true);
-  EXPECT_EQ(sink.Bunker("bnk").status(), link::BunkerObservation::PROVISIONING);
+  image_work.Finish(link::v1::ImageObservation::FAILED, "", /*retryable=*/true);
+  EXPECT_EQ(sink.Bunker("bnk").status(), link::v1::BunkerObservation::PROVISIONING);
   images.Upsert(Image(2));
-  image_work.Finish(link::ImageObservation::FAILED, "", /*retryable=*/false);
-  EXPECT_EQ(sink.Bunker("bnk").status(), link::BunkerObservation::FAILED);
+  image_work.Finish(link::v1::ImageObservation::FAILED, "", /*retryable=*/false);
+  EXPECT_EQ(sink.Bunker("bnk").status(), link::v1::BunkerObservation::FAILED);
 }
 
 TEST_F(TablesTest, StoppingEndsTheVmOnceAndIsFinal) {
   MakeBunkerRun();
-  link::BunkerAssignment stop = Bunker();
-  stop.set_desired(link::BunkerAssignment::STOPPED);
+  link::v1::BunkerAssignment stop = Bunker();
+  stop.set_desired(link::v1::BunkerAssignment::STOPPED);
   bunkers.Upsert(stop);
   bunkers.Upsert(stop);
   ASSERT_EQ(bunker_work.stops.size(), 1u);
-  EXPECT_EQ(sink.Bunker("bnk").status(), link::BunkerObservation::STOPPING);
+  EXPECT_EQ(sink.Bunker("bnk").status(), link::v1::BunkerObservation::STOPPING);
   bunker_work.FinishStop();
-  EXPECT_EQ(sink.Bunker("bnk").status(), link::BunkerObservation::STOPPED);
+  EXPECT_EQ(sink.Bunker("bnk").status(), link::v1::BunkerObservation::STOPPED);
   bunkers.Upsert(Bunker());
   EXPECT_TRUE(bunker_work.starts.empty()) << "a stopped incarnation never starts again";
   bunkers.Upsert(Bunker(2));
@@ -232,7 +236,7 @@ TEST_F(TablesTest, RemovalDuringTheStartCancelsItAndLeavesNothing) {
   const auto cancel = bunker_work.starts.front().cancel;
   bunkers.Remove("bnk");
   EXPECT_TRUE(cancel->cancelled());
-  bunker_work.FinishStart(link::BunkerObservation::RUNNING);  // it was too late to cancel
+  bunker_work.FinishStart(link::v1::BunkerObservation::RUNNING);  // it was too late to cancel
   ASSERT_EQ(bunker_work.stops.size(), 1u);
   bunker_work.FinishStop();
   EXPECT_EQ(sink.rows.count("bunkers/bnk"), 0u);
@@ -241,12 +245,12 @@ TEST_F(TablesTest, RemovalDuringTheStartCancelsItAndLeavesNothing) {
 TEST_F(TablesTest, AVmThatDiesIsCleanedUpAndKeepsItsReason) {
   MakeBunkerRun();
   bunkers.OnExit("bnk", 7, false, "another incarnation");
-  EXPECT_EQ(sink.Bunker("bnk").status(), link::BunkerObservation::RUNNING);
+  EXPECT_EQ(sink.Bunker("bnk").status(), link::v1::BunkerObservation::RUNNING);
   bunkers.OnExit("bnk", 1, false, "the VM was killed");
-  EXPECT_EQ(sink.Bunker("bnk").status(), link::BunkerObservation::FAILED);
+  EXPECT_EQ(sink.Bunker("bnk").status(), link::v1::BunkerObservation::FAILED);
   ASSERT_EQ(bunker_work.stops.size(), 1u);
   bunker_work.FinishStop();
-  EXPECT_EQ(sink.Bunker("bnk").status(), link::BunkerObservation::FAILED);
+  EXPECT_EQ(sink.Bunker("bnk").status(), link::v1::BunkerObservation::FAILED);
   EXPECT_EQ(sink.Bunker("bnk").status_reason(), "the VM was killed");
 }
 

@@ -1,0 +1,406 @@
+#include "agent/agent.h"
+
+#include <signal.h>
+#include <sys/file.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <memory>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "agent/cache/blob_store.h"
+#include "agent/cache/image_store.h"
+#include "agent/host_facts.h"
+#include "agent/journal/journal.h"
+#include "agent/link/join.h"
+#include "agent/link/link_client.h"
+#include "agent/pull/backoff.h"
+#include "agent/pull/image_source.h"
+#include "agent/reconcile/bunker_runner.h"
+#include "agent/reconcile/bunker_table.h"
+#include "agent/reconcile/exec_tunnel.h"
+#include "agent/reconcile/image_runner.h"
+#include "agent/reconcile/image_table.h"
+#include "agent/version.h"
+#include "agent/vm/qemu_microvm.h"
+#include "common/base/files.h"
+#include "common/base/log.h"
+#include "common/base/reason.h"
+#include "common/base/status_macros.h"
+#include "common/http/proxy.h"
+#include "common/loop/event_loop.h"
+#include "common/loop/worker_pool.h"
+
+namespace bunker::agent {
+namespace {
+
+constexpr size_t kMaxQueuedImageJobs = 1024;
+constexpr size_t kMaxQueuedVmJobs = 4096;
+constexpr size_t kMaxSecretBytes = 64 * 1024;
+constexpr absl::Duration kActivityPeriod = absl::Seconds(5);
+constexpr absl::Duration kJoinRetryPause = absl::Seconds(2);
+
+absl::StatusOr<PullConfig> PullConfigOf(const AgentConfig& config) {
+  PullConfig pull;
+  for (const RegistrySettings& from : config.registries) {
+    RegistryConfig to;
+    to.host = from.host;
+    to.insecure_http = from.insecure_http;
+    to.ca_file = from.ca_file;
+    to.username = from.username;
+    to.allow_addresses = from.allow_address;
+    if (!from.password_file.empty()) {
+      ASSIGN_OR_RETURN(to.password, ReadFile(from.password_file, kMaxSecretBytes));
+      while (!to.password.empty() && to.password.back() == '\n') to.password.pop_back();
+    }
+    pull.registries.push_back(std::move(to));
+  }
+  pull.mirrors = config.mirrors;
+  pull.tar_root = config.tar_root;
+  pull.proxy = http::ProxyFromEnvironment();
+  return pull;
+}
+
+QemuOptions QemuOptionsOf(const AgentConfig& config) {
+  QemuOptions options;
+  options.binary = config.qemu;
+  options.accelerator = config.accelerator;
+  options.kernel = config.kernel;
+  options.initrd = config.initrd;
+  options.scratch_dir = config.state_dir;
+  options.probe_uid = config.uid_base + config.uid_count;  // the next after the VMs' own
+  return options;
+}
+
+// Before the loop runs, a signal to end waits blocked.
+bool SignalIsPending() {
+  sigset_t pending;
+  return ::sigpending(&pending) == 0 &&
+         (::sigismember(&pending, SIGTERM) == 1 || ::sigismember(&pending, SIGINT) == 1);
+}
+
+uint32_t StartsAtOnce(const AgentConfig& config) {
+  if (config.concurrent_starts != 0) return config.concurrent_starts;
+  return std::max(1u, std::thread::hardware_concurrency());
+}
+
+}  // namespace
+
+LinkEndpoint EndpointOf(const AgentConfig& config) {
+  return {config.controller_address, config.controller_tls, config.controller_ca_file};
+}
+
+absl::StatusOr<std::string> ProbeHost(const AgentConfig& config) {
+  RETURN_IF_ERROR(MakeFolders(config.state_dir, 0711));
+  QemuMicrovm vmm(QemuOptionsOf(config));
+  CancelToken cancel;
+  ASSIGN_OR_RETURN(const AcceleratorVerdict verdict, vmm.Probe(cancel));
+  std::string text = AcceleratorName(verdict.accelerator);
+  if (!verdict.reason.empty()) text += ": " + verdict.reason;
+  return text + " (probed in " + absl::FormatDuration(verdict.took) + ")";
+}
+
+namespace {
+
+// The daemon. Members are in the order of construction; the link goes first at the end, so that
+// nothing arrives any more while the rest winds down.
+class Agent final : public LinkHandler, public ObservationSink {
+ public:
+  explicit Agent(const AgentConfig& config) : config_(config) {}
+
+  absl::Status Run() {
+    RETURN_IF_ERROR(Open());
+    RETURN_IF_ERROR(JoinController());
+    RETURN_IF_ERROR(BuildReconciler());
+    RETURN_IF_ERROR(Restore());
+    RETURN_IF_ERROR(WatchSignals());
+    BeatForActivity();
+    BeatForWatchdog();
+    link_->Start();
+    ::sd_notify(0, "READY=1");
+    Log(Severity::kInfo, "agent.started",
+        {{"worker", identity_.name},
+         {"worker_id", identity_.worker_id},
+         {"isolation", AcceleratorName(verdict_.accelerator)},
+         {"why_not_kvm", verdict_.reason}});
+    loop_->Run();
+    ::sd_notify(0, "STOPPING=1");
+    WindDown();
+    return absl::OkStatus();
+  }
+
+  // ---- LinkHandler ----------------------------------------------------------------------------
+  absl::Status AdmitAssignment(const link::v1::Assignment& row) override {
+    if (row.has_bunker() && row.bunker().network_profile() != "isolated" &&
+        row.bunker().network_profile() != "registry") {
+      return ReasonError(absl::StatusCode::kFailedPrecondition, "NETWORK_PROFILE_DENIED",
+                         "this agent can't enforce the network profile " +
+                             row.bunker().network_profile() + " yet: use isolated or registry");
+    }
+    return absl::OkStatus();
+  }
+
+  void OnAssignments(AssignmentChanges changes, std::function<void()> durable) override {
+    const absl::Status written = journal_->ApplyAssignments(changes.rows, changes.removed);
+    if (!written.ok()) {
+      // Not acked: the controller sends them again. Acting on them would forget them in a crash.
+      Log(Severity::kError, "journal.assignments_not_written",
+          {{"error", std::string(written.message())}});
+      return;
+    }
+    durable();
+    for (const link::v1::Assignment& row : changes.rows) Apply(row);
+    for (const std::string& name : changes.removed) Drop(name);
+  }
+
+  void OnTunnel(const link::v1::OpenTunnel& request, std::shared_ptr<Tunnel> tunnel) override {
+    ExecTunnel::Serve({*loop_, *vm_pool_, *bunker_runner_}, request, std::move(tunnel));
+  }
+
+  void OnRevoked(const std::string& reason) override {
+    // VMs are not the link's business: the operator decides what becomes of them.
+    Log(Severity::kError, "agent.revoked", {{"reason", reason}});
+    revoked_ = reason;
+    loop_->Stop();
+  }
+
+  // ---- ObservationSink ------------------------------------------------------------------------
+  void Upsert(const link::v1::Observation& row) override { link_->UpsertObservation(row); }
+  void Remove(const std::string& name) override { link_->RemoveObservation(name); }
+
+  const std::string& revoked() const { return revoked_; }
+
+ private:
+  absl::Status Open() {
+    const std::string& dir = config_.state_dir;
+    RETURN_IF_ERROR(MakeFolders(dir, 0711));
+    RETURN_IF_ERROR(MakeFolders(VmDir(), 0711));
+    ASSIGN_OR_RETURN(journal_, Journal::Open(dir + "/journal.db"));
+    ASSIGN_OR_RETURN(blobs_, BlobStore::Open(dir + "/blobs"));
+    ASSIGN_OR_RETURN(images_, ImageStore::Open(dir + "/images"));
+    ASSIGN_OR_RETURN(PullConfig pull, PullConfigOf(config_));
+    ASSIGN_OR_RETURN(puller_, ImagePuller::Create(std::move(pull)));
+    vmm_ = std::make_unique<QemuMicrovm>(QemuOptionsOf(config_));
+    CancelToken cancel;
+    ASSIGN_OR_RETURN(verdict_, vmm_->Probe(cancel));
+    if (verdict_.accelerator == Accelerator::kSoftware)
+      Log(Severity::kWarning, "agent.no_kvm",
+          {{"consequence", "guests run under software emulation, several times slower"},
+           {"why", verdict_.reason}});
+    ASSIGN_OR_RETURN(loop_, EventLoop::Create());
+    return absl::OkStatus();
+  }
+
+  std::string VmDir() const { return config_.state_dir + "/vm"; }
+
+  // A controller that is not up yet is waited for; a token that is no good is an error at once.
+  absl::Status JoinController() {
+    for (;;) {
+      auto identity = LoadOrJoin(EndpointOf(config_), config_.worker_name, config_.state_dir,
+                                 config_.join_token_file);
+      if (identity.ok()) {
+        identity_ = *std::move(identity);
+        return absl::OkStatus();
+      }
+      if (identity.status().code() != absl::StatusCode::kUnavailable) return identity.status();
+      Log(Severity::kWarning, "agent.join_waits",
+          {{"why", std::string(identity.status().message())}});
+      RETURN_IF_ERROR(WaitUnlessStopped(kJoinRetryPause, SignalIsPending));
+    }
+  }
+
+  absl::Status BuildReconciler() {
+    image_pool_ =
+        std::make_unique<WorkerPool>("image", config_.concurrent_image_jobs, kMaxQueuedImageJobs);
+    vm_pool_ = std::make_unique<WorkerPool>("vm", StartsAtOnce(config_), kMaxQueuedVmJobs);
+    image_runner_ =
+        std::make_unique<ImageRunner>(*loop_, *image_pool_, *journal_,
+                                      ImageJobParts{*puller_, *blobs_, *images_, config_.bake_uid,
+                                                    absl::Seconds(config_.bake_deadline_s)});
+    image_table_ = std::make_unique<ImageTable>(
+        *image_runner_, *this,
+        [this](const std::string& image_id) { bunker_table_->OnImageChange(image_id); });
+    BunkerRunner::Options options;
+    options.job.vm_dir = VmDir();
+    options.job.kernel = config_.kernel;
+    options.job.initrd = config_.initrd;
+    ASSIGN_OR_RETURN(options.job.kernel_digest, FileSha256(config_.kernel));
+    ASSIGN_OR_RETURN(options.job.initrd_digest, FileSha256(config_.initrd));
+    options.job.accelerator = verdict_.accelerator;
+    options.job.boot_deadline = absl::Seconds(config_.boot_deadline_s);
+    options.uid_base = config_.uid_base;
+    options.uid_count = config_.uid_count;
+    bunker_runner_ = std::make_unique<BunkerRunner>(
+        *loop_, *vm_pool_, BunkerJobParts{*vmm_, *images_, *journal_}, options, Listeners());
+    bunker_table_ = std::make_unique<BunkerTable>(*bunker_runner_, *image_table_, *this);
+    return BuildLink();
+  }
+
+  BunkerRunner::Listeners Listeners() {
+    return {
+        [this](const std::string& id, uint32_t incarnation, bool clean, const std::string& reason) {
+          bunker_table_->OnExit(id, incarnation, clean, reason);
+        },
+        [this](const std::string& id, uint32_t incarnation, uint32_t active_execs) {
+          bunker_table_->OnActivity(id, incarnation, active_execs,
+                                    absl::ToUnixMillis(loop_->Now()));
+        },
+        [this](const std::string& id, uint32_t incarnation, absl::Duration took) {
+          bunker_table_->OnFirstExec(id, incarnation, absl::ToDoubleMilliseconds(took));
+        }};
+  }
+
+  absl::Status BuildLink() {
+    LinkClient::Options options;
+    options.endpoint = EndpointOf(config_);
+    options.identity = identity_;
+    options.boot_id = HostBootId();
+    options.agent_version = kAgentVersion;
+    ASSIGN_OR_RETURN(options.facts, ReadHostFacts(config_, verdict_));
+    options.boot_counter = journal_->boot_counter();
+    ASSIGN_OR_RETURN(held_, journal_->Assignments());
+    for (const link::v1::Assignment& row : held_) options.held[row.name()] = row.version();
+    link_ = std::make_unique<LinkClient>(*loop_, std::move(options), *this);
+    return absl::OkStatus();
+  }
+
+  // What earlier lives left: first the facts, then the wishes that were journalled with them.
+  absl::Status Restore() {
+    ASSIGN_OR_RETURN(const auto ready, journal_->Images());
+    for (const link::v1::ImageObservation& image : ready) {
+      if (images_->Find(image.recipe_digest()) && IsHeld("images/" + image.image_id()))
+        image_table_->Restore(image);
+      else
+        RETURN_IF_ERROR(journal_->RemoveImage(image.image_id()));
+    }
+    ASSIGN_OR_RETURN(const auto recovered, bunker_runner_->Recover());
+    for (const BunkerRunner::Recovered& bunker : recovered)
+      bunker_table_->Restore(bunker.wanted, bunker.observed, bunker.recipe_digest);
+    for (const link::v1::Assignment& row : held_) Apply(row);
+    for (const BunkerRunner::Recovered& bunker : recovered) {
+      // Its row went while the agent was away: nobody wants it any more.
+      if (!IsHeld("bunkers/" + bunker.wanted.bunker_id()))
+        bunker_table_->Remove(bunker.wanted.bunker_id());
+    }
+    EvictStrangers(ready);
+    return absl::OkStatus();
+  }
+
+  bool IsHeld(const std::string& name) const {
+    return std::any_of(held_.begin(), held_.end(),
+                       [&](const link::v1::Assignment& row) { return row.name() == name; });
+  }
+
+  // Baked files that no row names: a row was dropped in the moment before a crash.
+  void EvictStrangers(const std::vector<link::v1::ImageObservation>& ready) {
+    for (const BakedImage& image : images_->List()) {
+      const bool named = std::any_of(ready.begin(), ready.end(), [&](const auto& row) {
+        return row.recipe_digest() == image.recipe_digest && IsHeld("images/" + row.image_id());
+      });
+      // A held row without a READY observation may be about to find this very file.
+      const bool awaited = std::any_of(held_.begin(), held_.end(), [&](const auto& row) {
+        return row.has_image() && std::none_of(ready.begin(), ready.end(), [&](const auto& r) {
+                 return r.image_id() == row.image().image_id();
+               });
+      });
+      if (!named && !awaited) image_runner_->Evict(image.recipe_digest);
+    }
+  }
+
+  void Apply(const link::v1::Assignment& row) {
+    if (row.has_image()) image_table_->Upsert(row.image());
+    if (row.has_bunker()) bunker_table_->Upsert(row.bunker());
+  }
+
+  void Drop(const std::string& name) {
+    const size_t slash = name.find('/');
+    if (slash == std::string::npos) return;
+    const std::string kind = name.substr(0, slash);
+    if (kind == "images") image_table_->Remove(name.substr(slash + 1));
+    if (kind == "bunkers") bunker_table_->Remove(name.substr(slash + 1));
+  }
+
+  absl::Status WatchSignals() {
+    sigset_t set;
+    ::sigemptyset(&set);
+    ::sigaddset(&set, SIGTERM);
+    ::sigaddset(&set, SIGINT);
+    signals_.reset(::signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC));
+    if (!signals_) return ErrnoError(errno, "signalfd");
+    return loop_->WatchFd(signals_.get(), EventLoop::kReadable, [this](uint32_t) {
+      Log(Severity::kInfo, "agent.stopping");
+      loop_->Stop();
+    });
+  }
+
+  // A command that runs for long keeps its bunker from being idle.
+  void BeatForActivity() {
+    bunker_runner_->ReportActivity();
+    loop_->AddTimer(kActivityPeriod, [this] { BeatForActivity(); });
+  }
+
+  // From the loop itself, so that a loop that hangs is seen by systemd.
+  void BeatForWatchdog() {
+    uint64_t period_us = 0;
+    if (::sd_watchdog_enabled(0, &period_us) <= 0) return;
+    ::sd_notify(0, "WATCHDOG=1");
+    loop_->AddTimer(absl::Microseconds(static_cast<int64_t>(period_us / 3)),
+                    [this] { BeatForWatchdog(); });
+  }
+
+  void WindDown() {
+    link_.reset();
+    image_pool_->Shutdown();
+    vm_pool_->Shutdown();
+  }
+
+  const AgentConfig& config_;
+  std::string revoked_;
+  Identity identity_;
+  AcceleratorVerdict verdict_;
+  std::vector<link::v1::Assignment> held_;
+
+  std::unique_ptr<EventLoop> loop_;
+  std::unique_ptr<Journal> journal_;
+  std::unique_ptr<BlobStore> blobs_;
+  std::unique_ptr<ImageStore> images_;
+  std::unique_ptr<ImagePuller> puller_;
+  std::unique_ptr<Vmm> vmm_;
+  std::unique_ptr<WorkerPool> image_pool_;
+  std::unique_ptr<WorkerPool> vm_pool_;
+  std::unique_ptr<ImageRunner> image_runner_;
+  std::unique_ptr<BunkerRunner> bunker_runner_;
+  std::unique_ptr<ImageTable> image_table_;
+  std::unique_ptr<BunkerTable> bunker_table_;
+  std::unique_ptr<LinkClient> link_;
+  UniqueFd signals_;
+};
+
+// Every thread inherits the mask: signals are the loop's to read.
+void BlockSignals() {
+  sigset_t set;
+  ::sigemptyset(&set);
+  ::sigaddset(&set, SIGTERM);
+  ::sigaddset(&set, SIGINT);
+  BUNKER_CHECK(::pthread_sigmask(SIG_BLOCK, &set, nullptr) == 0);
+  BUNKER_CHECK(::signal(SIGPIPE, SIG_IGN) != SIG_ERR);
+}
+
+}  // namespace
+
+absl::Status RunAgent(const AgentConfig& config) {
+  BlockSignals();
+  Agent agent(config);
+  RETURN_IF_ERROR(agent.Run());
+  if (!agent.revoked().empty())
+    return absl::PermissionDeniedError("the controller threw this worker out: " + agent.revoked());
+  return absl::OkStatus();
+}
+
+}  // namespace bunker::agent

@@ -1,0 +1,244 @@
+#include "agent/reconcile/bunker_job.h"
+
+#include <sys/stat.h>
+
+#include <filesystem>
+#include <utility>
+
+#include "agent/vm/rw_disk.h"
+#include "common/base/files.h"
+#include "common/base/log.h"
+#include "common/base/reason.h"
+#include "common/base/rng.h"
+#include "common/base/status_macros.h"
+
+namespace bunker::agent {
+namespace {
+
+namespace fs = std::filesystem;
+constexpr size_t kEntropyBytes = 64;
+constexpr absl::Duration kAbortGrace = absl::Seconds(1);
+constexpr absl::Duration kWaitSlice = absl::Milliseconds(500);
+
+double MsSince(absl::Time begin) {
+  return absl::ToDoubleMilliseconds(absl::Now() - begin);
+}
+
+void PutRecord(const RunningVm& vm, v1::VmRow* row) {
+  row->set_driver(vm.driver);
+  row->set_pid(vm.process.pid);
+  row->set_start_time_ticks(vm.process.start_time_ticks);
+  row->set_boot_id(vm.process.boot_id);
+  row->set_uid(vm.uid);
+  row->set_folder(vm.folder);
+  row->set_channel_path(vm.channel_path);
+  row->set_control_path(vm.control_path);
+  row->set_hardware_accelerated(vm.accelerator == Accelerator::kHardware);
+}
+
+guest::v1::GuestConfig ConfigFor(const link::v1::BunkerAssignment& wanted) {
+  guest::v1::GuestConfig config;
+  config.set_hostname(wanted.hostname());
+  for (const auto& [name, value] : wanted.env()) (*config.mutable_default_env())[name] = value;
+  config.set_default_cwd(wanted.working_dir());
+  config.set_default_user(wanted.user());
+  config.set_realtime_ns(static_cast<uint64_t>(absl::ToUnixNanos(absl::Now())));
+  SystemRng rng;
+  config.set_entropy(rng.Bytes(kEntropyBytes));
+  return config;
+}
+
+// The steps of a start, each undone by the destructor unless Keep() was reached.
+class StartJob {
+ public:
+  StartJob(const BunkerJobParts& parts, const BunkerJobOptions& options,
+           const link::v1::BunkerAssignment& wanted, const std::string& recipe, uid_t uid,
+           CancelToken& cancel)
+      : parts_(parts),
+        options_(options),
+        wanted_(wanted),
+        uid_(uid),
+        cancel_(cancel),
+        running_(std::make_shared<RunningBunker>()) {
+    v1::VmRow& row = running_->row;
+    *row.mutable_wanted() = wanted;
+    row.set_recipe_digest(recipe);
+    row.set_folder(options.vm_dir + "/" + wanted.bunker_id() + "." +
+                   std::to_string(wanted.incarnation()));
+    row.set_kernel_digest(options.kernel_digest);
+    row.set_initrd_digest(options.initrd_digest);
+    link::v1::BunkerObservation* observed = row.mutable_observed();
+    observed->set_bunker_id(wanted.bunker_id());
+    observed->set_incarnation(wanted.incarnation());
+    observed->set_status(link::v1::BunkerObservation::PROVISIONING);
+    parts_.images.Pin(recipe);
+  }
+
+  ~StartJob() {
+    if (running_) StopBunker(parts_, *running_, kAbortGrace);
+  }
+
+  absl::StatusOr<std::shared_ptr<RunningBunker>> Run() {
+    RETURN_IF_ERROR(cancel_.Check());
+    if (!parts_.images.Find(running_->row.recipe_digest()))
+      return absl::NotFoundError("the image was evicted before the VM began");
+    RETURN_IF_ERROR(MakeDisks());
+    RETURN_IF_ERROR(cancel_.Check());
+    const absl::Time begin = absl::Now();
+    RETURN_IF_ERROR(Annotate(Boot(), "starting the VM"));
+    running_->channel = OpenGuestChannel(parts_.vmm, running_->row);
+    RETURN_IF_ERROR(WaitForGuest());
+    link::v1::BunkerObservation* observed = running_->row.mutable_observed();
+    observed->mutable_timings()->set_boot_ms(MsSince(begin));
+    const absl::Time ready = absl::Now();
+    RETURN_IF_ERROR(Configure());
+    observed->mutable_timings()->set_agent_ms(MsSince(ready));
+    observed->set_status(link::v1::BunkerObservation::RUNNING);
+    observed->set_isolation(AcceleratorName(options_.accelerator));
+    observed->set_start_kind("cold");
+    observed->set_last_activity_unix_ms(absl::ToUnixMillis(absl::Now()));
+    RETURN_IF_ERROR(parts_.journal.PutVm(running_->row));
+    return std::move(running_);  // nothing is undone any more
+  }
+
+ private:
+  absl::Status MakeDisks() {
+    const std::string& folder = running_->row.folder();
+    RETURN_IF_ERROR(MakeFolders(folder, 0700));
+    return Annotate(MakeRwDisk(folder + "/rw.ext4", wanted_.disk_mb(), uid_),
+                    "making the bunker's disk");
+  }
+
+  absl::Status Boot() {
+    VmSpec spec;
+    spec.folder = running_->row.folder();
+    spec.base_disk = parts_.images.RootfsPath(running_->row.recipe_digest());
+    spec.rw_disk = spec.folder + "/rw.ext4";
+    spec.kernel = options_.kernel;
+    spec.initrd = options_.initrd;
+    spec.vcpus = (wanted_.cpu_millicores() + 999) / 1000;
+    spec.memory_mb = wanted_.memory_mb();
+    spec.accelerator = options_.accelerator;
+    spec.uid = uid_;
+    ASSIGN_OR_RETURN(running_->vm, parts_.vmm.Start(
+                                       spec,
+                                       [this](const RunningVm& vm) {
+                                         PutRecord(vm, &running_->row);
+                                         return parts_.journal.PutVm(running_->row);
+                                       },
+                                       cancel_));
+    PutRecord(running_->vm.record(), &running_->row);
+    return absl::OkStatus();
+  }
+
+  // In slices, so that a VMM which ends during the boot is noticed at once.
+  absl::Status WaitForGuest() {
+    const absl::Time deadline = absl::Now() + options_.boot_deadline;
+    for (;;) {
+      const absl::Status ready = running_->channel->WaitReady(kWaitSlice, &cancel_);
+      if (ready.code() != absl::StatusCode::kDeadlineExceeded) return ready;
+      if (running_->vm.process().HasEnded()) return DescribeEarlyEnd();
+      if (absl::Now() > deadline) {
+        return Annotate(ready, "the guest did not answer within " +
+                                   absl::FormatDuration(options_.boot_deadline) +
+                                   " (vm.boot_deadline_s)");
+      }
+    }
+  }
+
+  absl::Status DescribeEarlyEnd() {
+    const absl::StatusOr<VmExit> exit = parts_.vmm.Reap(running_->vm);
+    if (!exit.ok()) return exit.status();
+    return absl::InternalError("the VM ended while its guest booted: " +
+                               DescribeExit(exit->process) + ". " + exit->detail);
+  }
+
+  absl::Status Configure() {
+    const absl::Status configured =
+        running_->channel->Configure(ConfigFor(wanted_), options_.boot_deadline);
+    // The guest names what it could not do (an odd host name, say); it serves all the same.
+    if (configured.code() == absl::StatusCode::kFailedPrecondition) {
+      Log(Severity::kWarning, "guest.configure_problem",
+          {{"bunker", wanted_.bunker_id()}, {"problem", std::string(configured.message())}});
+      return absl::OkStatus();
+    }
+    return configured;
+  }
+
+  const BunkerJobParts& parts_;
+  const BunkerJobOptions& options_;
+  const link::v1::BunkerAssignment& wanted_;
+  const uid_t uid_;
+  CancelToken& cancel_;
+  std::shared_ptr<RunningBunker> running_;  // null once handed over
+};
+
+}  // namespace
+
+// Polite: the guest ends its processes and flushes its disk before the VMM is asked. A guest that
+// does not answer costs `grace` and no more.
+static absl::Status AskGuestToEnd(RunningBunker& bunker, absl::Duration grace) {
+  if (!bunker.channel->ready()) return absl::OkStatus();
+  RETURN_IF_ERROR(bunker.channel->Shutdown(grace));
+  bunker.vm.process().Wait(grace).status().IgnoreError();  // Vmm::Stop goes on from either
+  return absl::OkStatus();
+}
+
+RunningVm RecordOf(const v1::VmRow& row) {
+  RunningVm vm;
+  vm.driver = row.driver();
+  vm.process.pid = row.pid();
+  vm.process.start_time_ticks = row.start_time_ticks();
+  vm.process.boot_id = row.boot_id();
+  vm.uid = row.uid();
+  vm.folder = row.folder();
+  vm.channel_path = row.channel_path();
+  vm.control_path = row.control_path();
+  vm.accelerator = row.hardware_accelerated() ? Accelerator::kHardware : Accelerator::kSoftware;
+  return vm;
+}
+
+absl::StatusOr<std::shared_ptr<RunningBunker>> StartBunker(const BunkerJobParts& parts,
+                                                           const BunkerJobOptions& options,
+                                                           const link::v1::BunkerAssignment& wanted,
+                                                           const std::string& recipe_digest,
+                                                           uid_t uid, CancelToken& cancel) {
+  StartJob job(parts, options, wanted, recipe_digest, uid, cancel);
+  return job.Run();
+}
+
+void StopBunker(const BunkerJobParts& parts, RunningBunker& bunker, absl::Duration grace) {
+  const v1::VmRow& row = bunker.row;
+  const std::string& id = row.wanted().bunker_id();
+  const auto tell = [&](const char* step, const absl::Status& status) {
+    if (!status.ok())
+      Log(Severity::kWarning, "vm.stop_step_failed",
+          {{"bunker", id}, {"step", step}, {"error", std::string(status.message())}});
+  };
+  if (bunker.vm.process()) {
+    if (bunker.channel) tell("guest shutdown", AskGuestToEnd(bunker, grace));
+    tell("stop", parts.vmm.Stop(bunker.vm, grace).status());
+  }
+  bunker.channel.reset();
+  tell("remove folder", RemoveVmFolder(parts.vmm, row.folder()));
+  tell("journal", parts.journal.RemoveVm(id, row.wanted().incarnation()));
+  parts.images.Unpin(row.recipe_digest());
+}
+
+std::shared_ptr<GuestChannel> OpenGuestChannel(Vmm& vmm, const v1::VmRow& row) {
+  GuestChannel::Options options;
+  options.name = row.wanted().bunker_id();
+  options.connect = [&vmm, record = RecordOf(row)] { return vmm.OpenChannel(record); };
+  return std::make_shared<GuestChannel>(std::move(options));
+}
+
+absl::Status RemoveVmFolder(Vmm& vmm, const std::string& folder) {
+  if (!fs::exists(folder)) return absl::OkStatus();
+  RETURN_IF_ERROR(vmm.Clean(folder));
+  std::error_code error;
+  fs::remove_all(folder, error);
+  if (error) return absl::InternalError("removing " + folder + ": " + error.message());
+  return absl::OkStatus();
+}
+
+}  // namespace bunker::agent

@@ -1,0 +1,65 @@
+// The steps that make one bunker run and the steps that undo them. Blocking; on pool threads.
+// Thread-safe: free functions over thread-safe parts.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "agent/cache/image_store.h"
+#include "agent/exec/guest_channel.h"
+#include "agent/journal/journal.h"
+#include "agent/vm/vmm.h"
+#include "bunker/agent/v1/journal.pb.h"
+#include "common/base/cancel.h"
+
+namespace bunker::agent {
+
+// What a job works with. All must outlive it.
+struct BunkerJobParts {
+  Vmm& vmm;
+  ImageStore& images;
+  Journal& journal;
+};
+
+struct BunkerJobOptions {
+  std::string vm_dir;  // holds one folder per VM
+  std::string kernel;
+  std::string initrd;
+  std::string kernel_digest;  // sha256, journalled with each VM
+  std::string initrd_digest;
+  Accelerator accelerator = Accelerator::kSoftware;
+  absl::Duration boot_deadline = absl::Seconds(60);
+};
+
+// A VM that runs, with the way to its guest. Its image is pinned while this is on the host.
+struct RunningBunker {
+  v1::VmRow row;  // as journalled
+  VmHandle vm;
+  std::shared_ptr<GuestChannel> channel;  // connects again by itself
+};
+
+// Journal and record are two forms of the same facts.
+RunningVm RecordOf(const v1::VmRow& row);
+
+// disk → VM → guest ready → configured. Pins the image first. On an error everything is undone,
+// the pin too, and nothing is left on the host or in the journal.
+absl::StatusOr<std::shared_ptr<RunningBunker>> StartBunker(const BunkerJobParts& parts,
+                                                           const BunkerJobOptions& options,
+                                                           const link::v1::BunkerAssignment& wanted,
+                                                           const std::string& recipe_digest,
+                                                           uid_t uid, CancelToken& cancel);
+
+// Asks the guest, then the VMM, then kills; removes disk, folder and journal row; unpins. Goes on
+// over errors, which are logged: what is left then is swept at the next start.
+void StopBunker(const BunkerJobParts& parts, RunningBunker& bunker, absl::Duration grace);
+
+// Removes the folder of a VM that does not run.
+absl::Status RemoveVmFolder(Vmm& vmm, const std::string& folder);
+
+// The channel to the guest of that VM; it connects in the background. `vmm` must outlive it.
+std::shared_ptr<GuestChannel> OpenGuestChannel(Vmm& vmm, const v1::VmRow& row);
+
+}  // namespace bunker::agent

@@ -1,0 +1,235 @@
+#include "agent/reconcile/bunker_runner.h"
+
+#include <filesystem>
+#include <utility>
+
+#include "common/base/log.h"
+#include "common/base/reason.h"
+#include "common/base/status_macros.h"
+
+namespace bunker::agent {
+namespace {
+
+namespace fs = std::filesystem;
+using Observed = link::v1::BunkerObservation;
+constexpr absl::Duration kRetryPause = absl::Seconds(1);
+
+Observed Failed(const link::v1::BunkerAssignment& wanted, const std::string& reason) {
+  Observed observed;
+  observed.set_bunker_id(wanted.bunker_id());
+  observed.set_incarnation(wanted.incarnation());
+  observed.set_status(Observed::FAILED);
+  observed.set_status_reason(reason);
+  return observed;
+}
+
+absl::Status NotRunning() {
+  return ReasonError(
+      absl::StatusCode::kFailedPrecondition, "BUNKER_NOT_RUNNING",
+      "the bunker does not run on its worker; look at its status, or create another");
+}
+
+}  // namespace
+
+BunkerRunner::BunkerRunner(EventLoop& loop, WorkerPool& pool, BunkerJobParts parts, Options options,
+                           Listeners listeners)
+    : loop_(loop),
+      pool_(pool),
+      parts_(parts),
+      options_(std::move(options)),
+      listeners_(std::move(listeners)) {}
+
+BunkerRunner::~BunkerRunner() {
+  for (auto& [id, entry] : entries_) loop_.UnwatchFd(entry.running->vm.exit_fd());
+}
+
+absl::StatusOr<std::vector<BunkerRunner::Recovered>> BunkerRunner::Recover() {
+  std::vector<Recovered> recovered;
+  ASSIGN_OR_RETURN(const std::vector<v1::VmRow> rows, parts_.journal.Vms());
+  for (const v1::VmRow& row : rows) RETURN_IF_ERROR(RecoverOne(row, &recovered));
+  SweepFolders();
+  const auto strangers =
+      FindProcessesByUid(options_.uid_base, options_.uid_base + options_.uid_count - 1);
+  if (!strangers.ok()) return recovered;
+  for (const ProcessIdentity& process : *strangers) {
+    bool known = false;
+    for (const auto& [id, entry] : entries_)
+      known = known || entry.running->vm.record().process.pid == process.pid;
+    // Not ours to kill: another agent on this machine may own it.
+    if (!known) Log(Severity::kWarning, "vm.unknown_process", {{"pid", process.pid}});
+  }
+  return recovered;
+}
+
+absl::Status BunkerRunner::RecoverOne(const v1::VmRow& row, std::vector<Recovered>* recovered) {
+  const link::v1::BunkerAssignment& wanted = row.wanted();
+  absl::StatusOr<VmHandle> vm = parts_.vmm.Adopt(RecordOf(row));
+  const bool was_running = row.observed().status() == Observed::RUNNING;
+  if (vm.ok() && was_running) {
+    auto running = std::make_shared<RunningBunker>();
+    running->row = row;
+    running->vm = *std::move(vm);
+    running->channel = OpenGuestChannel(parts_.vmm, row);
+    parts_.images.Pin(row.recipe_digest());
+    used_uids_.insert(row.uid());
+    entries_[wanted.bunker_id()].running = std::move(running);
+    recovered->push_back({wanted, row.observed(), row.recipe_digest()});
+    Log(Severity::kInfo, "vm.adopted",
+        {{"bunker", wanted.bunker_id()},
+         {"incarnation", wanted.incarnation()},
+         {"pid", row.pid()}});
+    Watch(wanted.bunker_id());
+    return absl::OkStatus();
+  }
+  // Half booted when the agent died: start over, with nothing of the first try alive.
+  if (vm.ok()) RETURN_IF_ERROR(parts_.vmm.Kill(*vm).status());
+  RETURN_IF_ERROR(RemoveVmFolder(parts_.vmm, row.folder()));
+  RETURN_IF_ERROR(parts_.journal.RemoveVm(wanted.bunker_id(), wanted.incarnation()));
+  Log(Severity::kWarning, "vm.not_adopted",
+      {{"bunker", wanted.bunker_id()},
+       {"incarnation", wanted.incarnation()},
+       {"was_running", was_running},
+       {"why", std::string(vm.status().message())}});
+  if (was_running) {
+    const bool rebooted = row.boot_id() != HostBootId();
+    recovered->push_back(
+        {wanted,
+         Failed(wanted, rebooted ? "HOST_REBOOTED: the worker was rebooted"
+                                 : "VM_ENDED: the VM ended while the agent was away"),
+         ""});
+  }
+  return absl::OkStatus();
+}
+
+void BunkerRunner::SweepFolders() {
+  std::set<std::string> kept;
+  for (const auto& [id, entry] : entries_) kept.insert(entry.running->row.folder());
+  std::error_code error;
+  for (const fs::directory_entry& folder : fs::directory_iterator(options_.job.vm_dir, error)) {
+    if (kept.count(folder.path()) != 0) continue;
+    const absl::Status removed = RemoveVmFolder(parts_.vmm, folder.path());
+    Log(Severity::kWarning, "vm.folder_swept",
+        {{"folder", folder.path().string()}, {"status", std::string(removed.message())}});
+  }
+}
+
+absl::StatusOr<uid_t> BunkerRunner::TakeUid() {
+  for (uint32_t i = 0; i < options_.uid_count; ++i) {
+    if (const uid_t uid = options_.uid_base + i; used_uids_.insert(uid).second) return uid;
+  }
+  return absl::ResourceExhaustedError(
+      "every uid of vm.uid_base and vm.uid_count is taken by a VM: raise vm.uid_count");
+}
+
+void BunkerRunner::Start(const link::v1::BunkerAssignment& wanted, const std::string& recipe_digest,
+                         std::shared_ptr<CancelToken> cancel, OnStarted on_started) {
+  const absl::StatusOr<uid_t> uid = TakeUid();
+  if (!uid.ok()) {
+    loop_.Post([=] { on_started(Failed(wanted, std::string(uid.status().message()))); });
+    return;
+  }
+  auto job = [this, wanted, recipe_digest, cancel, on_started,
+              uid = *uid](CancelToken& pool_token) {
+    pool_token.SetCallback([&cancel] { cancel->Cancel(); });
+    auto started = StartBunker(parts_, options_.job, wanted, recipe_digest, uid, *cancel);
+    pool_token.ClearCallback();
+    loop_.Post([this, wanted, on_started, uid, started = std::move(started)]() mutable {
+      if (!started.ok()) {
+        used_uids_.erase(uid);
+        const std::string reason = ReasonOf(started.status());
+        on_started(Failed(wanted, (reason.empty() ? "BOOT_FAILED" : reason) + ": " +
+                                      std::string(started.status().message())));
+        return;
+      }
+      const Observed observed = (*started)->row.observed();
+      entries_[wanted.bunker_id()].running = *std::move(started);
+      Watch(wanted.bunker_id());
+      on_started(observed);
+    });
+  };
+  if (const auto submitted = pool_.Submit(std::move(job)); !submitted.ok()) {
+    used_uids_.erase(*uid);
+    loop_.Post([=] { on_started(Failed(wanted, "the worker has too many VMs to start at once")); });
+  }
+}
+
+void BunkerRunner::Stop(const std::string& bunker_id, uint32_t incarnation, OnStopped on_stopped) {
+  const auto it = entries_.find(bunker_id);
+  if (it == entries_.end() || it->second.running->row.wanted().incarnation() != incarnation) {
+    loop_.Post(std::move(on_stopped));
+    return;
+  }
+  const std::shared_ptr<RunningBunker> running = it->second.running;
+  auto job = [this, running, on_stopped](CancelToken&) {
+    StopBunker(parts_, *running, options_.stop_grace);
+    loop_.Post([this, running, on_stopped] {
+      used_uids_.erase(running->row.uid());
+      on_stopped();
+    });
+  };
+  if (!pool_.Submit(std::move(job)).ok()) {
+    loop_.AddTimer(kRetryPause, [=, this] { Stop(bunker_id, incarnation, on_stopped); });
+    return;
+  }
+  loop_.UnwatchFd(running->vm.exit_fd());
+  entries_.erase(it);
+}
+
+void BunkerRunner::Watch(const std::string& bunker_id) {
+  const int fd = entries_.at(bunker_id).running->vm.exit_fd();
+  const absl::Status watched = loop_.WatchFd(fd, EventLoop::kReadable,
+                                             [this, bunker_id](uint32_t) { OnVmEnded(bunker_id); });
+  if (!watched.ok())
+    Log(Severity::kError, "vm.not_watched",
+        {{"bunker", bunker_id}, {"error", std::string(watched.message())}});
+}
+
+void BunkerRunner::OnVmEnded(const std::string& bunker_id) {
+  const auto it = entries_.find(bunker_id);
+  BUNKER_CHECK(it != entries_.end());
+  RunningBunker& running = *it->second.running;
+  loop_.UnwatchFd(running.vm.exit_fd());
+  const absl::StatusOr<VmExit> exit = parts_.vmm.Reap(running.vm);
+  const bool clean =
+      exit.ok() && exit->process.known && exit->process.signal == 0 && exit->process.code == 0;
+  const std::string how = exit.ok() ? DescribeExit(exit->process) + ". " + exit->detail
+                                    : std::string(exit.status().message());
+  listeners_.on_exit(bunker_id, running.row.wanted().incarnation(), clean,
+                     (clean ? "GUEST_POWERED_OFF: the guest ended itself, " : "VM_ENDED: ") + how);
+}
+
+absl::StatusOr<std::shared_ptr<GuestChannel>> BunkerRunner::FindChannel(
+    const std::string& bunker_id, uint32_t incarnation) const {
+  const auto it = entries_.find(bunker_id);
+  if (it == entries_.end()) return NotRunning();
+  if (it->second.running->row.wanted().incarnation() != incarnation) {
+    return ReasonError(absl::StatusCode::kAborted, "STALE_INCARNATION",
+                       "the bunker was started again since: read its row and try again");
+  }
+  return it->second.running->channel;
+}
+
+void BunkerRunner::CountExec(const std::string& bunker_id, uint32_t incarnation, int change) {
+  const auto it = entries_.find(bunker_id);
+  if (it == entries_.end() || it->second.running->row.wanted().incarnation() != incarnation) return;
+  it->second.active_execs =
+      static_cast<uint32_t>(static_cast<int64_t>(it->second.active_execs) + change);
+  listeners_.on_activity(bunker_id, incarnation, it->second.active_execs);
+}
+
+void BunkerRunner::ReportActivity() {
+  for (const auto& [id, entry] : entries_) {
+    if (entry.active_execs > 0)
+      listeners_.on_activity(id, entry.running->row.wanted().incarnation(), entry.active_execs);
+  }
+}
+
+void BunkerRunner::OnExecDone(const std::string& bunker_id, uint32_t incarnation,
+                              absl::Duration took) {
+  const auto it = entries_.find(bunker_id);
+  if (it == entries_.end() || it->second.running->row.wanted().incarnation() != incarnation) return;
+  if (!std::exchange(it->second.has_executed, true))
+    listeners_.on_first_exec(bunker_id, incarnation, took);
+}
+
+}  // namespace bunker::agent

@@ -1,0 +1,103 @@
+// BunkerWork for real: starts VMs on a bounded pool, watches their ends on the loop, ends them,
+// and adopts those that outlived an earlier agent.
+//
+// On the loop only, but for what it does on the pool by itself.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "agent/cache/image_store.h"
+#include "agent/exec/guest_channel.h"
+#include "agent/journal/journal.h"
+#include "agent/reconcile/bunker_job.h"
+#include "agent/reconcile/bunker_table.h"
+#include "agent/vm/vmm.h"
+#include "common/loop/event_loop.h"
+#include "common/loop/worker_pool.h"
+
+namespace bunker::agent {
+
+class BunkerRunner final : public BunkerWork {
+ public:
+  struct Options {
+    BunkerJobOptions job;
+    uid_t uid_base = 64100;
+    uint32_t uid_count = 1000;
+    absl::Duration stop_grace = absl::Seconds(3);
+  };
+  // All on the loop.
+  using OnExit = std::function<void(const std::string& bunker_id, uint32_t incarnation, bool clean,
+                                    const std::string& reason)>;
+  using OnActivity = std::function<void(const std::string& bunker_id, uint32_t incarnation,
+                                        uint32_t active_execs)>;
+  using OnFirstExec =
+      std::function<void(const std::string& bunker_id, uint32_t incarnation, absl::Duration took)>;
+  struct Listeners {
+    OnExit on_exit;
+    OnActivity on_activity;
+    OnFirstExec on_first_exec;
+  };
+
+  // All must outlive the runner; `pool` must be shut down before the loop goes.
+  BunkerRunner(EventLoop& loop, WorkerPool& pool, BunkerJobParts parts, Options options,
+               Listeners listeners);
+  ~BunkerRunner() override;
+
+  // What an earlier life left: adopts the VMs that run, removes what is dead or half made.
+  // Blocking; once, before the loop runs. The rows go to BunkerTable::Restore.
+  struct Recovered {
+    link::v1::BunkerAssignment wanted;
+    link::v1::BunkerObservation observed;
+    std::string recipe_digest;
+  };
+  absl::StatusOr<std::vector<Recovered>> Recover();
+
+  void Start(const link::v1::BunkerAssignment& wanted, const std::string& recipe_digest,
+             std::shared_ptr<CancelToken> cancel, OnStarted on_started) override;
+  void Stop(const std::string& bunker_id, uint32_t incarnation, OnStopped on_stopped) override;
+
+  // The channel to a running bunker's guest. BUNKER_NOT_RUNNING or STALE_INCARNATION where there
+  // is none to have.
+  absl::StatusOr<std::shared_ptr<GuestChannel>> FindChannel(const std::string& bunker_id,
+                                                            uint32_t incarnation) const;
+
+  // An exec on that bunker began (+1) or ended (-1).
+  void CountExec(const std::string& bunker_id, uint32_t incarnation, int change);
+  // Tells on_activity of every bunker in which a command runs now.
+  void ReportActivity();
+  // How long a command took; the first one of a bunker is told to on_first_exec.
+  void OnExecDone(const std::string& bunker_id, uint32_t incarnation, absl::Duration took);
+
+ private:
+  struct Entry {
+    std::shared_ptr<RunningBunker> running;
+    uint32_t active_execs = 0;
+    bool has_executed = false;
+  };
+
+  void Watch(const std::string& bunker_id);
+  void OnVmEnded(const std::string& bunker_id);
+  absl::StatusOr<uid_t> TakeUid();
+  absl::Status RecoverOne(const v1::VmRow& row, std::vector<Recovered>* recovered);
+  void SweepFolders();
+
+  EventLoop& loop_;
+  WorkerPool& pool_;
+  const BunkerJobParts parts_;
+  const Options options_;
+  const Listeners listeners_;
+
+  std::map<std::string, Entry> entries_;  // running, by bunker id
+  std::set<uid_t> used_uids_;
+};
+
+}  // namespace bunker::agent

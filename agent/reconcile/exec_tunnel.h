@@ -1,0 +1,78 @@
+// One command, from the controller's tunnel to the guest's channel and back: credit in both
+// directions, so that a slow reader stops the guest's writer and nothing piles up here.
+//
+// On the loop only. Keeps itself alive until its tunnel is closed.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/time/time.h"
+#include "agent/exec/guest_channel.h"
+#include "agent/link/tunnel.h"
+#include "agent/reconcile/bunker_runner.h"
+#include "common/loop/event_loop.h"
+#include "common/loop/worker_pool.h"
+
+namespace bunker::agent {
+
+class ExecTunnel final : public TunnelHandler, public std::enable_shared_from_this<ExecTunnel> {
+ public:
+  // What it works with; all must outlive it.
+  struct Parts {
+    Loop& loop;
+    WorkerPool& pool;  // for waiting until a guest is connected again
+    BunkerRunner& bunkers;
+  };
+
+  // Serves `tunnel` for that bunker until it ends.
+  static void Serve(const Parts& parts, const link::v1::OpenTunnel& request,
+                    std::shared_ptr<Tunnel> tunnel);
+
+  void OnExec(const link::v1::ExecStart& start) override;
+  void OnStdin(std::string data) override;
+  void OnStdinClose() override;
+  void OnCancel() override;
+  void OnWritable() override;
+  void OnClosed(const absl::Status& why) override;
+
+ private:
+  ExecTunnel(const Parts& parts, const link::v1::OpenTunnel& request,
+             std::shared_ptr<Tunnel> tunnel)
+      : parts_(parts),
+        bunker_id_(request.bunker_id()),
+        incarnation_(request.incarnation()),
+        tunnel_(std::move(tunnel)) {}
+
+  void WaitForGuest(std::shared_ptr<GuestChannel> channel);
+  void Begin(const std::shared_ptr<GuestChannel>& channel);
+  void PumpStdin();
+  void OnOutput(bool is_stderr, const std::string& data);
+  void OnExit(const ExecResult& result);
+  void Fail(const absl::Status& status);
+  // For other threads: runs a task on the loop, if this object is still there then.
+  using Task = std::function<void(ExecTunnel&)>;
+  using Poster = std::function<void(Task)>;
+  Poster MakePoster();
+
+  const Parts parts_;
+  const std::string bunker_id_;
+  const uint32_t incarnation_;
+  const std::shared_ptr<Tunnel> tunnel_;
+
+  ExecSpec spec_;
+  absl::Time began_;
+  std::shared_ptr<GuestChannel> channel_;
+  std::unique_ptr<ExecHandle> handle_;
+  std::string stdin_;           // one chunk, not yet taken by the guest
+  bool stdin_waiting_ = false;  // the tunnel waits for StdinTaken()
+  bool stdin_closing_ = false;
+  size_t unacked_bytes_ = 0;  // output that the tunnel holds above its mark
+  bool cancelled_ = false;
+  bool ended_ = false;  // a result was sent, or nobody waits for one
+  std::shared_ptr<ExecTunnel> self_;
+};
+
+}  // namespace bunker::agent
