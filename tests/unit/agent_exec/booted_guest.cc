@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <cstring>
 #include <future>
 #include <memory>
@@ -66,7 +67,7 @@ BootedGuest::BootedGuest(const Images& images)
   const UniqueFd high(fcntl(listener.get(), F_DUPFD_CLOEXEC, 100));
   pid_ = Spawn(
       {"qemu-system-x86_64", "-M", "microvm,acpi=on,isa-serial=off", "-accel", "tcg,tb-size=32",
-       "-cpu", "max", "-m", std::to_string(images.memory_mb) + "M", "-smp", "1", "-nodefaults",
+       "-cpu", std::getenv("BUNKER_TEST_CPU") ? std::getenv("BUNKER_TEST_CPU") : "max", "-m", std::to_string(images.memory_mb) + "M", "-smp", "1", "-nodefaults",
        "-no-user-config", "-nic", "none", "-display", "none", "-no-reboot",
        "-global", "virtio-mmio.force-legacy=false",
        "-kernel", images.kernel, "-initrd", images.initrd, "-append",
