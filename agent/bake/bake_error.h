@@ -33,6 +33,12 @@ inline absl::Status LayerCorrupt(std::string_view why) {
   return ReasonError(absl::StatusCode::kDataLoss, "LAYER_CORRUPT", why);
 }
 
+inline absl::Status OutOfMemory() {
+  return ReasonError(absl::StatusCode::kResourceExhausted, "OUT_OF_MEMORY",
+                     "the bake ran out of memory; give the worker more, or raise the bake's limit "
+                     "in the agent's configuration");
+}
+
 inline absl::Status BakeInternal(std::string_view why) {
   return ReasonError(absl::StatusCode::kInternal, "INTERNAL", why);
 }

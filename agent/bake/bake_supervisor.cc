@@ -176,9 +176,7 @@ absl::Status Explain(const ChildEnd& end, const BakeOptions& options) {
                                      " CPU seconds"));
   }
   if (end.exit_code == kExitOutOfMemory || end.signal == SIGKILL) {
-    return ReasonError(absl::StatusCode::kResourceExhausted, "OUT_OF_MEMORY",
-                       "the bake ran out of memory; give the worker more, or raise the bake's "
-                       "limit in the agent's configuration");
+    return OutOfMemory();
   }
   return BakeInternal(absl::StrCat("the bake's process failed (exit ", end.exit_code, ", signal ",
                                    end.signal, "): ", Printable(end.stderr_text)));

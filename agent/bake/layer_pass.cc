@@ -205,7 +205,11 @@ absl::Status LayerPass::Reread(size_t index, const WantedMembers& wanted) {
     RETURN_IF_ERROR(TakeData(&reader, /*written=*/true, &member));
     ++ordinal;
   }
-  return Conclude(index, stream.get(), absl::OkStatus());
+  RETURN_IF_ERROR(Conclude(index, stream.get(), absl::OkStatus()));
+  if (stream->diff_id() != diff_ids_[index]) {
+    return BakeInternal("a layer changed between two readings");
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace bunker::agent

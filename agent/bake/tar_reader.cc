@@ -4,8 +4,8 @@
 #include <archive_entry.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
-#include <limits>
 
 #include "agent/bake/bake_error.h"
 #include "agent/bake/posix_acl.h"
@@ -78,17 +78,28 @@ ssize_t TarReader::ReadCallback(archive*, void* self_pointer, const void** buffe
 
 absl::Status TarReader::Open() {
   archive* reader = archive_.get();
-  if (archive_read_support_format_tar(reader) != ARCHIVE_OK ||
-      archive_read_open(reader, this, nullptr, &TarReader::ReadCallback, nullptr) != ARCHIVE_OK) {
-    return LayerCorrupt(absl::StrCat("cannot start reading: ", ToAbsl(ArchiveError(reader))));
-  }
+  if (archive_read_support_format_tar(reader) != ARCHIVE_OK) return BakeInternal("no tar reader");
   opened_ = true;
-  return absl::OkStatus();
+  // It looks at the first block already here.
+  if (archive_read_open(reader, this, nullptr, &TarReader::ReadCallback, nullptr) == ARCHIVE_OK) {
+    return absl::OkStatus();
+  }
+  if (archive_errno(reader) == ENOMEM) return OutOfMemory();
+  if (!window_.empty()) {
+    if (const char* kind = NestedCompression(window_.front().chunk->view())) {
+      return LayerRefused(absl::StrCat("the layer is compressed twice (", kind,
+                                       " inside); compress it once, as its media type says"));
+    }
+  }
+  return LayerRefused("the layer is not a tar stream");
 }
 
 absl::StatusOr<bool> TarReader::ReadHeader() {
-  const bool first = !opened_;
-  if (first) RETURN_IF_ERROR(Open());
+  if (!opened_) {
+    const absl::Status opened = Open();
+    if (position_ == 0) return false;  // nothing at all: an empty layer
+    RETURN_IF_ERROR(opened);
+  }
   in_header_ = true;
   const int result = archive_read_next_header(archive_.get(), &entry_);
   in_header_ = false;
@@ -101,16 +112,7 @@ absl::StatusOr<bool> TarReader::ReadHeader() {
     const char* name = archive_entry_pathname(entry_);
     return LayerUnsupported(name ? name : "?", error);
   }
-  if (first && position_ == 0) return false;  // nothing at all: an empty layer
-  if (first && !window_.empty()) {
-    if (const char* kind = NestedCompression(window_.front().chunk->view())) {
-      return LayerRefused(absl::StrCat("the layer is compressed twice (", kind,
-                                       " inside); compress it once, as its media type says"));
-    }
-    if (archive_format(archive_.get()) == 0) {
-      return LayerRefused("the layer is not a tar stream");
-    }
-  }
+  if (archive_errno(archive_.get()) == ENOMEM) return OutOfMemory();
   return LayerCorrupt(absl::StrCat("the tar stream is damaged: ", ToAbsl(error)));
 }
 
