@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "agent/pull/backoff.h"
 #include "agent/pull/file_tree.h"
 #include "agent/pull/pull_types.h"
 
@@ -21,5 +22,10 @@ struct LocalImage {
 // are opened and have their declared sizes, their digests are left to whoever reads them.
 absl::StatusOr<LocalImage> ReadLayout(const FileTree& tree, const std::string& arch,
                                       const oci::Digest& pinned, const std::string& subject);
+
+// What `docker save` wrote before it wrote layouts (docker_archive.cc). Its layers have no digests
+// of their own beside the diff ids; compressed ones are read once to learn theirs.
+absl::StatusOr<LocalImage> ReadDockerArchive(const FileTree& tree, const std::string& arch,
+                                             const oci::Digest& pinned, const StopFn& stop);
 
 }  // namespace bunker::agent

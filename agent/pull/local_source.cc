@@ -1,5 +1,6 @@
 #include "agent/pull/local_source.h"
 
+#include <algorithm>
 #include <optional>
 #include <utility>
 
@@ -7,12 +8,14 @@
 #include "agent/pull/local_folder.h"
 #include "agent/pull/progress_meter.h"
 #include "agent/pull/tar_digest.h"
+#include "agent/pull/tar_index.h"
 #include "common/base/reason.h"
 #include "common/base/status_macros.h"
 #include "common/oci/platform.h"
 
 namespace bunker::agent {
 namespace {
+constexpr size_t kHeadBytes = 64u << 10;
 
 class LocalSource final : public ImageSource {
  public:
@@ -59,7 +62,35 @@ class LocalSource final : public ImageSource {
       return ReadLayout(*MakeFolderTree(std::move(opened.fd)), arch_, pinned_, subject_);
     const FileRange file{.fd = std::make_shared<const UniqueFd>(std::move(opened.fd)), .offset = 0,
                          .size_bytes = opened.size_bytes, .whole_file = true};
+    return ReadOne(file, stop);
+  }
+
+  // An archive that holds an image, or else a root file system.
+  absl::StatusOr<LocalImage> ReadOne(const FileRange& file, const StopFn& stop) {
+    FileRange head = file;
+    head.size_bytes = std::min<uint64_t>(file.size_bytes, kHeadBytes);
+    ASSIGN_OR_RETURN(const std::string start, ReadRange(head, kHeadBytes));
+    ASSIGN_OR_RETURN(const oci::Compression compression, DetectCompression(start));
+    if (compression == oci::Compression::kNone) {
+      ASSIGN_OR_RETURN(const auto archive, TarIndex::Read(file, stop));
+      if (archive->Has("oci-layout") && archive->Has("index.json"))
+        return ReadLayout(*archive, arch_, pinned_, subject_);
+      if (archive->Has("manifest.json") && HoldsLayers(*archive))
+        return ReadDockerArchive(*archive, arch_, pinned_, stop);
+    }
     return ReadRootfs(file, stop);
+  }
+
+  // A root file system may have a manifest.json of its own; docker's is a list.
+  static bool HoldsLayers(const TarIndex& archive) {
+    const auto range = archive.Open("manifest.json");
+    if (!range.ok()) return false;
+    FileRange start = *range;
+    start.size_bytes = std::min<uint64_t>(start.size_bytes, kHeadBytes);
+    const auto text = agent::ReadRange(start, kHeadBytes);
+    return text.ok() && text->find_first_not_of(" \t\r\n") != std::string::npos &&
+           (*text)[text->find_first_not_of(" \t\r\n")] == '[' &&
+           text->find("\"Layers\"") != std::string::npos;
   }
 
   // A tarball is one layer. What stands for its manifest is made of its content, not of its

@@ -32,6 +32,8 @@ absl::StatusOr<std::vector<ResolvedLayer>> LayersOf(const oci::Manifest& manifes
   return layers;
 }
 
+}  // namespace
+
 absl::Status CheckPlatform(const oci::ImageConfig& config, const std::string& arch) {
   ASSIGN_OR_RETURN(const std::string wanted, oci::GoArchitecture(arch));
   const bool os_right = config.os.empty() || config.os == "linux";
@@ -44,7 +46,6 @@ absl::Status CheckPlatform(const oci::ImageConfig& config, const std::string& ar
                      "the image offers " + offer + " but not linux/" + wanted +
                          ": push a build for it, or register the image for another arch");
 }
-}  // namespace
 
 absl::StatusOr<ResolvedImage> ResolveDocument(Document top, const std::string& arch,
                                               const oci::Digest& pinned, std::string_view subject,

@@ -31,4 +31,7 @@ absl::StatusOr<ResolvedImage> ResolveDocument(Document top, const std::string& a
                                               const oci::Digest& pinned, std::string_view subject,
                                               const DocumentReader& reader);
 
+// ARCH_UNAVAILABLE where the config names another platform than linux on `arch`.
+absl::Status CheckPlatform(const oci::ImageConfig& config, const std::string& arch);
+
 }  // namespace bunker::agent

@@ -22,6 +22,7 @@ constexpr uint64_t kFreeBytes = 64u << 20;
 constexpr uint64_t kMaxRatio = 200;
 constexpr int kMaxZstdWindowLog = 27;  // 128 MiB
 constexpr size_t kTarBlock = 512;
+constexpr size_t kStartBytes = 8192;
 
 absl::Status Corrupt(const std::string& why) {
   return ReasonError(absl::StatusCode::kDataLoss, "LAYER_CORRUPT",
@@ -166,6 +167,32 @@ bool IsTarHeader(std::string_view block) {
   const bool zeros = block.substr(0, kTarBlock).find_first_not_of('\0') == std::string_view::npos;
   return zeros || stored == sum;  // an empty archive is two blocks of zeros
 }
+bool IsHexName(std::string_view name) {
+  return name.size() >= 64 && name.substr(0, 64).find_first_not_of("0123456789abcdef") ==
+                                  std::string_view::npos;
+}
+
+// Whether a tar that starts like this is an image archive rather than a root file system: its
+// first named member is one that only such archives have.
+bool LooksLikeImageArchive(std::string_view start) {
+  for (size_t at = 0; at + kTarBlock <= start.size();) {
+    const std::string_view block = start.substr(at, kTarBlock);
+    std::string_view name = block.substr(0, std::min<size_t>(100, block.find('\0')));
+    uint64_t size = 0;
+    for (const char c : block.substr(124, 12)) {
+      if (c >= '0' && c <= '7') size = size * 8 + static_cast<uint64_t>(c - '0');
+    }
+    const char type = block[156];
+    while (name.substr(0, 2) == "./") name.remove_prefix(2);
+    const bool meta = type == 'x' || type == 'g' || type == 'L' || type == 'K';
+    if (!meta && !name.empty()) {
+      return name == "oci-layout" || name == "index.json" || name == "manifest.json" ||
+             name == "repositories" || name.substr(0, 6) == "blobs/" || IsHexName(name);
+    }
+    at += kTarBlock + (size + kTarBlock - 1) / kTarBlock * kTarBlock;
+  }
+  return false;
+}
 }  // namespace
 
 absl::StatusOr<oci::Compression> DetectCompression(std::string_view head) {
@@ -199,7 +226,7 @@ absl::StatusOr<TarDigests> DigestTar(const FileRange& range, const StopFn& stop)
     out_bytes += piece.size();
     if (out_bytes > kFreeBytes && out_bytes / kMaxRatio > in_bytes)
       return Unsupported("the tarball unpacks to more than 200 times its size");
-    if (first.size() < kTarBlock) first.append(piece.substr(0, kTarBlock - first.size()));
+    if (first.size() < kStartBytes) first.append(piece.substr(0, kStartBytes - first.size()));
     diff.Update(piece);
     return absl::OkStatus();
   };
@@ -211,6 +238,10 @@ absl::StatusOr<TarDigests> DigestTar(const FileRange& range, const StopFn& stop)
   RETURN_IF_ERROR(decoder->End());
   if (!IsTarHeader(first))
     return Unsupported("what is compressed in the file is no tar archive: one compression only");
+  if (digests.compression != oci::Compression::kNone && LooksLikeImageArchive(first)) {
+    return Unsupported("the file is a compressed image archive: decompress it first (gunzip, "
+                       "unzstd) and give the archive itself");
+  }
   digests.blob = oci::Digest::FromHex(HexEncode(blob.Finish()));
   digests.diff_id = oci::Digest::FromHex(HexEncode(diff.Finish()));
   return digests;

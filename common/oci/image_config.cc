@@ -73,6 +73,8 @@ absl::StatusOr<ImageConfig> ParseImageConfig(std::string_view body) {
   ASSIGN_OR_RETURN(config.env, ListOf(*run, "Env"));
   config.working_dir = StringOf(*run, "WorkingDir");
   config.user = StringOf(*run, "User");
+  if ((config.working_dir + config.user).find('\0') != std::string::npos)
+    return Corrupt("WorkingDir or User holds a NUL");
   if (const auto* ports = MemberOf(*run, "ExposedPorts")) {
     if (!ports->is_object() || ports->size() > kMaxListEntries)
       return Corrupt("ExposedPorts is not an object of at most 4096 ports");
