@@ -100,7 +100,8 @@ class Client::Impl {
   absl::StatusOr<Response> OneHop(Transfer::Hop hop) {
     std::unique_ptr<CurlPair> pair = Take();
     auto response = Transfer(*pair, std::move(hop)).Run();
-    Give(std::move(pair));
+    // A handle that was stopped half-way is not worth finding out what state it is in.
+    if (response.ok()) Give(std::move(pair));
     return response;
   }
 

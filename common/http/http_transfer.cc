@@ -34,11 +34,24 @@ std::string_view Trimmed(std::string_view text) {
   return text;
 }
 
-template <typename T>
-void Set(CURL* easy, CURLoption option, T value) {
-  // Every option used exists in the libcurl this is built against: a failure is our own mistake.
-  BUNKER_CHECK(curl_easy_setopt(easy, option, value) == CURLE_OK);
-}
+// Sets options on one handle and remembers the first that failed (memory, most likely): some of
+// them are what keeps a transfer safe.
+class Options {
+ public:
+  explicit Options(CURL* easy) : easy_(easy) {}
+  template <typename T>
+  void Set(CURLoption option, T value) {
+    const CURLcode code = curl_easy_setopt(easy_, option, value);
+    if (code == CURLE_OK || !status_.ok()) return;
+    status_ = absl::InternalError("setting option " + std::to_string(option) + " of libcurl: " +
+                                  curl_easy_strerror(code));
+  }
+  const absl::Status& status() const { return status_; }
+
+ private:
+  CURL* const easy_;
+  absl::Status status_;
+};
 }  // namespace
 
 CurlPair::CurlPair() {
@@ -156,60 +169,62 @@ absl::Status Transfer::SetHeaders() {
     add(value.empty() ? name + ";" : name + ": " + value);
   }
   add("Expect:");  // no extra round trip before a body
-  Set(pair_.easy, CURLOPT_HTTPHEADER, header_list_);
-  return absl::OkStatus();
+  Options options(pair_.easy);
+  options.Set(CURLOPT_HTTPHEADER, header_list_);
+  return options.status();
 }
 
 absl::Status Transfer::Configure() {
-  CURL* easy = pair_.easy;
+  Options options(pair_.easy);
   const Request& request = *hop_.request;
-  curl_easy_reset(easy);
-  Set(easy, CURLOPT_ERRORBUFFER, error_);
-  Set(easy, CURLOPT_NOSIGNAL, 1L);
-  Set(easy, CURLOPT_URL, hop_.url.text.c_str());
-  Set(easy, CURLOPT_PROTOCOLS_STR, "http,https");
-  Set(easy, CURLOPT_FOLLOWLOCATION, 0L);
-  Set(easy, CURLOPT_HTTPAUTH, static_cast<long>(CURLAUTH_NONE));
-  Set(easy, CURLOPT_NETRC, static_cast<long>(CURL_NETRC_IGNORED));
-  Set(easy, CURLOPT_USERAGENT, hop_.options->user_agent.c_str());
-  Set(easy, CURLOPT_SSLVERSION, static_cast<long>(CURL_SSLVERSION_TLSv1_2));
+  curl_easy_reset(pair_.easy);
+  options.Set(CURLOPT_ERRORBUFFER, error_);
+  options.Set(CURLOPT_NOSIGNAL, 1L);
+  options.Set(CURLOPT_URL, hop_.url.text.c_str());
+  options.Set(CURLOPT_PROTOCOLS_STR, "http,https");
+  options.Set(CURLOPT_FOLLOWLOCATION, 0L);
+  options.Set(CURLOPT_HTTPAUTH, static_cast<long>(CURLAUTH_NONE));
+  options.Set(CURLOPT_NETRC, static_cast<long>(CURL_NETRC_IGNORED));
+  options.Set(CURLOPT_USERAGENT, hop_.options->user_agent.c_str());
+  options.Set(CURLOPT_SSLVERSION, static_cast<long>(CURL_SSLVERSION_TLSv1_2));
   if (!hop_.policy.ca_file.empty()) {
-    Set(easy, CURLOPT_CAINFO, hop_.policy.ca_file.c_str());
-    Set(easy, CURLOPT_CAPATH, static_cast<char*>(nullptr));
+    options.Set(CURLOPT_CAINFO, hop_.policy.ca_file.c_str());
+    options.Set(CURLOPT_CAPATH, static_cast<char*>(nullptr));
   }
   proxy_ = request.unix_socket.empty() ? ProxyFor(hop_.options->proxy, hop_.url) : "";
-  Set(easy, CURLOPT_PROXY, proxy_.c_str());  // "" also switches the environment's off
-  Set(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
+  options.Set(CURLOPT_PROXY, proxy_.c_str());  // "" also switches the environment's off
+  options.Set(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
   if (!request.unix_socket.empty())
-    Set(easy, CURLOPT_UNIX_SOCKET_PATH, request.unix_socket.c_str());
-  Set(easy, CURLOPT_OPENSOCKETFUNCTION, &Transfer::OnOpenSocket);
-  Set(easy, CURLOPT_OPENSOCKETDATA, this);
-  Set(easy, CURLOPT_HEADERFUNCTION, &Transfer::OnHeader);
-  Set(easy, CURLOPT_HEADERDATA, this);
-  Set(easy, CURLOPT_WRITEFUNCTION, &Transfer::OnBody);
-  Set(easy, CURLOPT_WRITEDATA, this);
-  Set(easy, CURLOPT_BUFFERSIZE, 256L * 1024);
-  Set(easy, CURLOPT_CONNECTTIMEOUT_MS,
+    options.Set(CURLOPT_UNIX_SOCKET_PATH, request.unix_socket.c_str());
+  options.Set(CURLOPT_OPENSOCKETFUNCTION, &Transfer::OnOpenSocket);
+  options.Set(CURLOPT_OPENSOCKETDATA, this);
+  options.Set(CURLOPT_HEADERFUNCTION, &Transfer::OnHeader);
+  options.Set(CURLOPT_HEADERDATA, this);
+  options.Set(CURLOPT_WRITEFUNCTION, &Transfer::OnBody);
+  options.Set(CURLOPT_WRITEDATA, this);
+  curl_easy_setopt(pair_.easy, CURLOPT_BUFFERSIZE, 256L * 1024);  // a matter of speed alone
+  options.Set(CURLOPT_CONNECTTIMEOUT_MS,
       static_cast<long>(absl::ToInt64Milliseconds(request.connect_timeout)));
   if (request.total_timeout != absl::InfiniteDuration()) {
-    Set(easy, CURLOPT_TIMEOUT_MS,
+    options.Set(CURLOPT_TIMEOUT_MS,
         static_cast<long>(absl::ToInt64Milliseconds(request.total_timeout)));
   }
   if (request.low_speed_bytes_per_s != 0) {
-    Set(easy, CURLOPT_LOW_SPEED_LIMIT, static_cast<long>(request.low_speed_bytes_per_s));
-    Set(easy, CURLOPT_LOW_SPEED_TIME,
+    options.Set(CURLOPT_LOW_SPEED_LIMIT, static_cast<long>(request.low_speed_bytes_per_s));
+    options.Set(CURLOPT_LOW_SPEED_TIME,
         std::max(1L, static_cast<long>(absl::ToInt64Seconds(request.low_speed_time))));
   }
   if (request.method == "HEAD") {
-    Set(easy, CURLOPT_NOBODY, 1L);
+    options.Set(CURLOPT_NOBODY, 1L);
   } else if (request.method != "GET") {
     if (!request.body.empty() || request.method == "POST" || request.method == "PUT" ||
         request.method == "PATCH") {
-      Set(easy, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(request.body.size()));
-      Set(easy, CURLOPT_POSTFIELDS, request.body.data());
+      options.Set(CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(request.body.size()));
+      options.Set(CURLOPT_POSTFIELDS, request.body.data());
     }
-    Set(easy, CURLOPT_CUSTOMREQUEST, request.method.c_str());
+    options.Set(CURLOPT_CUSTOMREQUEST, request.method.c_str());
   }
+  RETURN_IF_ERROR(options.status());
   return SetHeaders();
 }
 
