@@ -37,6 +37,8 @@ class Watcher {
     const Json data = Json::parse(event.data, nullptr, /*allow_exceptions=*/false);
     if (event.event == "synced") {
       synced_ = true;
+    } else if (event.event == "removed") {
+      view_.Remove(TextAt(data, "worker_id"));
     } else if (data.is_array()) {
       for (const Json& row : data) Take(row);
     } else if (data.is_object()) {

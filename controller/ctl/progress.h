@@ -40,6 +40,9 @@ class ProgressView {
   // Takes a row and returns the text to print now (possibly empty).
   std::string Update(const CacheRow& row, absl::Time now);
 
+  // The worker is no longer to have the image.
+  void Remove(const std::string& worker_id) { rows_.erase(worker_id); }
+
   // True once there is at least one row and each is ready, failed or evicted.
   bool Settled() const;
   bool AnyNotReady() const;
