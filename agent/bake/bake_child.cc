@@ -7,7 +7,10 @@
 #include <atomic>
 #include <chrono>
 #include <clocale>
+#include <cstdlib>
+#include <exception>
 #include <new>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -126,10 +129,24 @@ void FillSummary(const BakeSummary& summary, pb::Summary* out) {
   out->set_peak_rss_bytes(summary.peak_rss_bytes);
 }
 
+// The standard library reports a thread that cannot be made by throwing; nobody catches here.
+[[noreturn]] void OnTerminate() {
+  if (const std::exception_ptr thrown = std::current_exception()) {
+    try {
+      std::rethrow_exception(thrown);
+    } catch (const std::system_error& error) {
+      if (error.code() == std::errc::resource_unavailable_try_again) _exit(kExitOutOfMemory);
+    } catch (...) {
+    }
+  }
+  abort();
+}
+
 }  // namespace
 
 int BakeChildMain() {
   std::set_new_handler([] { _exit(kExitOutOfMemory); });
+  std::set_terminate(&OnTerminate);
   const absl::StatusOr<BakeSummary> summary = ConfineAndRun();
   pb::BakeEvent event;
   if (summary.ok()) {

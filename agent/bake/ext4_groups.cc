@@ -123,10 +123,13 @@ absl::StatusOr<Ext4Geometry> PlanGeometry(uint64_t end, uint64_t inodes) {
     for (;;) {
       plan.table_blocks = ((inodes + groups - 1) / groups + kInodesPerBlock - 1) / kInodesPerBlock;
       plan.total_blocks = end + groups * (2 + plan.table_blocks);
-      // libext2fs cuts off a last group that is too small for its own tables.
+      // libext2fs cuts off a last group that is too small for its own tables. Only once the number
+      // of groups is right otherwise: the tables of fewer groups are longer.
       const uint64_t rest = plan.total_blocks % per_group;
       const uint64_t least = plan.table_blocks + 52;
-      if (rest != 0 && rest < least) plan.total_blocks += least - rest;
+      if (groups * per_group >= plan.total_blocks && rest != 0 && rest < least) {
+        plan.total_blocks += least - rest;
+      }
       const uint64_t needed = (plan.total_blocks + per_group - 1) / per_group;
       if (needed <= groups) break;
       groups = needed;

@@ -1,0 +1,58 @@
+// Fixed layers give fixed digests, on every build type and compiler. A change here is a change of
+// the writer: raise kBakeWriterVersion with it, for caches are keyed by that.
+#include <gtest/gtest.h>
+
+#include "tests/unit/agent_bake/baker.h"
+#include "tests/unit/agent_bake/tar_builder.h"
+
+namespace bunker::agent::test {
+namespace {
+
+std::string Pattern(size_t bytes, uint32_t seed) {
+  std::string data(bytes, '\0');
+  for (char& byte : data) {
+    seed = seed * 1664525 + 1013904223;
+    byte = static_cast<char>(seed >> 24);
+  }
+  return data;
+}
+
+TEST(BakeGolden, Recipe) {
+  EXPECT_EQ(RecipeDigest({"sha256:" + std::string(64, '0'), "sha256:" + std::string(64, '1')}),
+            "sha256:a4c58f23fcc2df35e1abec51b85bdeb37368c7f0113bcdad1c3d7c2d777bb532");
+}
+
+TEST(BakeGolden, OneEmptyLayer) {
+  Baker baker;
+  const auto summary = baker.Layer(TarBuilder().Finish()).Run();
+  ASSERT_TRUE(summary.ok()) << summary.status();
+  EXPECT_EQ(summary->rootfs_digest, "fsverity-sha256:c48bbe527ce94c5cdf5d4c7326437fb4ff1910e0307bf5d765a8c7e530718505");
+}
+
+TEST(BakeGolden, EveryKindOfEntry) {
+  TarBuilder lower;
+  lower.Dir("etc").Dir("usr").Dir("usr/bin").Symlink("bin", "usr/bin");
+  for (int i = 0; i < 300; ++i) {
+    lower.File("usr/bin/tool-with-a-long-enough-name-" + std::to_string(i), Pattern(i * 97, i));
+  }
+  lower.File("usr/big", Pattern(9 << 20, 7)).File("usr/after", "after").Link("usr/same", "usr/big");
+  TarBuilder upper;
+  upper.File("bin/new", "through a link")
+      .File("usr/bin/.wh.tool-with-a-long-enough-name-7", "")
+      .Add({.name = "cap", .pax = {{"SCHILY.xattr.security.capability", std::string(20, 'c')},
+                                   {"SCHILY.xattr.user.large", std::string(2000, 'x')}}})
+      .Add({.name = "null", .type = '3', .major = 1, .minor = 3})
+      .Add({.name = "fifo", .type = '6'})
+      .Add({.name = "old", .pax = {{"mtime", "-1.5"}}})
+      .Symlink("long", std::string(200, 'l'))
+      .File("usr/big", "small now");
+  Baker baker;
+  const auto summary = baker.Layer(lower.Finish(), Compression::kGzip)
+                           .Layer(upper.Finish(), Compression::kZstd).Run();
+  ASSERT_TRUE(summary.ok()) << summary.status();
+  EXPECT_EQ(CheckImage(baker.image()), "");
+  EXPECT_EQ(summary->rootfs_digest, "fsverity-sha256:133194a2534fbca7bee087bf384cb1808b574a91ae449cf1caef4a3f06bc9c85");
+}
+
+}  // namespace
+}  // namespace bunker::agent::test
