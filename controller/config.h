@@ -1,0 +1,58 @@
+// The controller's configuration file: every option has a default, and what is unknown is refused.
+//
+// Thread-safe: a value and free functions.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+namespace bunker::controller {
+
+struct HostPort {
+  std::string host;
+  uint16_t port = 0;
+  std::string ToString() const;
+  bool is_loopback() const;
+};
+
+// "127.0.0.1:8080" or "[::1]:8080"; an IP address, no name.
+absl::StatusOr<HostPort> ParseHostPort(const std::string& text);
+
+struct ControllerConfig {
+  std::string state_dir = "/var/lib/bunker-controller";
+
+  HostPort rest = {"127.0.0.1", 8080};
+  std::string rest_tls_certificate;  // PEM; both or none
+  std::string rest_tls_key;
+  uint32_t rest_max_connections = 2000;
+  uint32_t rest_max_connections_per_ip = 100;
+
+  HostPort grpc = {"127.0.0.1", 7443};
+  std::string grpc_tls_certificate;  // needed for every address but loopback
+  std::string grpc_tls_key;
+
+  std::string admin_socket = "/run/bunker-controller/admin.sock";
+
+  double requests_per_s = 100;  // of one key
+  double request_burst = 200;
+
+  double cpu_overcommit = 1.0;
+  uint64_t memory_reserve_mb = 0;  // kept free on every worker
+  uint64_t disk_reserve_mb = 0;
+
+  uint32_t offline_after_s = 30;
+  uint32_t lost_after_s = 300;
+  uint32_t sweep_interval_s = 120;
+
+  std::string state_file() const { return state_dir + "/state.db"; }
+};
+
+// kInvalidArgument names the option, the cause and the remedy.
+absl::StatusOr<ControllerConfig> ParseControllerConfig(const std::string& text,
+                                                       const std::string& origin);
+absl::StatusOr<ControllerConfig> LoadControllerConfig(const std::string& path);
+
+}  // namespace bunker::controller

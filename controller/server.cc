@@ -1,0 +1,277 @@
+#include "controller/server.h"
+
+#include <signal.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <thread>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "common/base/files.h"
+#include "common/base/log.h"
+#include "common/base/reason.h"
+#include "common/base/rng.h"
+#include "common/base/status_macros.h"
+#include "common/base/unique_fd.h"
+#include "common/loop/event_loop.h"
+#include "controller/api/dispatcher.h"
+#include "controller/api/grpc_surface.h"
+#include "controller/api/services.h"
+#include "controller/engine/core.h"
+#include "controller/engine/engine.h"
+#include "controller/exec_adapter.h"
+#include "controller/init.h"
+#include "controller/link/admin_server.h"
+#include "controller/link/link_server.h"
+#include "controller/link/server_parts.h"
+#include "controller/listener_watchdog.h"
+#include "controller/rest/gateway.h"
+#include "controller/rest/http_server.h"
+#include "controller/store/sqlite_store.h"
+#include "controller/version.h"
+#include "grpcpp/ext/proto_server_reflection_plugin.h"
+#include "grpcpp/health_check_service_interface.h"
+
+namespace bunker::controller {
+namespace {
+
+constexpr auto kHttpGrace = absl::Seconds(5);
+constexpr auto kGrpcGrace = std::chrono::seconds(3);
+constexpr size_t kCursorSecretBytes = 32;
+
+EngineOptions EngineOptionsOf(const ControllerConfig& config) {
+  EngineOptions options;
+  options.placement.cpu_overcommit = config.cpu_overcommit;
+  options.placement.memory_reserve_mb = config.memory_reserve_mb;
+  options.placement.disk_reserve_mb = config.disk_reserve_mb;
+  options.offline_after = absl::Seconds(config.offline_after_s);
+  options.lost_after = absl::Seconds(config.lost_after_s);
+  options.sweep_period = absl::Seconds(config.sweep_interval_s);
+  return options;
+}
+
+HttpServerOptions HttpOptionsOf(const ControllerConfig& config) {
+  HttpServerOptions options;
+  options.host = config.rest.host;
+  options.port = config.rest.port;
+  options.tls_certificate = config.rest_tls_certificate;
+  options.tls_key = config.rest_tls_key;
+  options.limits.max_connections = config.rest_max_connections;
+  options.limits.max_connections_per_ip = config.rest_max_connections_per_ip;
+  return options;
+}
+
+// What cursors are signed with; made at the first start, so that they survive a restart.
+absl::StatusOr<std::string> LoadCursorSecret(const std::string& path) {
+  auto secret = ReadFile(path, 1024);
+  if (secret.ok() && secret->size() == kCursorSecretBytes) return secret;
+  if (!secret.ok() && !absl::IsNotFound(secret.status())) return secret.status();
+  SystemRng rng;
+  const std::string fresh = rng.Bytes(kCursorSecretBytes);
+  RETURN_IF_ERROR(WriteFileDurably(path, fresh, 0600));
+  return fresh;
+}
+
+}  // namespace
+
+struct Server::Impl {
+  explicit Impl(ControllerConfig c) : config(std::move(c)) {}
+
+  absl::Status Open();
+  absl::Status Listen();
+  absl::Status ListenGrpc();
+  absl::Status WatchSignals();
+  void StartWatchdogs();
+  void PingSystemd(absl::Duration period);
+  void Stop();
+
+  const ControllerConfig config;
+  SystemRng rng;
+  // In the order of construction; destroyed in the reverse order.
+  std::unique_ptr<EventLoop> loop;
+  std::unique_ptr<SqliteStore> store;
+  std::unique_ptr<Engine> engine;
+  std::unique_ptr<Core> core;
+  std::unique_ptr<LinkServer> link;
+  std::unique_ptr<ExecAdapter> exec;
+  std::unique_ptr<Cursors> cursors;
+  std::unique_ptr<Dispatcher> dispatcher;
+  std::unique_ptr<Gateway> gateway;
+  std::unique_ptr<GrpcSurface> surface;
+  std::unique_ptr<HttpServer> http;
+  std::unique_ptr<grpc::Server> grpc_server;
+  int grpc_port = 0;
+  std::unique_ptr<AdminServer> admin;
+  std::unique_ptr<ListenerWatchdog> watchdog;
+  UniqueFd signals;
+  std::thread stopping;
+  std::atomic<int> exit_code{0};
+};
+
+absl::Status Server::Impl::Open() {
+  ASSIGN_OR_RETURN(loop, EventLoop::Create());
+  SqliteStore::Options options;
+  options.must_exist = true;
+  auto opened = SqliteStore::Open(config.state_file(), options);
+  if (!opened.ok() && ::access(config.state_file().c_str(), F_OK) != 0) {
+    return absl::FailedPreconditionError(fmt::format(
+        "there is no store at {}; run `bunker-controller init --config FILE` once, as the same "
+        "user", config.state_file()));
+  }
+  if (!opened.ok()) return Annotate(opened.status(), config.state_file());
+  store = *std::move(opened);
+  ASSIGN_OR_RETURN(const bool initialised, IsInitialised(*store));
+  if (!initialised) {
+    return absl::FailedPreconditionError(
+        "the store has no tenant; run `bunker-controller init --config FILE` once");
+  }
+  engine = std::make_unique<Engine>(EngineOptionsOf(config), rng);
+  RETURN_IF_ERROR(engine->Load(*store, absl::Now()));
+  core = std::make_unique<Core>(*loop, *store, *engine, Core::Options());
+  link = std::make_unique<LinkServer>(*core, LinkServer::Options());
+  exec = std::make_unique<ExecAdapter>(link->tunnels());
+  ASSIGN_OR_RETURN(std::string secret, LoadCursorSecret(config.state_dir + "/cursor.key"));
+  cursors = std::make_unique<Cursors>(std::move(secret));
+  Dispatcher::Options limits;
+  limits.rate_per_second = config.requests_per_s;
+  limits.rate_burst = config.request_burst;
+  dispatcher = std::make_unique<Dispatcher>(*core, limits);
+  RegisterAllServices({cursors.get(), exec.get(), kVersion}, dispatcher.get());
+  ASSIGN_OR_RETURN(gateway, Gateway::Create(*core, *dispatcher, Gateway::Options()));
+  surface = std::make_unique<GrpcSurface>(*core, *dispatcher, PublicServices());
+  return absl::OkStatus();
+}
+
+absl::Status Server::Impl::ListenGrpc() {
+  std::shared_ptr<grpc::ServerCredentials> credentials = grpc::InsecureServerCredentials();
+  if (!config.grpc_tls_certificate.empty()) {
+    ASSIGN_OR_RETURN(credentials,
+                     LoadServerCredentials(config.grpc_tls_certificate, config.grpc_tls_key));
+  }
+  grpc::EnableDefaultHealthCheckService(true);
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  grpc::ServerBuilder builder;
+  ApplyServerDefaults(builder);
+  builder.AddListeningPort(config.grpc.ToString(), credentials, &grpc_port);
+  link->Register(builder);
+  surface->Register(builder);
+  grpc_server = builder.BuildAndStart();
+  if (grpc_server == nullptr || grpc_port == 0) {
+    return absl::UnavailableError(fmt::format(
+        "gRPC can't listen on {}; choose another grpc.address or end what uses it",
+        config.grpc.ToString()));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Server::Impl::Listen() {
+  core->Start();
+  RETURN_IF_ERROR(ListenGrpc());
+  ASSIGN_OR_RETURN(admin, AdminServer::Start(*core, config.admin_socket));
+  ASSIGN_OR_RETURN(http, HttpServer::Start(HttpOptionsOf(config), gateway.get()));
+  if (!config.rest.is_loopback() && config.rest_tls_certificate.empty()) {
+    Log(Severity::kWarning, "rest.plain_text",
+        {{"address", config.rest.ToString()},
+         {"remedy", "set rest.tls_certificate and rest.tls_key, or put a TLS proxy before it"}});
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Server::Impl::WatchSignals() {
+  sigset_t set;
+  ::sigemptyset(&set);
+  ::sigaddset(&set, SIGTERM);
+  ::sigaddset(&set, SIGINT);
+  signals.reset(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+  if (!signals) return ErrnoError(errno, "signalfd");
+  return loop->WatchFd(signals.get(), EventLoop::kReadable, [this](uint32_t) {
+    signalfd_siginfo info;
+    if (::read(signals.get(), &info, sizeof info) != static_cast<ssize_t>(sizeof info)) return;
+    Log(Severity::kInfo, "controller.stopping", {{"signal", info.ssi_signo}});
+    Stop();
+  });
+}
+
+// On the loop. The waiting is another thread's: what is answered meanwhile needs the loop.
+void Server::Impl::Stop() {
+  if (stopping.joinable()) return;
+  ::sd_notify(0, "STOPPING=1");
+  link->CloseAll("the controller is stopping");
+  stopping = std::thread([this] {
+    watchdog.reset();
+    http->Stop(kHttpGrace);
+    grpc_server->Shutdown(std::chrono::system_clock::now() + kGrpcGrace);
+    admin.reset();
+    loop->Stop();
+  });
+}
+
+void Server::Impl::PingSystemd(absl::Duration period) {
+  ::sd_notify(0, "WATCHDOG=1");
+  loop->AddTimer(period, [this, period] { PingSystemd(period); });
+}
+
+void Server::Impl::StartWatchdogs() {
+  uint64_t usec = 0;
+  // From the loop's own timer: a loop that hangs is what systemd is to notice.
+  if (::sd_watchdog_enabled(0, &usec) > 0 && usec > 0) PingSystemd(absl::Microseconds(usec) / 3);
+  ListenerWatchdog::Options options;
+  const bool any = config.grpc.host == "0.0.0.0" || config.grpc.host == "::";
+  options.host = any ? (config.grpc.host == "::" ? "::1" : "127.0.0.1") : config.grpc.host;
+  options.port = static_cast<uint16_t>(grpc_port);
+  watchdog = std::make_unique<ListenerWatchdog>(options, [this] {
+    Log(Severity::kError, "listener.dead",
+        {{"remedy", "the controller ends, to be started again; raise LimitNOFILE if it recurs"}});
+    exit_code = 1;
+    loop->Post([this] { Stop(); });
+  });
+}
+
+Server::Server(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+Server::~Server() = default;
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ControllerConfig& config) {
+  RaiseFileLimit();
+  ::umask(0077);
+  auto impl = std::make_unique<Impl>(config);
+  RETURN_IF_ERROR(impl->Open());
+  RETURN_IF_ERROR(impl->WatchSignals());
+  RETURN_IF_ERROR(impl->Listen());
+  return std::unique_ptr<Server>(new Server(std::move(impl)));
+}
+
+int Server::Run() {
+  Log(Severity::kInfo, "controller.ready",
+      {{"version", kVersion}, {"rest", HostPort{impl_->config.rest.host, rest_port()}.ToString()},
+       {"grpc", HostPort{impl_->config.grpc.host, grpc_port()}.ToString()}});
+  impl_->loop->Post([impl = impl_.get()] {
+    impl->StartWatchdogs();
+    ::sd_notify(0, "READY=1");
+  });
+  impl_->loop->Run();
+  if (impl_->stopping.joinable()) impl_->stopping.join();
+  Log(Severity::kInfo, "controller.stopped");
+  return impl_->exit_code;
+}
+
+uint16_t Server::rest_port() const { return impl_->http->port(); }
+uint16_t Server::grpc_port() const { return static_cast<uint16_t>(impl_->grpc_port); }
+
+void BlockSignals() {
+  sigset_t set;
+  ::sigemptyset(&set);
+  ::sigaddset(&set, SIGTERM);
+  ::sigaddset(&set, SIGINT);
+  ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  ::signal(SIGPIPE, SIG_IGN);
+}
+
+}  // namespace bunker::controller
