@@ -25,7 +25,7 @@ LAYERS = {
     "controller/store/": COMMON + ["controller/model/", "controller/store/"],
     "controller/engine/": COMMON + ["controller/model/", "controller/policy/", "controller/engine/",
                                     "controller/store/"],
-    "controller/link/": COMMON + ["bunker/", "controller/model/", "controller/engine/", "controller/link/"],
+    "controller/link/": COMMON + ["bunker/", "google/", "controller/model/", "controller/engine/", "controller/link/"],
     "controller/api/": COMMON + ["bunker/", "google/", "controller/model/", "controller/engine/",
                                  "controller/policy/", "controller/link/", "controller/api/"],
     "controller/rest/": COMMON + ["bunker/", "google/", "controller/api/", "controller/rest/"],
@@ -38,7 +38,7 @@ LAYERS = {
     "agent/vm/": COMMON + ["agent/vm/"],
     "agent/net/": COMMON + ["agent/net/"],
     "agent/exec/": COMMON + ["bunker/guest/", "agent/exec/"],
-    "agent/journal/": COMMON + ["agent/journal/"],
+    "agent/journal/": COMMON + ["bunker/agent/", "bunker/link/", "agent/journal/"],
     "agent/link/": COMMON + ["bunker/", "google/", "agent/link/"],
     "agent/": COMMON + ["bunker/", "google/", "agent/"],
 }
@@ -49,11 +49,12 @@ GRPC_ALLOWED = re.compile(r"^(tests/|controller/(link|api)/|controller/(server|m
 BANNED = [
     (r"\babsl::Mutex\b", None, "use common/base/mutex.h"),
     (r"\bstd::(recursive_|timed_)mutex\b", None, "use common/base/mutex.h"),
-    (r"\b(sleep_for|sleep_until|usleep|nanosleep)\b", r"^(tests/|agent/guest/)", "wait for an event"),
+    (r"\b(sleep_for|sleep_until|usleep|nanosleep)\s*\(", r"^(tests/|agent/guest/)", "wait for an event"),
     (r"(?<![\w.>:])(std::|::)?(system|popen)\s*\(", r"^tests/", "use common/proc"),
     (r"(?<![\w.>])(::)?(mount|umount2?)\s*\(", r"^(agent/guest/|agent/vm/|agent/bake/|common/proc/|tests/)",
      "file systems that a guest wrote are never mounted on the host"),
-    (r"\bthrow\b(?!\w)", None, "return absl::Status"),
+    # The JSON library's own hooks have no other way out; the codec catches them at its edge.
+    (r"\bthrow\b(?!\w)", r"^controller/store/row_codec\.cc$", "return absl::Status"),
     (r"\busing namespace\b", None, "name what you use"),
     (r"\bconst_cast\b", r"^(tests/|agent/|common/)", "own what you change"),
     (r"\b(strcpy|strcat|sprintf|gets|tmpnam|mktemp)\s*\(", None, "use std::string, fmt, mkdtemp"),
@@ -163,7 +164,7 @@ class Checker:
             self.error(path, number, "nlohmann/json.hpp in .cc files only (json_fwd.hpp in headers)")
         if style != '"' or path.startswith("tests/"):
             return
-        if re.match(r"(absl|google/protobuf|CLI|nlohmann|toml|fmt|gtest|gmock|ext2fs)", target):
+        if re.match(r"(absl|google/protobuf|grpcpp|CLI|nlohmann|toml|fmt|gtest|gmock|ext2fs)", target):
             return
         layer = max((x for x in LAYERS if path.startswith(x)), key=len, default=None)
         if "/" not in target:
@@ -173,19 +174,21 @@ class Checker:
 
     def check_functions(self, path, code):
         """Functions start and end at column 0 in this house's style (namespaces do not indent)."""
-        start, opening = None, ""
+        start, text = None, ""
         for number, line in enumerate(code.splitlines(), 1):
-            if re.match(r"[A-Za-z_~]", line) and not line.startswith(("namespace", "public", "private")):
-                if start is None:
-                    start, opening = number, line
-            if start is not None and re.match(r"(\S.*)?;\s*$", line) and "{" not in opening and line[0] != "}":
-                start = None
-            if line.startswith("}") and start is not None:
-                length = number - start + 1
-                kind = re.match(r"(class|struct|enum|union|template|extern|constexpr|const|static const)\b", opening)
-                if length > FUNCTION_LINES_HARD and not (kind and line.startswith("};")):
-                    self.error(path, start, f"function of {length} lines, at most {FUNCTION_LINES_HARD}")
-                start = None
+            if start is None:
+                if not re.match(r"[A-Za-z_~]", line) or line.startswith("namespace"):
+                    continue
+                start, text = number, ""
+            text += line + "\n"
+            closed = text.count("{") == text.count("}") and text.count("(") == text.count(")")
+            if not closed or not re.search(r"[;}]\s*$", line):
+                continue
+            length = number - start + 1
+            data = re.match(r"(template\b[^\n]*\n)?\s*(class|struct|enum|union|extern|INSTANTIATE_)", text)
+            if length > FUNCTION_LINES_HARD and not data and line.rstrip() == "}":
+                self.error(path, start, f"function of {length} lines, at most {FUNCTION_LINES_HARD}")
+            start = None
 
     def check_python(self, path, text):
         self.check_size(path, text, LINES_HARD)
