@@ -28,7 +28,6 @@ namespace bunker::agent {
 namespace {
 
 constexpr absl::Duration kReapTimeout = absl::Seconds(5);
-constexpr int kFirstPassedFd = 3;
 // Fds are first moved above this, so that putting one into its place never overwrites another.
 constexpr int kParkedFds = 256;
 
@@ -155,7 +154,8 @@ void BuildRoot(const Plan& plan, int report_fd) {
   if (chdir(spec.staging.c_str()) != 0) Fail(report_fd, "enter the jail's root", errno);
   for (const Operation& operation : plan.operations) Apply(operation, report_fd);
   if (spec.kvm_device) {
-    if ((mkdir("dev", 0755) != 0 && errno != EEXIST) || mknod("dev/kvm", S_IFCHR | 0600, makedev(10, 232)) != 0 ||
+    if ((mkdir("dev", 0755) != 0 && errno != EEXIST) ||
+        mknod("dev/kvm", S_IFCHR | 0600, makedev(10, 232)) != 0 ||
         chown("dev/kvm", spec.uid, spec.uid) != 0) {
       Fail(report_fd, "make /dev/kvm", errno);
     }

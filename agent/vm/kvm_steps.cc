@@ -198,8 +198,8 @@ class Steps {
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &after);
     if (result < 0) return FailErrno("KVM_RUN");
     if (run->exit_reason != KVM_EXIT_HLT) {
-      snprintf(report_->detail, sizeof(report_->detail), "the guest stopped with KVM exit reason %u",
-               run->exit_reason);
+      snprintf(report_->detail, sizeof(report_->detail),
+               "the guest stopped with KVM exit reason %u", run->exit_reason);
       return false;
     }
     const int64_t took_ns = (after.tv_sec - before.tv_sec) * int64_t{1'000'000'000} +

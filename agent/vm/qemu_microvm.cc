@@ -103,7 +103,23 @@ void AddSystemFolders(const std::string& binary, JailSpec* jail) {
   }
 }
 
-JailSpec MakeJail(const VmSpec& spec, std::vector<std::string> argv, rlim_t rw_disk_bytes) {
+QemuArgs ArgsFor(const VmSpec& spec, const std::string& binary, const std::string& kvm_cpu_model) {
+  QemuArgs args;
+  args.binary = binary;
+  args.name = fs::path(spec.folder).filename();
+  args.vcpus = spec.vcpus;
+  args.memory_mb = spec.memory_mb;
+  args.accelerator = spec.accelerator;
+  args.kvm_cpu_model = kvm_cpu_model.empty() ? PinnedCpuModel(CpuVendor()) : kvm_cpu_model;
+  args.tsc_khz = HostTscKhz();
+  args.kernel_args = spec.kernel_args;
+  args.console_kib = spec.console_kib;
+  return args;
+}
+
+JailSpec MakeJail(const VmSpec& spec, std::vector<std::string> argv) {
+  std::error_code error;
+  const uint64_t rw_disk_bytes = fs::file_size(spec.rw_disk, error);
   JailSpec jail;
   jail.staging = StagingPath(spec.folder);
   AddSystemFolders(argv[0], &jail);
@@ -127,6 +143,17 @@ JailSpec MakeJail(const VmSpec& spec, std::vector<std::string> argv, rlim_t rw_d
   return jail;
 }
 
+// OK once QEMU answers. The cancel token kills it, which ends the wait.
+absl::Status AwaitMonitor(const VmHandle& vm, const Deadline& deadline, CancelToken& cancel) {
+  cancel.SetCallback([pidfd = vm.exit_fd()] {
+    syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, nullptr, 0);
+  });
+  const absl::Status answered =
+      QmpClient::Connect(vm.record().control_path, deadline).status();
+  cancel.ClearCallback();
+  return answered.ok() ? cancel.Check() : answered;
+}
+
 // Undoes what Start made in the folder unless told that all went well.
 class FolderGuard {
  public:
@@ -141,19 +168,6 @@ class FolderGuard {
  private:
   Vmm* vmm_;
   std::string folder_;
-};
-
-// Kills the process when the work is cancelled, which ends every wait for it.
-class CancelKills {
- public:
-  CancelKills(CancelToken& cancel, int pidfd) : cancel_(cancel) {
-    cancel_.SetCallback(
-        [pidfd] { syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, nullptr, 0); });
-  }
-  ~CancelKills() { cancel_.ClearCallback(); }
-
- private:
-  CancelToken& cancel_;
 };
 
 }  // namespace
@@ -187,22 +201,9 @@ absl::StatusOr<VmHandle> QemuMicrovm::Start(const VmSpec& spec, const Spawned& s
   int last_words[2];
   if (pipe2(last_words, O_CLOEXEC | O_NONBLOCK) != 0) return ErrnoError(errno, "pipe2");
   UniqueFd words_read(last_words[0]), words_write(last_words[1]);
-
-  QemuArgs args;
-  args.binary = binary;
-  args.name = fs::path(spec.folder).filename();
-  args.vcpus = spec.vcpus;
-  args.memory_mb = spec.memory_mb;
-  args.accelerator = spec.accelerator;
-  args.kvm_cpu_model =
-      options_.kvm_cpu_model.empty() ? PinnedCpuModel(CpuVendor()) : options_.kvm_cpu_model;
-  args.tsc_khz = HostTscKhz();
-  args.kernel_args = spec.kernel_args;
-  args.console_kib = spec.console_kib;
-  const rlim_t rw_bytes = fs::file_size(spec.rw_disk, error);
-  JailSpec jail = MakeJail(spec, BuildQemuArgs(args), rw_bytes);
+  JailSpec jail = MakeJail(spec, BuildQemuArgs(ArgsFor(spec, binary, options_.kvm_cpu_model)));
   jail.stderr_fd = words_write.get();
-  jail.fds = {channel.get(), control.get()};
+  jail.fds = {channel.get(), control.get()};  // kChannelFd, kControlFd
   ASSIGN_OR_RETURN(JailedProcess jailed, StartJailed(jail));
   words_write.reset();
 
@@ -223,26 +224,19 @@ absl::StatusOr<VmHandle> QemuMicrovm::Start(const VmSpec& spec, const Spawned& s
   control.reset();
 
   VmHandle vm(std::move(record), jailed.TakeProcess(), std::move(words_read));
-  absl::Status answered;
-  {
-    const CancelKills cancel_kills(cancel, vm.exit_fd());
-    absl::StatusOr<QmpClient> qmp = QmpClient::Connect(vm.record().control_path, deadline);
-    answered = qmp.status();
+  if (absl::Status answered = AwaitMonitor(vm, deadline, cancel); !answered.ok()) {
+    absl::StatusOr<VmExit> ended = Kill(vm);
+    RETURN_IF_ERROR(cancel.Check());
+    if (!ended.ok()) return ended.status();
+    return Annotate(answered, absl::StrCat("QEMU did not start (", DescribeExit(ended->process),
+                                           "): ", ended->detail));
   }
-  if (answered.ok()) answered = cancel.Check();
-  if (answered.ok()) {
-    guard.Dismiss();
-    const std::string words = DrainLastWords(vm.last_words_fd());
-    if (!words.empty()) {
-      Log(Severity::kWarning, "vm.stderr", {{"vm", args.name}, {"text", words}});
-    }
-    return vm;
+  guard.Dismiss();
+  const std::string words = DrainLastWords(vm.last_words_fd());
+  if (!words.empty()) {
+    Log(Severity::kWarning, "vm.stderr", {{"folder", spec.folder}, {"text", words}});
   }
-  absl::StatusOr<VmExit> ended = Kill(vm);
-  RETURN_IF_ERROR(cancel.Check());
-  if (!ended.ok()) return ended.status();
-  return Annotate(answered, absl::StrCat("QEMU did not start (", DescribeExit(ended->process),
-                                         "): ", ended->detail));
+  return vm;
 }
 
 absl::StatusOr<VmHandle> QemuMicrovm::Adopt(const RunningVm& record) {
@@ -329,7 +323,9 @@ absl::StatusOr<AcceleratorVerdict> QemuMicrovm::Probe(CancelToken& cancel) {
                                               .accelerator = Accelerator::kHardware},
                                              cancel);
     RETURN_IF_ERROR(cancel.Check());
-    if (!booted.ok()) kvm = {false, "boot the guest kernel under QEMU", std::string(booted.message())};
+    if (!booted.ok()) {
+      kvm = {false, "boot the guest kernel under QEMU", std::string(booted.message())};
+    }
   }
   verdict.took = MonotonicTime() - start;
   if (kvm.works) {

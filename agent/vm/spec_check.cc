@@ -20,17 +20,14 @@ constexpr uint32_t kMinMemoryMb = 64;
 constexpr uint32_t kMaxMemoryMb = 1024 * 1024;
 constexpr size_t kMaxKernelArgsBytes = 1024;  // the kernel takes 2,048 in all
 
-absl::Status Refuse(std::string_view field, std::string_view why) {
-  return absl::InvalidArgumentError(
-      absl::StrCat("VM spec: ", absl::string_view(field.data(), field.size()), " ",
-                   absl::string_view(why.data(), why.size())));
+absl::Status Refuse(const char* field, absl::string_view why) {
+  return absl::InvalidArgumentError(absl::StrCat("VM spec: ", field, " ", why));
 }
 
-absl::StatusOr<struct stat> StatFile(std::string_view field, const std::string& path) {
+absl::StatusOr<struct stat> StatFile(const char* field, const std::string& path) {
   struct stat info{};
   if (lstat(path.c_str(), &info) != 0) {
-    return ErrnoError(errno, absl::StrCat("VM spec: ", absl::string_view(field.data(), field.size()),
-                                          " ", path));
+    return ErrnoError(errno, absl::StrCat("VM spec: ", field, " ", path));
   }
   if (!S_ISREG(info.st_mode)) return Refuse(field, absl::StrCat(path, " is not a regular file"));
   return info;
@@ -85,16 +82,18 @@ absl::Status CheckFolder(const VmSpec& spec) {
 absl::Status CheckFiles(const VmSpec& spec) {
   ASSIGN_OR_RETURN(const struct stat base, StatFile("base_disk", spec.base_disk));
   if (base.st_uid != 0 || (base.st_mode & 0777) != 0444) {
-    return Refuse("base_disk", absl::StrCat(spec.base_disk, " must be root's and mode 0444: it is ",
-                                            "shared, and a VM's user must be able to read it only"));
+    return Refuse("base_disk",
+                  absl::StrCat(spec.base_disk, " must be root's and mode 0444: it is shared, and ",
+                               "a VM's user must be able to read it only"));
   }
   ASSIGN_OR_RETURN(const struct stat rw, StatFile("rw_disk", spec.rw_disk));
   if (rw.st_uid != spec.uid || (rw.st_mode & 0777) != 0600) {
     return Refuse("rw_disk", absl::StrCat(spec.rw_disk, " must belong to uid ", spec.uid,
                                           " and be mode 0600: it is this VM's alone"));
   }
-  for (const auto& [field, path] : {std::pair<const char*, const std::string&>{"kernel", spec.kernel},
-                                    {"initrd", spec.initrd}}) {
+  const std::pair<const char*, const std::string&> shared[] = {{"kernel", spec.kernel},
+                                                               {"initrd", spec.initrd}};
+  for (const auto& [field, path] : shared) {
     struct stat info{};  // followed: an operator may well keep a link to the current one
     if (stat(path.c_str(), &info) != 0) {
       return Annotate(ErrnoError(errno, path),
@@ -102,7 +101,8 @@ absl::Status CheckFiles(const VmSpec& spec) {
                                    "agent's config names it)"));
     }
     if (!S_ISREG(info.st_mode) || (info.st_mode & 0444) != 0444) {
-      return Refuse(field, absl::StrCat(path, " must be a file that everyone may read (chmod 0444)"));
+      return Refuse(field,
+                    absl::StrCat(path, " must be a file that everyone may read (chmod 0444)"));
     }
   }
   return absl::OkStatus();

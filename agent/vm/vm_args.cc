@@ -53,7 +53,8 @@ std::vector<std::string> BuildQemuArgs(const QemuArgs& args) {
   add("-global", "virtio-mmio.force-legacy=false");
   if (hardware) {
     add("-accel", "kvm");
-    add("-cpu", absl::StrCat(args.kvm_cpu_model, ",-vmx,-svm"));  // no nested guests: CVE-2026-53359
+    // No nested guests: they were the way out of CVE-2026-53359.
+    add("-cpu", absl::StrCat(args.kvm_cpu_model, ",-vmx,-svm"));
   } else {
     add("-accel", "tcg,tb-size=32");  // MiB of translated code; the default reserves 1 GiB
     add("-cpu", "max");

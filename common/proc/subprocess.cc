@@ -176,8 +176,9 @@ absl::StatusOr<CommandResult> RunCommand(const std::vector<std::string>& argv,
   KillGroup(process.pid());
   absl::StatusOr<ProcessExit> exit = process.Wait(kReapTimeout);
   if (!pumped.ok()) {
-    const size_t from = result.stderr_data.size() - std::min<size_t>(512, result.stderr_data.size());
-    return Annotate(pumped, absl::StrCat(argv[0], " (stderr: ", result.stderr_data.substr(from), ")"));
+    const std::string& words = result.stderr_data;
+    const std::string last = words.substr(words.size() - std::min<size_t>(512, words.size()));
+    return Annotate(pumped, absl::StrCat(argv[0], " (stderr: ", last, ")"));
   }
   if (!exit.ok()) return Annotate(exit.status(), argv[0]);
   result.exit = *exit;

@@ -265,7 +265,9 @@ TEST_F(QemuMicrovmTest, TheConsoleIsBoundedAndReadable) {
   EXPECT_THAT(*console, HasSubstr("end of flood"));
   EXPECT_EQ(guest.Ask("ping"), "pong");
   std::set<std::string> names;
-  for (const auto& entry : fs::directory_iterator(spec.folder)) names.insert(entry.path().filename());
+  for (const auto& entry : fs::directory_iterator(spec.folder)) {
+    names.insert(entry.path().filename());
+  }
   EXPECT_EQ(names, (std::set<std::string>{"channel.sock", "control.sock", "jail", "rw.ext4"}));
 }
 

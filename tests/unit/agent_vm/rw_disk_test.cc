@@ -8,7 +8,6 @@
 #include <filesystem>
 #include <fstream>
 
-#include "common/base/reason.h"
 #include "common/proc/deadline.h"
 #include "common/proc/subprocess.h"
 
@@ -100,20 +99,6 @@ TEST_F(RwDiskTest, WhatADeadAgentLeftIsNoHindrance) {
 TEST_F(RwDiskTest, RefusesSizesItCantMake) {
   EXPECT_TRUE(absl::IsInvalidArgument(MakeRwDisk(folder_ + "/rw", 63, 1)));
   EXPECT_TRUE(absl::IsInvalidArgument(MakeRwDisk(folder_ + "/rw", 8 * 1024 * 1024 + 1, 1)));
-}
-
-TEST_F(RwDiskTest, AFullHostIsSaidAndLeavesNothing) {
-  if (geteuid() != 0) GTEST_SKIP() << "needs root for a small tmpfs";
-  const std::string mounted = folder_ + "/small";
-  std::filesystem::create_directory(mounted);
-  absl::StatusOr<CommandResult> result = RunCommand(
-      {"/bin/mount", "-t", "tmpfs", "-o", "size=64k", "small", mounted}, {}, nullptr);
-  ASSERT_TRUE(result.ok() && result->ok());
-  const absl::Status status = MakeRwDisk(mounted + "/rw", 1024, 0);
-  EXPECT_EQ(ReasonOf(status), "DISK_FULL") << status;
-  EXPECT_TRUE(std::filesystem::is_empty(mounted));
-  result = RunCommand({"/bin/umount", mounted}, {}, nullptr);
-  EXPECT_TRUE(result.ok() && result->ok());
 }
 
 }  // namespace

@@ -17,7 +17,7 @@ using ::testing::HasSubstr;
 class SpecCheckTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    if (geteuid() != 0) GTEST_SKIP() << "needs root, as the agent does";
+    ASSERT_EQ(geteuid(), 0u) << "needs root, as the agent does";
     char folder[] = "/tmp/bunker-spec.XXXXXX";
     ASSERT_NE(mkdtemp(folder), nullptr);
     root_ = folder;
@@ -60,7 +60,8 @@ TEST_F(SpecCheckTest, RefusesUnsafeFilesNamingTheRemedy) {
   ASSERT_EQ(chown(spec_.base_disk.c_str(), spec_.uid, 0), 0);
   EXPECT_THAT(Refusal([](VmSpec&) {}), HasSubstr("must be root's"));
   ASSERT_EQ(chown(spec_.base_disk.c_str(), 0, 0), 0);
-  EXPECT_THAT(Refusal([](VmSpec& spec) { spec.uid = 65302; }), HasSubstr("must belong to uid 65302"));
+  EXPECT_THAT(Refusal([](VmSpec& spec) { spec.uid = 65302; }),
+              HasSubstr("must belong to uid 65302"));
   ASSERT_EQ(chmod(spec_.rw_disk.c_str(), 0660), 0);
   EXPECT_THAT(Refusal([](VmSpec&) {}), HasSubstr("mode 0600"));
   ASSERT_EQ(chmod(spec_.rw_disk.c_str(), 0600), 0);

@@ -54,10 +54,9 @@ void WriteInitrd(const std::string& path) {
 }  // namespace
 
 void VmFixture::SetUp() {
-  if (geteuid() != 0) GTEST_SKIP() << "needs root, as the agent does";
-  if (!fs::exists(GuestDir() + "/vmlinux")) {
-    GTEST_SKIP() << GuestDir() << "/vmlinux is missing: run deploy/guest-kernel";
-  }
+  ASSERT_EQ(geteuid(), 0u) << "needs root, as the agent does";
+  ASSERT_TRUE(fs::exists(GuestDir() + "/vmlinux"))
+      << GuestDir() << "/vmlinux is missing: run deploy/guest-kernel";
   char folder[] = "/tmp/bunker-vm-test.XXXXXX";
   ASSERT_NE(mkdtemp(folder), nullptr);
   root_ = folder;
@@ -68,8 +67,9 @@ void VmFixture::SetUp() {
 }
 
 void VmFixture::TearDown() {
-  if (journalled_.process.pid != 0) {
-    absl::StatusOr<VmHandle> vm = driver_.Adopt(journalled_);
+  started_.push_back(journalled_);
+  for (const RunningVm& record : started_) {
+    absl::StatusOr<VmHandle> vm = driver_.Adopt(record);
     if (vm.ok()) {
       EXPECT_TRUE(driver_.Kill(*vm).ok());
     }
@@ -96,6 +96,7 @@ absl::StatusOr<VmHandle> VmFixture::Start(const VmSpec& spec) {
       spec,
       [this](const RunningVm& record) {
         journalled_ = record;
+        started_.push_back(record);
         return absl::OkStatus();
       },
       cancel_);

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <vector>
 
 #include "absl/time/time.h"
 #include "agent/vm/qemu_microvm.h"
@@ -31,7 +32,8 @@ class VmFixture : public ::testing::Test {
   std::string root_;
   QemuMicrovm driver_{QemuOptions{}};
   CancelToken cancel_;
-  RunningVm journalled_;
+  RunningVm journalled_;            // the newest
+  std::vector<RunningVm> started_;  // all, to be killed at the end
 };
 
 // The guest's end of the channel, by lines.
