@@ -2,6 +2,9 @@
 
 #include <arpa/inet.h>
 
+#include <chrono>
+
+#include "bunker/link/v1/agent_link.grpc.pb.h"
 #include "common/base/files.h"
 #include "common/base/reason.h"
 #include "common/base/status_macros.h"
@@ -36,6 +39,30 @@ grpc::ChannelArguments Arguments() {
   return arguments;
 }
 
+// gRPC's threads for callbacks live as long as any channel that used them, and the last such
+// channel joins them when it goes. A channel often goes in a callback, on one of those very
+// threads (gRPC 1.51 aborts then). One that never goes, and never connects, keeps them.
+void KeepCallbackThreads() {
+  struct Keeper {
+    std::shared_ptr<grpc::Channel> channel;
+    std::unique_ptr<link::v1::AgentLink::Stub> stub;
+    grpc::ClientContext context;
+    link::v1::JoinRequest request;
+    link::v1::JoinResponse response;
+  };
+  static const Keeper* const keeper = [] {
+    auto* made = new Keeper;
+    made->channel = grpc::CreateCustomChannel("127.0.0.1:1", grpc::InsecureChannelCredentials(),
+                                              Arguments());
+    made->stub = link::v1::AgentLink::NewStub(made->channel);
+    made->context.set_deadline(std::chrono::system_clock::time_point());  // over before it begins
+    made->stub->async()->Join(&made->context, &made->request, &made->response,
+                              [](const grpc::Status&) {});
+    return made;
+  }();
+  (void)keeper;
+}
+
 }  // namespace
 
 bool IsLoopback(const std::string& address) {
@@ -68,6 +95,7 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> OpenChannel(const LinkEndpoint& e
                            "credential to the network; set tls = true under [controller], with "
                            "ca_file where the certificate is of a CA of your own");
   }
+  KeepCallbackThreads();
   return grpc::CreateCustomChannel(endpoint.address, credentials, Arguments());
 }
 

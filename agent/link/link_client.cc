@@ -28,7 +28,7 @@ LinkClient::LinkClient(Loop& loop, Options options, LinkHandler& handler)
     : loop_(loop),
       options_(std::move(options)),
       handler_(handler),
-      instance_id_(HexEncode(rng_.Bytes(16))),
+      instance_id_(HexEncode(SystemRng().Bytes(16))),
       observations_(options_.boot_counter),
       sender_(SyncLimits{}, [this](const std::string& name) { return observations_.Find(name); },
               [](const Observation& row) { return row.ByteSizeLong(); }),

@@ -127,7 +127,8 @@ grpc::ServerUnaryReactor* AdminService::CreateJoinToken(grpc::CallbackServerCont
 }
 
 absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Start(Core& core,
-                                                                const std::string& socket_path) {
+                                                                const std::string& socket_path,
+                                                                AddServices add_services) {
   const size_t slash = socket_path.rfind('/');
   if (slash == std::string::npos || slash == 0) {
     return ReasonError(absl::StatusCode::kInvalidArgument, "VALIDATION_ERROR",
@@ -140,6 +141,7 @@ absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Start(Core& core,
   ApplyServerDefaults(builder);
   builder.AddListeningPort("unix:" + socket_path, grpc::InsecureServerCredentials());
   builder.RegisterService(&admin->service_);
+  if (add_services) add_services(builder);
   // Between bind and chmod the umask alone keeps others out.
   const mode_t old_mask = ::umask(0177);
   admin->server_ = builder.BuildAndStart();

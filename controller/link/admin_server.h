@@ -2,6 +2,7 @@
 // can reach: a gRPC server of its own, so that nothing of it is ever on the network.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -29,9 +30,12 @@ class AdminServer {
  public:
   // Listens on `socket_path`. Its folder must belong to this process's user and be closed to
   // others' writing; it is made with mode 0700 where it is not there. A socket that a dead
-  // controller left is replaced, a living one's is refused.
+  // controller left is replaced, a living one's is refused. `add_services` may register more; they
+  // must outlive the server.
+  using AddServices = std::function<void(grpc::ServerBuilder&)>;
   static absl::StatusOr<std::unique_ptr<AdminServer>> Start(Core& core,
-                                                            const std::string& socket_path);
+                                                            const std::string& socket_path,
+                                                            AddServices add_services = nullptr);
   // Blocking, off the loop: Shutdown() and waits for the calls under way.
   ~AdminServer();
   AdminServer(const AdminServer&) = delete;

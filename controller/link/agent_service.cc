@@ -51,10 +51,7 @@ grpc::ServerUnaryReactor* AgentService::Join(grpc::CallbackServerContext* contex
     }
     response->set_worker_id((*worker)->id);
     response->set_credential(credential);
-    turn.AfterCommit([reply = std::move(reply), id = (*worker)->id, name,
-                      peer](const absl::Status& status) mutable {
-      if (status.ok())
-        Log(Severity::kInfo, "worker.joined", {{"worker", id}, {"name", name}, {"peer", peer}});
+    turn.AfterCommit([reply = std::move(reply)](const absl::Status& status) mutable {
       reply.Finish(ToLinkStatus(status));
     });
   });

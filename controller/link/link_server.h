@@ -6,7 +6,9 @@
 //   …
 //   link.tunnels().Exec(spec, done);      // on the loop
 //   …
-//   on the loop: link.CloseAll("…");      // then, off the loop: server->Shutdown(deadline)
+//   on the loop: link.CloseAll("…");      // once; then, off the loop: server->Shutdown(deadline),
+//                                         // then both ~LinkServer and ~Core, in one task of
+//                                         // the loop or after its end
 #pragma once
 
 #include <memory>
@@ -27,7 +29,7 @@ class LinkServer {
     TunnelBroker::Options tunnels;
   };
 
-  // `core` must outlive it, and it the server's last call and the loop's last event.
+  // `core` must outlive it, and it the server's last call and the core's last event.
   LinkServer(Core& core, Options options);
 
   // Adds the service to the server in the making.

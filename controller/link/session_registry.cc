@@ -35,7 +35,7 @@ SessionRegistry::SessionRegistry(Core& core, Options options, OnBegin on_begin)
 }
 
 SessionRegistry::~SessionRegistry() {
-  core_.Unwatch(watch_);
+  if (watch_ != 0) core_.Unwatch(watch_);
   for (auto& [number, opening] : opening_) {
     core_.loop().CancelTimer(opening.timer);
     opening.stream->Abort(grpc::Status::CANCELLED);
@@ -206,6 +206,7 @@ bool SessionRegistry::SendOpenTunnel(const std::string& worker_id,
 
 void SessionRegistry::CloseAll(const std::string& reason) {
   closed_ = true;
+  core_.Unwatch(std::exchange(watch_, 0));
   for (auto& [number, opening] : opening_) {
     core_.loop().CancelTimer(opening.timer);
     opening.stream->Abort({grpc::StatusCode::UNAVAILABLE, reason});
