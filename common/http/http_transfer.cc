@@ -270,6 +270,9 @@ absl::Status Transfer::StatusOf(CURLcode code) const {
     case CURLE_SSL_ISSUER_ERROR:
     case CURLE_SSL_INVALIDCERTSTATUS:
       return absl::FailedPreconditionError(where + ": " + why);
+    case CURLE_SSL_CONNECT_ERROR:
+      return absl::UnavailableError(where + ": " + why +
+                                    " (a server without TLS must be configured as such)");
     case CURLE_OPERATION_TIMEDOUT: return absl::DeadlineExceededError(where + ": " + why);
     case CURLE_PARTIAL_FILE:
     case CURLE_HTTP2_STREAM:

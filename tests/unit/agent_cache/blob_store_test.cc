@@ -2,7 +2,9 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <signal.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -258,6 +260,32 @@ TEST_F(BlobStoreTest, ReportsAWriteThatFails) {
   ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &before), 0);
   EXPECT_EQ(ReasonOf(blob.status()), "INTERNAL");  // EFBIG is no full disk
   EXPECT_TRUE(PartialIsEmpty());
+}
+
+// In a mount namespace of its own: a file system of 1 MiB.
+TEST_F(BlobStoreTest, ReportsAFullDiskAndLeavesNothing) {
+  store_.reset();
+  const pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    if (::unshare(::geteuid() == 0 ? CLONE_NEWNS : CLONE_NEWNS | CLONE_NEWUSER) != 0) ::_exit(10);
+    (void)::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr);
+    if (::mount("none", folder_.c_str(), "tmpfs", 0, "size=1m") != 0) ::_exit(11);
+    auto store = BlobStore::Open(folder_);
+    if (!store.ok()) ::_exit(12);
+    const std::string big(3u << 20, 'x'), small(100'000, 'y');
+    const auto get = [&](const std::string& content) {
+      return (*store)->GetOrFetch(oci::Digest::Of(content), content.size(), "", Writes(content),
+                                  nullptr);
+    };
+    if (ReasonOf(get(big).status()) != "DISK_FULL") ::_exit(13);
+    if (!PartialIsEmpty()) ::_exit(14);
+    ::_exit(get(small).ok() ? 0 : 15);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 0);
 }
 
 // A child that stores blobs is killed at arbitrary moments; what has its name is whole.

@@ -168,7 +168,7 @@ TEST_F(LocalSourceTest, RefusesWhatIsNoTarball) {
   ExpectRefused(own("text"), "LAYER_UNSUPPORTED", "no tar archive");
   std::ofstream(own("empty"));
   ExpectRefused(own("empty"), "LAYER_UNSUPPORTED", "no tar archive");
-  MakeTar(own("a.tar.xz"), "x", "-J");
+  std::ofstream(own("a.tar.xz")) << std::string("\xfd" "7zXZ\0", 6) << std::string(2000, 'x');
   ExpectRefused(own("a.tar.xz"), "LAYER_UNSUPPORTED", "xz");
   MakeTar(own("a.tar.gz"), "x", "-z");
   RunProgram({"gzip", "-k", "-S", ".again", "-f", own("a.tar.gz")});

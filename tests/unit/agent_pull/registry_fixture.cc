@@ -23,7 +23,24 @@ namespace {
 constexpr char kPython[] = "/usr/bin/python3";
 
 std::string Script(const std::string& name) {
-  return std::string(BUNKER_TEST_SUPPORT_DIR) + "/" + name;
+  return std::string(BUNKER_SOURCE_DIR) + "/tests/support/" + name;
+}
+
+// The installed docker-registry, or the one that tests/run has unpacked.
+std::string RegistryBinary() {
+  const std::string root = BUNKER_SOURCE_DIR;
+  std::string path = RunProgram({"bash", root + "/deploy/lib/registry-binary",
+                                 root + "/build/registry"});
+  while (!path.empty() && path.back() == '\n') path.pop_back();
+  return path;
+}
+
+// A line for htpasswd: bcrypt, the only form that the registry takes.
+std::string PasswordLine(const std::string& user, const std::string& password) {
+  return RunProgram({kPython, "-W", "ignore", "-c",
+                     "import crypt, sys; print(sys.argv[1] + ':' + crypt.crypt(sys.argv[2], "
+                     "crypt.mksalt(crypt.METHOD_BLOWFISH, rounds=16)))",
+                     user, password});
 }
 
 http::Client& Http() {
@@ -138,21 +155,39 @@ int FreePort() {
   return ntohs(address.sin_port);
 }
 
-RealRegistry::RealRegistry(const std::string& user, const std::string& password)
-    : port_(FreePort()), user_(user), password_(password) {
+RealRegistry::RealRegistry(const std::string& user, const std::string& password, bool tls)
+    : port_(FreePort()), user_(user), password_(password), tls_(tls) {
   std::string config = "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: " + storage() +
                        "\nhttp:\n  addr: " + host() + "\n";
+  if (tls_) {
+    MakeCertificate();
+    config += "  tls:\n    certificate: " + folder_ / "server.pem" + "\n    key: " +
+              folder_ / "server.key" + "\n";
+  }
   if (!user_.empty()) {
-    WriteText(folder_ / "htpasswd", RunProgram({"htpasswd", "-Bbn", user_, password_}));
+    WriteText(folder_ / "htpasswd", PasswordLine(user_, password_));
     config += "auth:\n  htpasswd:\n    realm: test\n    path: " + folder_ / "htpasswd" + "\n";
   }
   WriteText(folder_ / "config.yml", config);
   Start();
 }
 
+void RealRegistry::MakeCertificate() {
+  RunProgram({"openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+              "-nodes", "-days", "2", "-subj", "/CN=test authority", "-keyout", folder_ / "ca.key",
+              "-out", ca_file()});
+  RunProgram({"openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+              "-subj", "/CN=registry", "-keyout", folder_ / "server.key", "-out",
+              folder_ / "server.csr"});
+  WriteText(folder_ / "san", "subjectAltName=IP:127.0.0.1\n");
+  RunProgram({"openssl", "x509", "-req", "-in", folder_ / "server.csr", "-CA", ca_file(), "-CAkey",
+              folder_ / "ca.key", "-CAcreateserial", "-days", "2", "-extfile", folder_ / "san",
+              "-out", folder_ / "server.pem"});
+}
+
 void RealRegistry::Start() {
   child_ = std::make_unique<Child>(
-      std::vector<std::string>{"docker-registry", "serve", folder_ / "config.yml"}, folder_ / "log",
+      std::vector<std::string>{RegistryBinary(), "serve", folder_ / "config.yml"}, folder_ / "log",
       false);
   http::Request request;
   request.url = "http://" + host() + "/v2/";

@@ -52,8 +52,11 @@ nlohmann::json MakeLayout(const std::string& folder, std::vector<std::string> op
 // Debian's docker-registry with its own configuration, storage and port.
 class RealRegistry {
  public:
-  // With a user name: basic authentication by htpasswd.
-  explicit RealRegistry(const std::string& user = "", const std::string& password = "");
+  // With a user name: basic authentication by htpasswd. With `tls`: a certificate for 127.0.0.1
+  // by an authority of its own.
+  explicit RealRegistry(const std::string& user = "", const std::string& password = "",
+                        bool tls = false);
+  std::string ca_file() const { return folder_ / "ca.pem"; }
   std::string host() const { return "127.0.0.1:" + std::to_string(port_); }
   std::string storage() const { return folder_ / "storage"; }
   // Copies an OCI layout to `repository:tag` with skopeo.
@@ -63,10 +66,12 @@ class RealRegistry {
 
  private:
   void Start();
+  void MakeCertificate();
   TempFolder folder_;
   int port_ = 0;
   std::string user_;
   std::string password_;
+  bool tls_ = false;
   std::unique_ptr<Child> child_;
 };
 

@@ -182,5 +182,29 @@ TEST_F(RegistryPullTest, SignsInWithBasicCredentials) {
   EXPECT_TRUE(files.ok()) << files.status();
 }
 
+TEST_F(RegistryPullTest, BelievesTheConfiguredAuthorityAlone) {
+  RealRegistry registry("ada", "pw", /*tls=*/true);
+  registry.Push(*layout_ / "image", "app:1");
+  const std::string ref = registry.host() + "/app:1";
+  PullConfig config = ConfigFor(registry.host());
+  config.registries[0].username = "ada";
+  config.registries[0].password = "pw";
+  config.registries[0].ca_file = registry.ca_file();
+  auto files = Pull(config, ref);
+  EXPECT_TRUE(files.ok()) << files.status();
+  EXPECT_THAT(registry.Log(), HasSubstr("HTTP/2.0"));
+
+  RealRegistry other("", "", /*tls=*/true);
+  config.registries[0].ca_file = other.ca_file();
+  files = Pull(config, ref);
+  EXPECT_EQ(ReasonOf(files.status()), "REGISTRY_UNREACHABLE");
+  EXPECT_THAT(std::string(files.status().message()), HasSubstr("ca_file"));
+  EXPECT_FALSE(IsRetryablePullError(files.status()));
+
+  config.registries[0].ca_file.clear();  // loopback without an authority is plain http
+  files = Pull(config, ref);
+  EXPECT_EQ(ReasonOf(files.status()), "REGISTRY_UNREACHABLE");
+}
+
 }  // namespace
 }  // namespace bunker::agent
