@@ -70,7 +70,30 @@ constexpr uint8_t kGuestCode[] = {
     0xf4,                                // hlt
 };
 
-constexpr size_t kMaxCpuidEntries = 256;
+// <linux/kvm.h> gives kvm_cpuid2 and kvm_msrs another size and layout in C++ than in C (an empty
+// struct has a byte there), and with it wrong ioctl numbers. These are the kernel's.
+struct ListHead {
+  uint32_t count;
+  uint32_t padding;
+};
+static_assert(sizeof(ListHead) == 8);
+
+struct CpuidList {
+  ListHead head;
+  kvm_cpuid_entry2 entries[256];
+};
+
+struct MsrList {
+  ListHead head;
+  kvm_msr_entry entry;
+};
+
+constexpr unsigned long kGetSupportedCpuid = _IOWR(KVMIO, 0x05, ListHead);
+constexpr unsigned long kGetMsrs = _IOWR(KVMIO, 0x88, ListHead);
+constexpr unsigned long kSetMsrs = _IOW(KVMIO, 0x89, ListHead);
+constexpr unsigned long kSetCpuid = _IOW(KVMIO, 0x90, ListHead);
+static_assert(kGetSupportedCpuid == 0xc008ae05 && kGetMsrs == 0xc008ae88 &&
+              kSetMsrs == 0x4008ae89 && kSetCpuid == 0x4008ae90);
 
 class Steps {
  public:
@@ -117,23 +140,21 @@ class Steps {
     if (ioctl(vm_, KVM_SET_TSS_ADDR, 0xfffbd000) < 0) return FailErrno("KVM_SET_TSS_ADDR");
     cpu_ = ioctl(vm_, KVM_CREATE_VCPU, 0);
     if (cpu_ < 0) return FailErrno("KVM_CREATE_VCPU");
-    auto* const cpuid = reinterpret_cast<kvm_cpuid2*>(cpuid_);
-    cpuid->nent = kMaxCpuidEntries;
-    if (ioctl(kvm_, KVM_GET_SUPPORTED_CPUID, cpuid) < 0) return FailErrno("read the CPUID");
-    if (ioctl(cpu_, KVM_SET_CPUID2, cpuid) < 0) return FailErrno("set the CPUID");
+    cpuid_.head.count = sizeof(cpuid_.entries) / sizeof(cpuid_.entries[0]);
+    if (ioctl(kvm_, kGetSupportedCpuid, &cpuid_) < 0) return FailErrno("read the CPUID");
+    if (ioctl(cpu_, kSetCpuid, &cpuid_) < 0) return FailErrno("set the CPUID");
     return true;
   }
 
   bool SetFeatureMsrs() {
     Begin("set the CPU's feature MSRs");
     for (const uint32_t index : kFeatureMsrs) {
-      alignas(kvm_msrs) uint8_t space[sizeof(kvm_msrs) + sizeof(kvm_msr_entry)] = {};
-      auto* const msr = reinterpret_cast<kvm_msrs*>(space);
-      msr->nmsrs = 1;
-      msr->entries[0].index = index;
-      if (ioctl(kvm_, KVM_GET_MSRS, msr) != 1) continue;  // this host has no such feature
-      const uint64_t value = msr->entries[0].data;
-      if (ioctl(cpu_, KVM_SET_MSRS, msr) == 1) continue;
+      MsrList msr{};
+      msr.head.count = 1;
+      msr.entry.index = index;
+      if (ioctl(kvm_, kGetMsrs, &msr) != 1) continue;  // this host has no such feature
+      const uint64_t value = msr.entry.data;
+      if (ioctl(cpu_, kSetMsrs, &msr) == 1) continue;
       snprintf(report_->detail, sizeof(report_->detail),
                "MSR 0x%x reads 0x%llx on the host and cannot be set on a CPU", index,
                static_cast<unsigned long long>(value));
@@ -210,8 +231,7 @@ class Steps {
   }
 
   KvmStepReport* const report_;
-  alignas(kvm_cpuid2) uint8_t
-      cpuid_[sizeof(kvm_cpuid2) + kMaxCpuidEntries * sizeof(kvm_cpuid_entry2)] = {};
+  CpuidList cpuid_{};
   int kvm_ = -1;
   int vm_ = -1;
   int cpu_ = -1;
