@@ -5,15 +5,13 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "controller/engine/bootstrap.h"
 #include "controller/store/store.h"
 
 namespace bunker::controller {
 
 struct InitResult {
-  std::string partner_id;
-  std::string tenant_id;
-  std::string user_id;
-  std::string key_id;
+  BootstrapResult rows;
   std::string key;  // the secret: to be shown once, stored nowhere
 };
 

@@ -36,6 +36,7 @@
 #include "controller/rest/http_server.h"
 #include "controller/store/sqlite_store.h"
 #include "controller/version.h"
+#include "grpc/health/v1/health.pb.h"
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
 #include "grpcpp/health_check_service_interface.h"
 
@@ -156,6 +157,8 @@ absl::Status Server::Impl::ListenGrpc() {
                      LoadServerCredentials(config.grpc_tls_certificate, config.grpc_tls_key));
   }
   grpc::EnableDefaultHealthCheckService(true);
+  // Keeps its descriptor in the binary, for reflection.
+  (void)grpc::health::v1::HealthCheckRequest::descriptor();
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
   ApplyServerDefaults(builder);
@@ -174,7 +177,10 @@ absl::Status Server::Impl::ListenGrpc() {
 absl::Status Server::Impl::Listen() {
   core->Start();
   RETURN_IF_ERROR(ListenGrpc());
-  ASSIGN_OR_RETURN(admin, AdminServer::Start(*core, config.admin_socket));
+  ASSIGN_OR_RETURN(admin, AdminServer::Start(*core, config.admin_socket,
+                                             [this](grpc::ServerBuilder& builder) {
+                                               surface->Register(builder);
+                                             }));
   ASSIGN_OR_RETURN(http, HttpServer::Start(HttpOptionsOf(config), gateway.get()));
   if (!config.rest.is_loopback() && config.rest_tls_certificate.empty()) {
     Log(Severity::kWarning, "rest.plain_text",

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "bunker/v1/bunker.pb.h"
+#include "common/base/reason.h"
 #include "common/base/status_macros.h"
 #include "controller/api/auth.h"
 #include "controller/api/convert.h"
@@ -116,8 +117,7 @@ absl::StatusOr<RowPtr<Bunker>> Create(CallContext& context, const v1::BunkerSpec
   RETURN_IF_ERROR(CheckProfile(context.caller, wanted.network_profile));
   PlacementExplanation why;
   auto created = context.engine.CreateBunker(context.turn, context.caller, wanted, &why);
-  const bool has_rows = !why.rows.empty() || !why.counts.empty();
-  if (!created.ok() && !why.error_code.empty() && has_rows)
+  if (!created.ok() && !why.error_code.empty() && ReasonOf(created.status()) == why.error_code)
     return WithPlacement(created.status(), ToMessage(why));
   return created;
 }
