@@ -124,13 +124,13 @@ class LinkClient {
   Loop& loop_;
   const Options options_;
   LinkHandler& handler_;
+  SystemRng rng_;
   const std::string instance_id_;
 
   ObservationTable observations_;
   SyncSender<link::v1::Observation> sender_;
   SyncReceiver<link::v1::Assignment> receiver_;
 
-  SystemRng rng_;
   Backoff backoff_;
   bool stopped_ = false;
   std::unique_ptr<Session> session_;

@@ -71,7 +71,11 @@ absl::Status MakeFolders(const std::string& path, unsigned mode) {
   if (std::filesystem::is_directory(path, error)) return absl::OkStatus();
   const std::filesystem::path parent = std::filesystem::path(path).parent_path();
   if (!parent.empty() && parent != path) RETURN_IF_ERROR(MakeFolders(parent, mode));
-  if (::mkdir(path.c_str(), mode) != 0 && errno != EEXIST) return ErrnoError(errno, "mkdir " + path);
+  if (::mkdir(path.c_str(), mode) != 0) {
+    return errno == EEXIST ? absl::OkStatus() : ErrnoError(errno, "mkdir " + path);
+  }
+  // The umask must not take from a mode that another user's process depends on.
+  if (::chmod(path.c_str(), mode) != 0) return ErrnoError(errno, "chmod " + path);
   return absl::OkStatus();
 }
 

@@ -21,7 +21,8 @@ absl::Status WriteFileDurably(const std::string& path, std::string_view content,
 // fsync(2) of a folder, so that a rename in it survives a power cut.
 absl::Status SyncFolder(const std::string& path);
 
-// Creates the folder and its missing parents with `mode`; one that is there already is fine.
+// Creates the folder and its missing parents with exactly `mode`, whatever the umask; one that is
+// there already is left as it is.
 absl::Status MakeFolders(const std::string& path, unsigned mode);
 
 // write(2) until all is written.
