@@ -70,7 +70,8 @@ void Core::Drain() {
     last_now_ = std::max(last_now_, loop_.Now());
     if (last_now_ - began >= options_.max_turn) break;
   }
-  filling_events_ += handled;
+  // Events that neither wrote nor answered take no room in the batch.
+  filling_events_ = filling_->empty() ? 0 : filling_events_ + handled;
   if (handled < events.size()) {
     MutexLock lock(mutex_);
     inbox_.insert(inbox_.begin(), std::make_move_iterator(events.begin() + handled),

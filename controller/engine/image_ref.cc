@@ -52,10 +52,9 @@ std::string WithTag(const std::string& ref) {
   return tagged ? ref : ref + ":latest";
 }
 
-bool SameRepository(const std::string& a, const std::string& b) {
-  const std::string left = Canonical(a);
-  const std::string right = Canonical(b);
-  return left == right || left == WithoutHost(right);
+// `asked` may leave the registry's host out.
+bool SameRepository(const std::string& asked, const std::string& registered) {
+  return Canonical(asked) == Canonical(registered) || asked == WithoutHost(registered);
 }
 
 bool MatchesRef(const Image& image, const std::string& ref) {

@@ -29,6 +29,7 @@ class MemStore final : public Store {
   // From now on every batch that writes fails as a full disk does, or no longer.
   void SetFull(bool full);
 
+  bool is_manual() const { return manual_; }
   Rows rows() const;
   size_t waiting() const;
   uint64_t commits() const;
