@@ -140,6 +140,29 @@ void Apply(const Operation& operation, int report_fd) {
   if (result != 0) Fail(report_fd, operation.target, errno);
 }
 
+// The current folder becomes the root, and nothing of the old one stays reachable. The old root
+// ends up on top of the new one, with whatever was mounted over it in turn (a unit's or a
+// container's set-up may stack roots): all of that is taken off, or "/.." would lead there.
+void LeaveOldRoot(int report_fd) {
+  constexpr int kMaxStackedRoots = 64;
+  const int old_root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+  if (old_root < 0) Fail(report_fd, "open the old root", errno);
+  if (syscall(SYS_pivot_root, ".", ".") != 0) Fail(report_fd, "pivot_root", errno);
+  int taken_off = 0;
+  while (fchdir(old_root) == 0 && umount2(".", MNT_DETACH) == 0) {
+    if (++taken_off > kMaxStackedRoots) Fail(report_fd, "detach the old root", ELOOP);
+  }
+  // EINVAL: the old root is in no namespace of ours any more.
+  if (errno != EINVAL || taken_off == 0) Fail(report_fd, "detach the old root", errno);
+  close(old_root);
+  if (chdir("/") != 0) Fail(report_fd, "enter /", errno);
+  struct stat root{}, above{};
+  if (stat("/", &root) != 0 || stat("/..", &above) != 0) Fail(report_fd, "look at /", errno);
+  if (root.st_dev != above.st_dev || root.st_ino != above.st_ino) {
+    Fail(report_fd, "the old root is still there", EEXIST);
+  }
+}
+
 void BuildRoot(const Plan& plan, int report_fd) {
   const JailSpec& spec = *plan.spec;
   if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) {
@@ -160,10 +183,7 @@ void BuildRoot(const Plan& plan, int report_fd) {
       Fail(report_fd, "make /dev/kvm", errno);
     }
   }
-  // The old root ends up stacked on the new one and is taken off: nothing of it stays reachable.
-  if (syscall(SYS_pivot_root, ".", ".") != 0) Fail(report_fd, "pivot_root", errno);
-  if (umount2(".", MNT_DETACH) != 0) Fail(report_fd, "detach the old root", errno);
-  if (chdir("/") != 0) Fail(report_fd, "enter /", errno);
+  LeaveOldRoot(report_fd);
   if (mount(nullptr, "/", nullptr, MS_REMOUNT | MS_BIND | MS_RDONLY | root_flags, nullptr) != 0) {
     Fail(report_fd, "make the root read-only", errno);
   }
@@ -197,7 +217,8 @@ void DropPrivileges(const Plan& plan, int report_fd) {
   if (setsid() < 0) Fail(report_fd, "setsid", errno);
   umask(022);
   static constexpr char kHostname[] = "jail";
-  if (sethostname(kHostname, sizeof(kHostname) - 1) != 0) Fail(report_fd, "sethostname", errno);
+  // Hides the host's name, no more. A unit with ProtectHostname= forbids it, in all namespaces.
+  [[maybe_unused]] const int ignored = sethostname(kHostname, sizeof(kHostname) - 1);
   BuildRoot(plan, report_fd);
   for (const auto& [resource, value] : spec.limits) {
     const rlimit limit{.rlim_cur = value, .rlim_max = value};

@@ -54,7 +54,11 @@ absl::Status AwaitGuest(const RunningVm& record, const Deadline& deadline) {
   // Asked once, then told: the events of this connection leave no gap behind the question.
   ASSIGN_OR_RETURN(bool opened, GuestHasOpened(qmp, deadline));
   while (!opened) {
-    ASSIGN_OR_RETURN(const std::string event, qmp.NextEvent(deadline));
+    absl::StatusOr<std::string> told = qmp.NextEvent(deadline);
+    if (absl::IsDeadlineExceeded(told.status())) {
+      return absl::DeadlineExceededError("its PID 1 did not come up in time");
+    }
+    ASSIGN_OR_RETURN(const std::string event, std::move(told));
     if (event.rfind("SHUTDOWN", 0) == 0 || event.rfind("STOP", 0) == 0) {
       return absl::UnavailableError(absl::StrCat("the guest stopped: ", event));
     }

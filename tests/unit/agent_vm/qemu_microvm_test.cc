@@ -5,7 +5,9 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <signal.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -50,6 +52,26 @@ class QemuMicrovmTest : public VmFixture {
   std::string BaseHash() { return Sha256Hex(*ReadFile(root_ + "/base", 256 << 20)); }
   bool Runs(const RunningVm& record) { return driver_.Adopt(record).ok(); }
 };
+
+// Every mount but the private disk is read-only, and none of the host's is left.
+void ExpectJailMountsOnly(const std::string& proc) {
+  std::ifstream mounts(proc + "/mounts");
+  std::string line;
+  std::set<std::string> writable;
+  while (std::getline(mounts, line)) {
+    std::vector<std::string> words;
+    std::istringstream parts(line);
+    for (std::string word; parts >> word;) words.push_back(word);
+    ASSERT_GE(words.size(), 4u);
+    EXPECT_THAT(words[1], AnyOf("/", "/dev/null", StartsWith("/usr/"), StartsWith("/vm/"))) << line;
+    EXPECT_THAT(words[3], HasSubstr("nosuid"));
+    EXPECT_EQ(words[3].find("nodev") == std::string::npos, words[1] == "/dev/null") << line;
+    const bool programs = words[1].rfind("/usr/lib", 0) == 0 || words[1].rfind("/usr/bin", 0) == 0;
+    EXPECT_EQ(words[3].find("noexec") == std::string::npos, programs) << line;
+    if (words[3].rfind("rw,", 0) == 0) writable.insert(words[1]);
+  }
+  EXPECT_EQ(writable, (std::set<std::string>{"/dev/null", kJailRwDisk}));
+}
 
 TEST_F(QemuMicrovmTest, BootsAnswersAndPowersOff) {
   const VmSpec spec = MakeSpec("bkr_boot.1");
@@ -140,23 +162,7 @@ TEST_F(QemuMicrovmTest, SeesOnlyItsOwnFiles) {
   }
   EXPECT_EQ(names, (std::set<std::string>{"qemu-system-x86_64"}));
 
-  // Every mount but the private disk is read-only, and none of the host's is left.
-  std::ifstream mounts(proc + "/mounts");
-  std::string line;
-  std::set<std::string> writable;
-  while (std::getline(mounts, line)) {
-    std::vector<std::string> words;
-    std::istringstream parts(line);
-    for (std::string word; parts >> word;) words.push_back(word);
-    ASSERT_GE(words.size(), 4u);
-    EXPECT_THAT(words[1], AnyOf("/", "/dev/null", StartsWith("/usr/"), StartsWith("/vm/"))) << line;
-    EXPECT_THAT(words[3], HasSubstr("nosuid"));
-    EXPECT_EQ(words[3].find("nodev") == std::string::npos, words[1] == "/dev/null") << line;
-    const bool programs = words[1].rfind("/usr/lib", 0) == 0 || words[1].rfind("/usr/bin", 0) == 0;
-    EXPECT_EQ(words[3].find("noexec") == std::string::npos, programs) << line;
-    if (words[3].rfind("rw,", 0) == 0) writable.insert(words[1]);
-  }
-  EXPECT_EQ(writable, (std::set<std::string>{"/dev/null", kJailRwDisk}));
+  ExpectJailMountsOnly(proc);
 
   // Open files: the two disks, sockets, pipes and the kernel's own kinds.
   for (const auto& entry : fs::directory_iterator(proc + "/fd")) {
@@ -165,6 +171,35 @@ TEST_F(QemuMicrovmTest, SeesOnlyItsOwnFiles) {
                       StartsWith("pipe:"), StartsWith("anon_inode:"), StartsWith("/memfd:")))
         << entry.path();
   }
+}
+
+// As some units and containers leave it: another mount lies over the agent's own root.
+TEST_F(QemuMicrovmTest, NothingIsLeftOfStackedRoots) {
+  const VmSpec spec = MakeSpec("bkr_stacked.1");
+  int started[2];
+  ASSERT_EQ(pipe2(started, O_CLOEXEC), 0);
+  const pid_t agent = fork();
+  if (agent == 0) {
+    if (unshare(CLONE_NEWNS) != 0 || mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) ||
+        mount("/", "/", nullptr, MS_BIND | MS_REC, nullptr) != 0) {
+      _exit(1);
+    }
+    absl::StatusOr<VmHandle> vm = Start(spec);
+    if (!vm.ok()) _exit(2);
+    if (write(started[1], &vm->record().process.pid, sizeof(pid_t)) < 0) _exit(3);
+    while (true) pause();
+  }
+  close(started[1]);
+  pid_t pid = 0;
+  ASSERT_EQ(read(started[0], &pid, sizeof(pid)), ssize_t{sizeof(pid)});
+  close(started[0]);
+  const std::string proc = absl::StrCat("/proc/", pid);
+  ExpectJailMountsOnly(proc);
+  kill(agent, SIGKILL);
+  waitpid(agent, nullptr, 0);
+  absl::StatusOr<ProcessHandle> vm = ProcessHandle::Open(*ReadIdentity(pid));
+  ASSERT_TRUE(vm.ok()) << vm.status();
+  EXPECT_TRUE(vm->Kill(absl::Seconds(5)).ok());
 }
 
 TEST_F(QemuMicrovmTest, TheBaseCannotBeWrittenFromInside) {
