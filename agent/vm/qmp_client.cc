@@ -18,8 +18,9 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr size_t kMaxLineBytes = 1024 * 1024;
+constexpr size_t kMaxLineBytes = 2 * 1024 * 1024;  // a full console of 1 MiB in base64
 constexpr size_t kMaxEvents = 64;
+constexpr int kMaxDepth = 16;  // nlohmann walks what it keeps recursively
 
 // OK once `fd` is ready for `events`.
 absl::Status WaitReady(int fd, short events, const Deadline& deadline) {
@@ -32,12 +33,21 @@ absl::Status WaitReady(int fd, short events, const Deadline& deadline) {
   }
 }
 
+// An object, or nothing where the line is none. Deeper values are left out.
+Json ParseObject(const std::string& line) {
+  const auto keep = [](int depth, Json::parse_event_t, Json&) { return depth <= kMaxDepth; };
+  Json message = Json::parse(line, keep, /*allow_exceptions=*/false);
+  return message.is_object() ? message : Json();
+}
+
+std::string Text(const Json& value) {
+  return value.dump(-1, ' ', true, Json::error_handler_t::replace);
+}
+
 std::string EventText(const Json& message) {
-  std::string text = message["event"].is_string() ? message["event"].get<std::string>() : "?";
-  if (message.contains("data")) {
-    absl::StrAppend(&text, " ",
-                    message["data"].dump(-1, ' ', true, Json::error_handler_t::replace));
-  }
+  const Json& name = message.at("event");
+  std::string text = name.is_string() ? name.get<std::string>() : "?";
+  if (message.contains("data")) absl::StrAppend(&text, " ", Text(message.at("data")));
   return text;
 }
 
@@ -47,8 +57,7 @@ absl::StatusOr<QmpClient> QmpClient::Connect(const std::string& path, Deadline d
   ASSIGN_OR_RETURN(UniqueFd fd, ConnectUnix(path, deadline.Remaining()));
   QmpClient client(std::move(fd));
   ASSIGN_OR_RETURN(const std::string greeting, client.ReadLine(deadline));
-  const Json message = Json::parse(greeting, nullptr, /*allow_exceptions=*/false);
-  if (!message.is_object() || !message.contains("QMP")) {
+  if (!ParseObject(greeting).contains("QMP")) {
     return absl::UnavailableError("what answers on the control socket is not QMP");
   }
   absl::StatusOr<std::string> ready = client.Execute("qmp_capabilities", "", deadline);
@@ -94,15 +103,15 @@ absl::StatusOr<std::string> QmpClient::Execute(std::string_view command,
   RETURN_IF_ERROR(Send(line, deadline));
   while (true) {
     ASSIGN_OR_RETURN(const std::string answer, ReadLine(deadline));
-    const Json message = Json::parse(answer, nullptr, /*allow_exceptions=*/false);
-    if (!message.is_object()) return absl::UnavailableError("the VMM sent broken JSON");
+    const Json message = ParseObject(answer);
+    if (message.is_null()) return absl::UnavailableError("the VMM sent broken JSON");
     if (message.contains("event")) {
       if (events_.size() == kMaxEvents) events_.pop_front();
       events_.push_back(EventText(message));
       continue;
     }
     if (message.contains("return")) {
-      return message["return"].dump(-1, ' ', true, Json::error_handler_t::replace);
+      return Text(message.at("return"));
     }
     return absl::FailedPreconditionError(
         absl::StrCat("the VMM refused ", ToAbsl(command), ": ", answer.substr(0, 512)));
@@ -111,11 +120,11 @@ absl::StatusOr<std::string> QmpClient::Execute(std::string_view command,
 
 absl::StatusOr<std::string> QmpClient::QueryStatus(Deadline deadline) {
   ASSIGN_OR_RETURN(const std::string answer, Execute("query-status", "", deadline));
-  const Json message = Json::parse(answer, nullptr, /*allow_exceptions=*/false);
-  if (!message.is_object() || !message["status"].is_string()) {
+  const Json status = ParseObject(answer);
+  if (!status.contains("status") || !status.at("status").is_string()) {
     return absl::UnavailableError("the VMM's status has no name");
   }
-  return message["status"].get<std::string>();
+  return status.at("status").get<std::string>();
 }
 
 absl::Status QmpClient::Quit(Deadline deadline) {
@@ -128,8 +137,8 @@ absl::Status QmpClient::Quit(Deadline deadline) {
 absl::StatusOr<std::string> QmpClient::NextEvent(Deadline deadline) {
   while (events_.empty()) {
     ASSIGN_OR_RETURN(const std::string line, ReadLine(deadline));
-    const Json message = Json::parse(line, nullptr, /*allow_exceptions=*/false);
-    if (!message.is_object()) return absl::UnavailableError("the VMM sent broken JSON");
+    const Json message = ParseObject(line);
+    if (message.is_null()) return absl::UnavailableError("the VMM sent broken JSON");
     if (message.contains("event")) events_.push_back(EventText(message));
   }
   std::string event = std::move(events_.front());

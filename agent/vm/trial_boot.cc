@@ -42,9 +42,10 @@ absl::StatusOr<bool> GuestHasOpened(QmpClient& qmp, const Deadline& deadline) {
   const nlohmann::json devices = nlohmann::json::parse(answer, nullptr, false);
   if (!devices.is_array()) return absl::UnavailableError("the VMM does not list its channels");
   for (const nlohmann::json& device : devices) {
-    if (device.is_object() && device.value("label", "") == "channel") {
-      return device.value("frontend-open", false);
+    if (!device.is_object() || !device.contains("label") || device.at("label") != "channel") {
+      continue;
     }
+    return device.contains("frontend-open") && device.at("frontend-open") == true;
   }
   return absl::UnavailableError("the VMM has no channel");
 }
