@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -262,6 +263,19 @@ absl::StatusOr<std::shared_ptr<const oci::Blob>> BlobStore::GetOrFetch(
   return PinLocked(digest);
 }
 
+// Said before anything is transferred: a disk that is filled to the brim hurts others first.
+absl::Status BlobStore::CheckRoom(const oci::Digest& digest, uint64_t missing_bytes) const {
+  struct statvfs info;
+  if (::statvfs(folder_.c_str(), &info) != 0) return ErrnoError(errno, "statvfs " + folder_);
+  const uint64_t free_bytes = uint64_t{info.f_bavail} * info.f_frsize;
+  if (missing_bytes <= free_bytes) return absl::OkStatus();
+  return ReasonError(absl::StatusCode::kResourceExhausted, "DISK_FULL",
+                     "blob " + digest.str() + " needs " + std::to_string(missing_bytes) +
+                         " bytes more and the agent's state folder has " +
+                         std::to_string(free_bytes) +
+                         " free: make room there, or use another worker");
+}
+
 absl::Status BlobStore::RunFetch(const oci::Digest& digest, uint64_t size_bytes,
                                  const Fetch& fetch) {
   bool resumed = false;
@@ -280,6 +294,7 @@ absl::Status BlobStore::FetchOnce(const oci::Digest& digest, uint64_t size_bytes
   Writer writer(digest, size_bytes, std::move(fd));
   absl::Status status = writer.Resume();
   *resumed = writer.offset() > 0;
+  if (status.ok()) status = CheckRoom(digest, size_bytes - writer.offset());
   if (status.ok() && writer.offset() < size_bytes) status = fetch(writer);
   if (status.ok()) status = Publish(writer, digest, size_bytes);
   if (!status.ok() && (!KeepsPartial(status) || writer.offset() == 0)) ::unlink(partial.c_str());

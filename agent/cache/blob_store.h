@@ -89,6 +89,7 @@ class BlobStore final : public oci::BlobCache {
   std::string PartialPathOf(const oci::Digest& digest) const;
   absl::StatusOr<Claim> Join(const oci::Digest& digest, uint64_t size_bytes,
                              const std::string& origin, const std::function<bool()>& stop);
+  absl::Status CheckRoom(const oci::Digest& digest, uint64_t missing_bytes) const;
   absl::Status RunFetch(const oci::Digest& digest, uint64_t size_bytes, const Fetch& fetch);
   // One attempt; `*resumed` tells whether it built on bytes that were there before.
   absl::Status FetchOnce(const oci::Digest& digest, uint64_t size_bytes, const Fetch& fetch,

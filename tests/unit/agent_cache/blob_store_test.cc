@@ -278,7 +278,16 @@ TEST_F(BlobStoreTest, ReportsAFullDiskAndLeavesNothing) {
       return (*store)->GetOrFetch(oci::Digest::Of(content), content.size(), "", Writes(content),
                                   nullptr);
     };
-    if (ReasonOf(get(big).status()) != "DISK_FULL") ::_exit(13);
+    if (ReasonOf(get(big).status()) != "DISK_FULL" || fetches_ != 0) ::_exit(13);
+    const std::string half(600'000, 'z');
+    const auto squeezed = [&](oci::BlobWriter& writer) {  // somebody else takes the room meanwhile
+      std::ofstream(folder_ + "/filler") << half;
+      return writer.Write(half);
+    };
+    const auto late = (*store)->GetOrFetch(oci::Digest::Of(half), half.size(), "", squeezed,
+                                           nullptr);
+    if (ReasonOf(late.status()) != "DISK_FULL") ::_exit(16);
+    std::filesystem::remove(folder_ + "/filler");
     if (!PartialIsEmpty()) ::_exit(14);
     ::_exit(get(small).ok() ? 0 : 15);
   }
