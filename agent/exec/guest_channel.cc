@@ -99,7 +99,7 @@ absl::Status ChannelCore::Configure(const guest::v1::GuestConfig& config,
     return Annotate(last_failure_, "configure the guest");
   }
   if (config_result_.problems_size() == 0) return absl::OkStatus();
-  return ReasonError(absl::StatusCode::kInternal, "INTERNAL",
+  return ReasonError(absl::StatusCode::kFailedPrecondition, "INTERNAL",
                      "the guest could not: " + CleanGuestText(config_result_.problems(0)));
 }
 

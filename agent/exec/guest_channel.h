@@ -73,8 +73,8 @@ class GuestChannel {
   bool ready() const;
   GuestFacts facts() const;
 
-  // Host name, defaults of commands, clock, entropy. One at a time. An error names what the guest
-  // could not do.
+  // Host name, defaults of commands, clock, entropy. kFailedPrecondition: the guest took the rest,
+  // and the message names the first thing that it could not do.
   absl::Status Configure(const guest::v1::GuestConfig& config, absl::Duration timeout);
 
   // One round trip.

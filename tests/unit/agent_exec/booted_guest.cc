@@ -35,9 +35,9 @@ sockaddr_un AddressOf(const std::string& path) {
   return address;
 }
 
-void MakeDisk(const std::string& path) {
-  const std::string command = "truncate -s 512M '" + path + "' && mkfs.ext4 -q -F -b 4096 -m 0 "
-      "-E lazy_itable_init=1,lazy_journal_init=1,nodiscard '" + path + "'";
+void MakeDisk(const std::string& path, bool blank) {
+  const std::string command = "truncate -s 512M '" + path + "'" + (blank ? "" : " && mkfs.ext4 -q -F -b 4096 -m 0 "
+      "-E lazy_itable_init=1,lazy_journal_init=1,nodiscard '" + path + "'");
   BUNKER_CHECK(std::system(command.c_str()) == 0);
 }
 
@@ -58,7 +58,7 @@ pid_t Spawn(const std::vector<std::string>& args, int channel_fd) {
 
 BootedGuest::BootedGuest(const Images& images)
     : socket_path_(images.folder + "/channel"), rw_disk_(images.folder + "/rw.ext4") {
-  MakeDisk(rw_disk_);
+  MakeDisk(rw_disk_, images.blank_rw_disk);
   const UniqueFd listener(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   const sockaddr_un address = AddressOf(socket_path_);
   BUNKER_CHECK(bind(listener.get(), reinterpret_cast<const sockaddr*>(&address),

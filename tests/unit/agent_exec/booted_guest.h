@@ -19,6 +19,7 @@ class BootedGuest {
     std::string kernel, initrd, base;  // files
     std::string folder;                // for the private disk and the socket; exists
     int memory_mb = 256;
+    bool blank_rw_disk = false;        // no file system on it
   };
 
   explicit BootedGuest(const Images& images);  // aborts the test where QEMU can't be started
