@@ -51,6 +51,15 @@ absl::StatusCode CodeOf(int http_status) {
   }
 }
 
+// What an event named "error" says. UNAVAILABLE is worth another try.
+absl::Status StreamError(const std::string& data) {
+  const Json error = Json::parse(data, nullptr, /*allow_exceptions=*/false);
+  const std::string code = TextAt(error, "code");
+  return ReasonError(
+      code == "UNAVAILABLE" ? absl::StatusCode::kUnavailable : absl::StatusCode::kUnknown, code,
+      code + ": " + TextAt(error, "message"));
+}
+
 // The placement errors say for each worker why not.
 std::string DetailsOf(const Json& error) {
   std::string text;
@@ -164,9 +173,7 @@ absl::Status ApiClient::Stream(const std::string& path, absl::Time deadline,
     RETURN_IF_ERROR(parser.Feed(piece, &events));
     for (const SseEvent& event : events) {
       if (event.event == "error") {
-        const Json error = Json::parse(event.data, nullptr, /*allow_exceptions=*/false);
-        failed = ReasonError(absl::StatusCode::kUnknown, TextAt(error, "code"),
-                             TextAt(error, "code") + ": " + TextAt(error, "message"));
+        failed = StreamError(event.data);
         return failed;
       }
       if (!on_event(event)) {

@@ -114,7 +114,7 @@ step_controller() {
 
 # Several agents share the machine: each is told its part, so that nothing is counted twice.
 write_agent_config() {
-  local name=$1 memory_mb disk_mb
+  local name=$1 number=$2 memory_mb disk_mb
   {
     printf '[controller]\naddress = "127.0.0.1:%s"\n\n[worker]\nname = "%s"\n' "$grpc_port" "$name"
     if [ "$agents" -gt 1 ]; then
@@ -124,7 +124,10 @@ write_agent_config() {
         $(($(nproc) * 1000 / agents)) $((memory_mb * 8 / 10 / agents)) $((disk_mb * 8 / 10 / agents))
     fi
     printf '\n[state]\ndir = "%s/%s"\n' "$home" "$name"
-    printf '\n[vm]\nkernel = "%s"\ninitrd = "%s/initrd"\n' "$(guest_kernel)" "$guest"
+    # Users of their own too, or one agent's guests could reach another's.
+    printf '\n[images]\nbake_uid = %s\n' $((64010 + number - 1))
+    printf '\n[vm]\nkernel = "%s"\ninitrd = "%s/initrd"\nuid_base = %s\nuid_count = 50\n' \
+      "$(guest_kernel)" "$guest" $((64100 + 50 * (number - 1)))
     printf '\n[[images.registry]]\nhost = "127.0.0.1:%s"\ninsecure_http = true\nallow_address = true\n' \
       "$registry_port"
   } >"$home/$name.toml"
@@ -143,7 +146,7 @@ step_agents() {
     name=agent-$number
     mkdir -p "$home/$name"
     chmod 711 "$home/$name"
-    write_agent_config "$name"
+    write_agent_config "$name" "$number"
     if [ -z "$(find "$home/$name" -maxdepth 1 -name 'identity*' -print -quit)" ]; then
       token=$("$bin/bunker-controller" join-token --worker "$name" --config "$home/controller/controller.toml" |
         tail -n 1 | awk '{ print $NF }')

@@ -21,17 +21,31 @@ class AgentKilledTest(case.ClusterTest):
         agent.daemon.kill9()
         self.assertEqual(agent.vm_pids(), before, "the VM died with its agent")
         agent.start()
-        self.c.wait_online(1)
-        self.assertEqual(self.c.sh(bunker["id"], "cat /root/note; ps | grep -c '[s]leep 600'", timeout_s=60),
-                         "kept\n1\n")
+        answer = processes.wait_until(lambda: self.answer(bunker["id"]), "exec works again", 60)
+        self.assertEqual(answer, "kept\n1\n")
         self.assertEqual(agent.vm_pids(), before)
         self.assertEqual(processes.start_time(before[0]), started)
         row = self.c.get(f"/bunkers/{bunker['id']}")
         self.assertEqual((row["status"], row["incarnation"]), ("running", bunker["incarnation"]))
         self.c.call("DELETE", f"/bunkers/{bunker['id']}", expect=200)
         processes.wait_until(lambda: not agent.vm_pids(), "the VM is gone after the delete")
-        left = os.listdir(os.path.join(agent.state, "vm"))
-        self.assertEqual([x for x in left if x.startswith("bnk_")], [])
+        folder = os.path.join(agent.state, "vm")
+        processes.wait_until(lambda: not [x for x in os.listdir(folder) if x.startswith("bnk_")],
+                             "its folder is gone")
+
+
+    def answer(self, bunker):
+        return answer_of(self, bunker, "cat /root/note; ps | grep -c '[s]leep 600'")
+
+
+def answer_of(test, bunker, command):
+    """What the guest says, or None while the worker's link is not back yet."""
+    call = test.c.call("POST", f"/bunkers/{bunker}/exec", {"command": command, "timeout_s": 60})
+    if call.status_code == 503:
+        test.assertEqual(call.json()["error"]["code"], "UNAVAILABLE")
+        return None
+    test.assertEqual(call.status_code, 200, call.text)
+    return call.json()["data"]["stdout"]
 
 
 class ControllerKilledTest(case.ClusterTest):
@@ -56,6 +70,10 @@ class ControllerKilledTest(case.ClusterTest):
             for layer in layers:
                 self.assertEqual(self.c.registry.blob_requests(pulled, layer.digest), 2,
                                  "a layer was pulled again after the crash")
+        for agent in self.c.agents:
+            for image in (first["id"], row["id"]):
+                baked = [x for x in agent.daemon.log().splitlines() if "image.baked" in x and image in x]
+                self.assertEqual(len(baked), 1, f"{agent.name} baked {image} so often")
         self.assertEqual(self.c.sh(self.c.bunker("second")["id"], "wc -c < /big"), f"{48 << 20}\n")
 
     def test_a_bunker_runs_on(self):
@@ -64,8 +82,8 @@ class ControllerKilledTest(case.ClusterTest):
         bunker = self.c.bunker("steady")
         self.c.controller.daemon.kill9()
         self.c.controller.start()
-        self.c.wait_online(2)
-        self.assertEqual(self.c.sh(bunker["id"], "cat /etc/marker", timeout_s=60), "steady")
+        again = processes.wait_until(lambda: answer_of(self, bunker["id"], "cat /etc/marker"), "exec works again", 60)
+        self.assertEqual(again, "steady")
         self.assertEqual(self.c.get(f"/bunkers/{bunker['id']}")["status"], "running")
 
 

@@ -18,7 +18,7 @@ class DiskFullTest(case.ClusterTest):
     AGENTS = 0
 
     def test_disk_full(self):
-        mount = os.path.join(self.c.folder, "small")
+        mount = os.path.join(self.c.folder, "m")
         os.mkdir(mount, 0o711)
         processes.run(["mount", "-t", "tmpfs", "-o", "size=64m,mode=711", "bunker-test", mount])
         try:

@@ -107,8 +107,8 @@ class ExecTest(case.ClusterTest):
     def test_bunkerctl_exec_has_the_commands_code(self):
         done = self.c.ctl("bunker", "exec", self.bunker, "--", "sh", "-c", "cat; exit 9", check=False)
         self.assertEqual((done.stdout, done.returncode), ("", 9))
-        read = self.c.ctl("bunker", "exec", self.bunker, "-i", "--", "cat", check=False,
-                          stdin=open(__file__, "rb"))
+        with open(__file__, "rb") as source:
+            read = self.c.ctl("bunker", "exec", self.bunker, "-i", "--", "cat", stdin=source)
         with open(__file__, encoding="utf-8") as source:
             self.assertEqual(read.stdout, source.read())
         self.assertEqual(self.c.ctl("bunker", "exec", self.bunker, "--timeout-s", "1", "--", "sleep", "60",

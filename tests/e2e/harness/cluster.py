@@ -64,8 +64,11 @@ class Controller:
 
 
 class Agent:
+    count = 0
+
     def __init__(self, folder, name, controller, registries=(), overrides=None, arrays=None):
         self.name = name
+        Agent.count += 1
         self.folder = os.path.join(folder, name)
         os.makedirs(self.folder)
         # Others may pass through it: the bake's child and QEMU run as other users.
@@ -76,7 +79,10 @@ class Agent:
             "controller": {"address": f"127.0.0.1:{controller.grpc_port}"},
             "worker": {"name": name, "cpu_millicores": 4000, "memory_mb": 4096, "disk_mb": 65536},
             "state": {"dir": self.state},
-            "vm": {"kernel": paths.guest_file("vmlinux", "vmlinuz"), "initrd": paths.guest_file("initrd")},
+            "images": {"bake_uid": 64010 + Agent.count},
+            # Two agents must not give their VMs the same users.
+            "vm": {"kernel": paths.guest_file("vmlinux", "vmlinuz"), "initrd": paths.guest_file("initrd"),
+                   "uid_base": 64100 + 50 * Agent.count, "uid_count": 50},
         }
         tables = {"images.registry": [{"host": x, "insecure_http": True, "allow_address": True}
                                       for x in registries]}
@@ -95,21 +101,15 @@ class Agent:
         return self
 
     def vm_pids(self):
-        """QEMU processes whose arguments or open files lie in this agent's state folder."""
+        """QEMU processes that hold a socket which this agent bound in its state folder: they see
+        no path of the host, so their sockets are what tells whose they are."""
+        ours = processes.sockets_below(self.state + "/")
         found = []
         for pid in processes.processes():
             line = processes.command_line(pid)
-            if line and "qemu-system" in line[0] and self._owns(pid, line):
+            if line and "qemu-system" in line[0] and ours & processes.sockets_of(pid):
                 found.append(pid)
         return found
-
-    def _owns(self, pid, line):
-        if any(self.state in x for x in line):
-            return True
-        try:
-            return any(self.state in os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd"))
-        except (FileNotFoundError, PermissionError):
-            return False
 
     def stop(self):
         """Ends the daemon, then the VMs that outlived it, each by its pid."""

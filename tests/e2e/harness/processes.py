@@ -128,3 +128,23 @@ def start_time(pid):
 def run_bytes(argv, data, seconds=60):
     """Feeds bytes to a command and returns the bytes it printed."""
     return subprocess.run(argv, input=data, stdout=subprocess.PIPE, timeout=seconds, check=True).stdout
+
+
+def sockets_below(prefix):
+    """Inodes of Unix sockets bound to a path that starts with `prefix`."""
+    with open("/proc/net/unix", encoding="utf-8", errors="replace") as source:
+        rows = [line.split(None, 7) for line in source.read().splitlines()[1:]]
+    return {row[6] for row in rows if len(row) == 8 and row[7].startswith(prefix)}
+
+
+def sockets_of(pid):
+    """Inodes of the sockets that a process holds."""
+    found = set()
+    try:
+        for fd in os.listdir(f"/proc/{pid}/fd"):
+            target = os.readlink(f"/proc/{pid}/fd/{fd}")
+            if target.startswith("socket:["):
+                found.add(target[8:-1])
+    except OSError:
+        pass
+    return found
