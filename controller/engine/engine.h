@@ -226,6 +226,7 @@ class Engine {
                  const std::string& message, bool retryable);
   void EntryReady(Turn& turn, const CacheEntry& entry);
   void ObserveOrphan(Turn& turn, const std::string& worker_id, const BunkerObservation& seen);
+  void BunkerFailed(Turn& turn, Bunker row, const BunkerObservation& seen);
   static void TakeFacts(Bunker& row, const BunkerObservation& seen);
   void BunkerGone(Turn& turn, const Bunker& row);
 

@@ -29,6 +29,18 @@ void Restart(CacheEntry& entry, absl::Time now) {
   entry.retryable = false;
 }
 
+// Wanted again. A worker that has not told that the file is gone may never have heard that it was
+// to go: then it has nothing to tell, and the file is taken to be there. If the news is only on its
+// way, it makes the entry pending when it comes.
+void Revive(CacheEntry& entry, absl::Time now) {
+  if (!entry.observed_ready) {
+    Restart(entry, now);
+    return;
+  }
+  Advance(entry, CacheStatus::kPending, now);
+  Advance(entry, CacheStatus::kReady, now);
+}
+
 bool Open(CacheStatus status) {
   return status == CacheStatus::kPending || status == CacheStatus::kBuilding;
 }
@@ -136,7 +148,7 @@ void Engine::WantEntry(Turn& turn, const Image& image, const std::string& worker
     entry.wanted = false;
   } else {
     entry = *found;
-    if (entry.status == CacheStatus::kEvicted) Restart(entry, turn.now());
+    if (entry.status == CacheStatus::kEvicted) Revive(entry, turn.now());
   }
   entry.wanted = entry.wanted || by_group;
   // Until the ref is resolved, only an elected worker gets the row.

@@ -1,5 +1,6 @@
 // What workers say of their rows. It comes from outside: nothing of it is CHECKed, everything is
 // bounded by what was assigned, and what makes no sense is logged and left alone.
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -12,6 +13,24 @@ namespace {
 constexpr size_t kMaxMessageBytes = 2048;
 
 std::string Bounded(const std::string& text) { return text.substr(0, kMaxMessageBytes); }
+
+// The code and the text for people, where the worker sent both as one.
+std::pair<std::string, std::string> SplitReason(const BunkerObservation& seen) {
+  const std::string& reason = seen.status_reason;
+  const auto is_code = [](char c) {
+    return (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
+  };
+  if (!reason.empty() && std::all_of(reason.begin(), reason.end(), is_code)) {
+    return {reason, Bounded(seen.status_message)};
+  }
+  const std::string text = Bounded(seen.status_message.empty() ? reason : seen.status_message);
+  // "image DISK_FULL: …" and "DISK_FULL: …" name their code before the first colon.
+  const std::string front = reason.substr(0, reason.find(':'));
+  const size_t space = front.rfind(' ');
+  const std::string word = space == std::string::npos ? front : front.substr(space + 1);
+  const bool code = word.size() >= 3 && std::all_of(word.begin(), word.end(), is_code);
+  return {code ? word.substr(0, 64) : "BOOT_FAILED", text};
+}
 
 std::string IdIn(const std::string& name, std::string_view prefix) {
   return name.compare(0, prefix.size(), prefix) == 0 ? name.substr(prefix.size()) : "";
@@ -113,10 +132,15 @@ void Engine::ObserveImage(Turn& turn, const std::string& worker_id, uint64_t ver
   State& s = *state_;
   const std::string key = CacheEntry::Key(seen.image_id, worker_id);
   const RowPtr<CacheEntry> found = s.entries.Find(key);
-  if (found == nullptr || !found->assigned) return;  // the worker is being told to drop it
+  if (found == nullptr) return;
   CacheEntry entry = *found;
   entry.observation_version = version;
-  if (seen.attempt != entry.attempt || seen.status == CacheStatus::kEvicted) {
+  entry.observed_ready = seen.status == CacheStatus::kReady;
+  // A file is a file, whichever attempt made it; but an earlier attempt's failure is no news.
+  const bool current = seen.attempt == entry.attempt ||
+                       (seen.status == CacheStatus::kReady && seen.attempt < entry.attempt);
+  // Not assigned: the worker is being told to drop it.
+  if (!entry.assigned || !current || seen.status == CacheStatus::kEvicted) {
     PutEntry(turn, std::move(entry));
     return;
   }
@@ -232,13 +256,12 @@ void Engine::ObserveBunker(Turn& turn, const std::string& worker_id, uint64_t ve
     BunkerGone(turn, row);
     return;
   }
-  if (!row.live()) {
-    PutBunker(turn, std::move(row));  // it ended here; the row that says so is on its way
+  if (seen.status == BunkerStatus::kFailed) {
+    BunkerFailed(turn, std::move(row), seen);
     return;
   }
-  if (seen.status == BunkerStatus::kFailed) {
-    FailBunker(turn, std::move(row), seen.status_reason.empty() ? "INTERNAL" : seen.status_reason,
-               seen.status_message);
+  if (!row.live()) {
+    PutBunker(turn, std::move(row));  // it ended here; the row that says so is on its way
     return;
   }
   if (seen.status == BunkerStatus::kRunning && row.status == BunkerStatus::kProvisioning) {
@@ -251,6 +274,17 @@ void Engine::ObserveBunker(Turn& turn, const std::string& worker_id, uint64_t ve
   TakeFacts(row, seen);
   row.updated_at = turn.now();
   PutBunker(turn, std::move(row));
+}
+
+// FAILED, as STOPPED, is final for the worker: nothing of the VM is left.
+void Engine::BunkerFailed(Turn& turn, Bunker row, const BunkerObservation& seen) {
+  // A boot that was cancelled because the bunker was to end has not failed.
+  if (row.live() && !row.stop_wanted) {
+    const auto [code, message] = SplitReason(seen);
+    FailBunker(turn, row, code, message);
+    row = *state_->bunkers.Find(row.id);
+  }
+  BunkerGone(turn, row);
 }
 
 void Engine::TakeFacts(Bunker& row, const BunkerObservation& seen) {
@@ -275,7 +309,7 @@ void Engine::ObserveOrphan(Turn& turn, const std::string& worker_id,
   State& s = *state_;
   const std::string name = BunkerRowName(seen.bunker_id);
   const std::string key = worker_id + "/" + name;
-  if (seen.status == BunkerStatus::kStopped) {
+  if (seen.status == BunkerStatus::kStopped || seen.status == BunkerStatus::kFailed) {
     s.desired.Erase(turn, key);
     return;
   }
@@ -301,6 +335,7 @@ void Engine::OnObservationRemoved(Turn& turn, const std::string& worker_id,
     if (found == nullptr) return;
     CacheEntry entry = *found;
     entry.observation_version = 0;
+    entry.observed_ready = false;
     // It is wanted and the worker has nothing of it: from the start.
     if (entry.assigned && entry.status != CacheStatus::kPending) {
       Advance(entry, CacheStatus::kPending, turn.now());

@@ -115,6 +115,7 @@ absl::StatusOr<BunkerObservation> FromProto(const link::v1::BunkerObservation& f
   to.incarnation = from.incarnation();
   ASSIGN_OR_RETURN(to.status, StatusOf(from));
   to.status_reason = from.status_reason();
+  to.status_message = from.status_message();
   to.isolation = from.isolation();
   to.start_kind = from.start_kind();
   to.fallback_reason = from.fallback_reason();

@@ -41,6 +41,7 @@ struct CacheEntry {
   bool assigned = false;
   uint64_t assignment_version = 0;  // of the row; 0: never sent
   uint64_t observation_version = 0;  // newest taken from the worker; 0: none
+  bool observed_ready = false;       // it said that the file is there
 
   uint32_t attempt = 1;   // raised to make a bake run again
   uint32_t failures = 0;  // in a row; what the back-off grows with

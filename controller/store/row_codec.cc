@@ -118,7 +118,7 @@ BUNKER_ROW(Group, id, name, description, ownership, auto_images, image_ids, work
            updated_at)
 BUNKER_ROW(StageTime, name, ms)
 BUNKER_ROW(CacheEntry, image_id, worker_id, status, wanted, assigned, assignment_version,
-           observation_version, attempt, failures, retry_at, stage, source, bytes_done,
+           observation_version, observed_ready, attempt, failures, retry_at, stage, source, bytes_done,
            bytes_total, rate_bytes_per_s, recipe_digest, rootfs_digest, allocated_bytes, stages,
            error_code, error_message, retryable, created_at, updated_at, last_used_at)
 BUNKER_ROW(BunkerTimings, queue_ms, place_ms, fetch_ms, boot_ms, agent_ms, first_exec_ms)

@@ -77,6 +77,45 @@ TEST_F(Bunkers, DeleteIsLegalInEveryStatusAndRepeatable) {
   EXPECT_EQ(h.BunkerRow(w1, row->id), nullptr);
 }
 
+TEST_F(Bunkers, AFailureLeavesNothingBehind) {
+  const RowPtr<Bunker> row = *h.Create("a");
+  h.ObserveBunker(w1, row->id, BunkerStatus::kFailed, [](BunkerObservation& seen) {
+    seen.status_reason = "image DISK_FULL: make room";
+  });
+  EXPECT_EQ(h.Get(row->id)->status, BunkerStatus::kFailed);
+  EXPECT_EQ(h.Get(row->id)->status_reason, "DISK_FULL");
+  EXPECT_EQ(h.Get(row->id)->status_message, "image DISK_FULL: make room");
+  EXPECT_EQ(h.BunkerRow(w1, row->id), nullptr);
+  const auto view = h.Do([&](Engine& e, Turn&) { return e.FindWorker(h.admin, w1); });
+  EXPECT_EQ(view->allocated, Resources{});
+  const struct {
+    const char *reason, *message, *code, *text;
+  } kCases[] = {{"VM_EXITED", "qemu died", "VM_EXITED", "qemu died"},
+                {"VM_EXITED", "", "VM_EXITED", ""},
+                {"", "", "BOOT_FAILED", ""},
+                {"it broke: badly", "", "BOOT_FAILED", "it broke: badly"},
+                {"INTERNAL: no memory", "", "INTERNAL", "INTERNAL: no memory"}};
+  for (const auto& one : kCases) {
+    const RowPtr<Bunker> next = *h.Create("a");
+    h.ObserveBunker(w1, next->id, BunkerStatus::kFailed, [&](BunkerObservation& seen) {
+      seen.status_reason = one.reason;
+      seen.status_message = one.message;
+    });
+    EXPECT_EQ(h.Get(next->id)->status_reason, one.code);
+    EXPECT_EQ(h.Get(next->id)->status_message, one.text);
+  }
+}
+
+TEST_F(Bunkers, ABootThatADeleteCancelledHasNotFailed) {
+  const RowPtr<Bunker> row = *h.Create("a");
+  h.Must([&](Engine& e, Turn& t) { return e.DeleteBunker(t, h.admin, row->id); });
+  h.ObserveBunker(w1, row->id, BunkerStatus::kFailed,
+                  [](BunkerObservation& seen) { seen.status_reason = "CANCELLED"; });
+  EXPECT_EQ(h.Get(row->id)->status, BunkerStatus::kStopped);
+  EXPECT_EQ(h.Get(row->id)->status_reason, "DELETED");
+  EXPECT_EQ(h.BunkerRow(w1, row->id), nullptr);
+}
+
 TEST_F(Bunkers, UnknownOnesAreEnded) {
   h.ObserveBunker(w1, "bnk_0123", BunkerStatus::kRunning);
   ASSERT_NE(h.BunkerRow(w1, "bnk_0123"), nullptr);

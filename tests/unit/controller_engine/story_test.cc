@@ -122,13 +122,29 @@ TEST(Story, AWorkerAddedLaterWarmsByItself) {
   h.Must([&](Engine& e, Turn& t) { return e.AttachImage(t, h.admin, "g", "a"); });
   EXPECT_EQ(h.desired.at(w1 + "/" + ImageRowName(a->id))->version, version);
   EXPECT_EQ(h.WarmOf(a->id), (WarmSummary{0, 1, 0, 0}));
-  // And after it: from the start, as a new attempt.
+  // After the sweep, but before the worker has said that the file is gone: it may never have heard
+  // that it was to go. If it had, it says so, and makes it again.
   h.Must([&](Engine& e, Turn& t) { return e.DeleteGroup(t, h.admin, "g"); });
   h.Advance(absl::Seconds(125));
   EXPECT_EQ(h.ImageRow(w1, a->id), nullptr);
   h.MakeGroup("g", {"a"}, {"w1"});
+  EXPECT_EQ(h.WarmOf(a->id), (WarmSummary{0, 1, 0, 0}));
+  h.Run([&](Engine& e, Turn& t) { e.OnObservationRemoved(t, w1, ImageRowName(a->id)); });
+  EXPECT_EQ(h.WarmOf(a->id), (WarmSummary{1, 0, 0, 0}));
+  h.MakeReady(w1, a->id);
+  // After both: from the start, as a new attempt.
+  h.Must([&](Engine& e, Turn& t) { return e.DeleteGroup(t, h.admin, "g"); });
+  h.Advance(absl::Seconds(125));
+  h.Run([&](Engine& e, Turn& t) { e.OnObservationRemoved(t, w1, ImageRowName(a->id)); });
+  h.MakeGroup("g", {"a"}, {"w1"});
   EXPECT_EQ(h.ImageRow(w1, a->id)->attempt, 2u);
   EXPECT_EQ(h.WarmOf(a->id), (WarmSummary{1, 0, 0, 0}));
+  // A job of the attempt before that was never told to stop: its file is good.
+  h.ObserveImage(w1, a->id, CacheStatus::kReady, [](ImageObservation& seen) {
+    Harness::Resolve(seen);
+    seen.attempt = 1;
+  });
+  EXPECT_EQ(h.WarmOf(a->id), (WarmSummary{0, 1, 0, 0}));
 }
 
 TEST(Story, LazyPullTakesAColdWorker) {
