@@ -111,6 +111,7 @@ std::optional<AuthChallenge> ParseChallenge(std::string_view value) {
   std::optional<AuthChallenge> basic;
   while (!value.empty()) {
     SkipSpace(&value);
+    if (value.empty()) break;
     const size_t before = value.size();
     AuthChallenge challenge = TakeChallenge(&value);
     if (challenge.scheme == "bearer") return challenge;
