@@ -34,10 +34,12 @@ LinkClient::LinkClient(Loop& loop, Options options, LinkHandler& handler)
               [](const Observation& row) { return row.ByteSizeLong(); }),
       receiver_(options_.held),
       backoff_(options_.backoff),
-      ping_period_(options_.default_ping_period) {}
+      ping_period_(options_.default_ping_period),
+      gate_(std::make_shared<LoopGate>(loop)) {}
 
 LinkClient::~LinkClient() {
   *alive_ = false;
+  gate_->Shut();
   EndSession();
   loop_.CancelTimer(dial_timer_);
   for (const auto& [name, timer] : cooling_timers_) loop_.CancelTimer(timer);
@@ -46,8 +48,8 @@ LinkClient::~LinkClient() {
 void LinkClient::Start() { Dial(); }
 
 std::function<void(std::function<void()>)> LinkClient::Poster(uint64_t number) {
-  return [this, number, alive = alive_, &loop = loop_](std::function<void()> task) {
-    loop.Post([this, number, alive, task = std::move(task)] {
+  return [this, number, alive = alive_, gate = gate_](std::function<void()> task) {
+    gate->Post([this, number, alive, task = std::move(task)] {
       if (*alive && session_ != nullptr && session_->number == number) task();
     });
   };
@@ -170,7 +172,7 @@ void LinkClient::OnAck(const link::v1::Ack& ack) {
 }
 
 void LinkClient::OnOpenTunnel(const link::v1::OpenTunnel& request) {
-  handler_.OnTunnel(request, Tunnel::Open(loop_, session_->channel, options_.identity.credential,
+  handler_.OnTunnel(request, Tunnel::Open(gate_, session_->channel, options_.identity.credential,
                                           request.tunnel_id(), kTunnelDeadline));
 }
 

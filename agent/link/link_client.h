@@ -16,6 +16,7 @@
 #include "agent/link/channel.h"
 #include "agent/link/client_stream.h"
 #include "agent/link/identity.h"
+#include "agent/link/loop_gate.h"
 #include "agent/link/observation_table.h"
 #include "agent/link/tunnel.h"
 #include "bunker/link/v1/agent_link.grpc.pb.h"
@@ -71,7 +72,7 @@ class LinkClient {
 
   // `loop` and `handler` must outlive the client.
   LinkClient(Loop& loop, Options options, LinkHandler& handler);
-  // Ends the session; nothing is called any more.
+  // Ends the session; nothing is called any more, OnClosed() of open tunnels included.
   ~LinkClient();
   LinkClient(const LinkClient&) = delete;
   LinkClient& operator=(const LinkClient&) = delete;
@@ -141,6 +142,7 @@ class LinkClient {
   Loop::TimerId silence_timer_ = 0;
   std::map<std::string, Loop::TimerId> cooling_timers_;
 
+  const std::shared_ptr<LoopGate> gate_;
   // Tasks that were posted before the end see it here.
   const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };

@@ -19,18 +19,19 @@ constexpr size_t kMaxQueuedFrames = 1024;
 
 }  // namespace
 
-std::shared_ptr<Tunnel> Tunnel::Open(Loop& loop, const std::shared_ptr<grpc::Channel>& channel,
+std::shared_ptr<Tunnel> Tunnel::Open(std::shared_ptr<LoopGate> gate,
+                                     const std::shared_ptr<grpc::Channel>& channel,
                                      const std::string& credential, const std::string& tunnel_id,
                                      absl::Duration deadline) {
-  auto tunnel = std::shared_ptr<Tunnel>(new Tunnel(loop));
+  auto tunnel = std::shared_ptr<Tunnel>(new Tunnel);
   // Events hold the tunnel: it lives until its stream has ended.
   Stream::Events events;
-  events.on_read = [tunnel, &loop](ControllerTunnelFrame frame) {
-    loop.Post([tunnel, frame = std::move(frame)]() mutable { tunnel->OnFrame(std::move(frame)); });
+  events.on_read = [tunnel, gate](ControllerTunnelFrame frame) {
+    gate->Post([tunnel, frame = std::move(frame)]() mutable { tunnel->OnFrame(std::move(frame)); });
   };
-  events.on_written = [tunnel, &loop] { loop.Post([tunnel] { tunnel->OnWritten(); }); };
-  events.on_done = [tunnel, &loop](const grpc::Status& status) {
-    loop.Post([tunnel, error = FromGrpc(status)] { tunnel->OnDone(error); });
+  events.on_written = [tunnel, gate] { gate->Post([tunnel] { tunnel->OnWritten(); }); };
+  events.on_done = [tunnel, gate](const grpc::Status& status) {
+    gate->Post([tunnel, error = FromGrpc(status)] { tunnel->OnDone(error); });
   };
   tunnel->stub_ = link::v1::AgentLink::NewStub(channel);
   tunnel->stream_ = Stream::Create(kMaxQueuedFrames, std::move(events));

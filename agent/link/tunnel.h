@@ -11,8 +11,8 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "agent/link/client_stream.h"
+#include "agent/link/loop_gate.h"
 #include "bunker/link/v1/agent_link.grpc.pb.h"
-#include "common/loop/event_loop.h"
 
 namespace bunker::agent {
 
@@ -41,9 +41,10 @@ class Tunnel : public std::enable_shared_from_this<Tunnel> {
   static constexpr size_t kHighWaterBytes = 512 * 1024;
   static constexpr size_t kMaxOutputBytes = 64 * 1024;  // in one frame; more is split
 
-  // Opens the stream and names the tunnel; events come once Serve() was called. `channel` is the
-  // link's. The stream ends by itself at `deadline` from now.
-  static std::shared_ptr<Tunnel> Open(Loop& loop, const std::shared_ptr<grpc::Channel>& channel,
+  // Opens the stream and names the tunnel; events come once Serve() was called, and until `gate`
+  // is shut. `channel` is the link's. The stream ends by itself at `deadline` from now.
+  static std::shared_ptr<Tunnel> Open(std::shared_ptr<LoopGate> gate,
+                                      const std::shared_ptr<grpc::Channel>& channel,
                                       const std::string& credential, const std::string& tunnel_id,
                                       absl::Duration deadline);
 
@@ -62,7 +63,7 @@ class Tunnel : public std::enable_shared_from_this<Tunnel> {
  private:
   using Stream = ClientStream<link::v1::AgentTunnelFrame, link::v1::ControllerTunnelFrame>;
 
-  explicit Tunnel(Loop& loop) : loop_(loop) {}
+  Tunnel() = default;
 
   void SendLast(link::v1::AgentTunnelFrame frame);
   void OnFrame(link::v1::ControllerTunnelFrame frame);
@@ -71,7 +72,6 @@ class Tunnel : public std::enable_shared_from_this<Tunnel> {
   void Deliver();
   void ReadOn();
 
-  Loop& loop_;
   std::unique_ptr<link::v1::AgentLink::Stub> stub_;
   std::shared_ptr<Stream> stream_;
   TunnelHandler* handler_ = nullptr;

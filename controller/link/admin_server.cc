@@ -30,9 +30,10 @@ constexpr size_t kMaxNameBytes = 128;
 // 1…128 characters of [A-Za-z0-9._-], beginning with a letter or digit.
 bool IsWorkerName(const std::string& name) {
   if (name.empty() || name.size() > kMaxNameBytes) return false;
-  for (const char c : name) {
+  for (size_t i = 0; i < name.size(); ++i) {
+    const char c = name[i];
     const bool alnum = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-    if (!alnum && (&c == name.data() || (c != '.' && c != '_' && c != '-'))) return false;
+    if (!alnum && (i == 0 || (c != '.' && c != '_' && c != '-'))) return false;
   }
   return true;
 }

@@ -154,8 +154,12 @@ void AgentSession::OnAck(Engine& engine, Turn& turn, const link::v1::Ack& ack) {
 }
 
 void AgentSession::OnDesired(const std::string& name, const DesiredRowPtr& row) {
+  const auto it = desired_.find(name);
+  const bool known = it != desired_.end();
+  // A change of the batch in which the session began was in its snapshot already.
+  if (row == nullptr ? !known : known && it->second->version == row->version) return;
   if (row == nullptr) {
-    desired_.erase(name);
+    desired_.erase(it);
   } else {
     desired_[name] = row;
   }

@@ -38,7 +38,10 @@ class LinkServer {
   // On the loop only.
   TunnelBroker& tunnels() { return tunnels_; }
   SessionRegistry& sessions() { return sessions_; }
-  void CloseAll(const std::string& reason) { sessions_.CloseAll(reason); }
+  void CloseAll(const std::string& reason) {
+    tunnels_.CloseAll();
+    sessions_.CloseAll(reason);
+  }
 
  private:
   TunnelBroker tunnels_;

@@ -21,6 +21,12 @@ absl::Status TooMany() {
                      "too many commands are under way; try again later");
 }
 
+absl::Status Stopping() {
+  return ReasonError(absl::StatusCode::kUnavailable, "UNAVAILABLE",
+                     "the controller is stopping, so the command was ended; look at the bunker "
+                     "before running it again");
+}
+
 }  // namespace
 
 TunnelBroker::TunnelBroker(Loop& loop, Options options, SendOpen send_open)
@@ -112,6 +118,15 @@ std::shared_ptr<TunnelListener> TunnelBroker::Claim(const std::string& worker_id
   std::shared_ptr<TunnelListener> listener = std::move(it->second.listener);
   waiting_.erase(it);
   return listener;
+}
+
+void TunnelBroker::CloseAll() {
+  // Nothing of this calls back into the broker before the loop's next task.
+  for (auto& [id, exec] : execs_) exec.call->Cancel(Stopping());
+  for (auto& [id, waiting] : std::exchange(waiting_, {})) {
+    loop_.CancelTimer(waiting.timer);
+    waiting.listener->OnClosed(Stopping());
+  }
 }
 
 void TunnelBroker::AskAgain(const std::string& worker_id) {

@@ -58,6 +58,9 @@ class TunnelBroker {
   // A new session of that worker begins: what was asked of the old one is asked again.
   void AskAgain(const std::string& worker_id);
 
+  // The controller is stopping: every caller is told, every stream is ended.
+  void CloseAll();
+
  private:
   struct Waiting {
     std::string worker_id;

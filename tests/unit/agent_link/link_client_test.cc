@@ -124,7 +124,8 @@ class LinkClientTest : public ::testing::Test {
     ControllerFrame frame;
     frame.mutable_welcome()->set_worker_id("wrk_1");
     frame.mutable_welcome()->set_ping_period_ms(ping_ms);
-    for (const auto& [name, version] : held) (*frame.mutable_welcome()->mutable_held())[name] = version;
+    for (const auto& [name, version] : held)
+      (*frame.mutable_welcome()->mutable_held())[name] = version;
     session.Write(frame);
   }
   void Assign(ScriptedSession& session, uint64_t number, bool synced,

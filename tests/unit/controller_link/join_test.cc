@@ -114,7 +114,7 @@ TEST_F(JoinTest, TheAdminSocketIsRootsAlone) {
 }
 
 TEST_F(JoinTest, AdminRefusesWhatIsWrong) {
-  for (const char* name : {"", "-x", "a b", "a/b", "../x", "ä"}) {
+  for (const char* name : {"", "-x", ".", "a b", "a/b", "../x", "\xc3\xa4"}) {
     const auto grant = CreateJoinToken(SocketPath(), name, 0, {});
     EXPECT_EQ(ReasonOf(grant.status()), "VALIDATION_ERROR") << name;
   }
@@ -128,6 +128,8 @@ TEST_F(JoinTest, ASecondServerOnTheSamePortOrSocketIsRefused) {
   grpc::ServerBuilder builder;
   ApplyServerDefaults(builder);
   builder.AddListeningPort(controller_->address(), grpc::InsecureServerCredentials());
+  link::v1::AgentLink::CallbackService service;
+  builder.RegisterService(&service);
   EXPECT_EQ(builder.BuildAndStart(), nullptr);
   controller_->thread().Run([] {});
   MemStore other_store;

@@ -218,7 +218,7 @@ TEST_F(SyncLinkTest, TwoAgentsWithOneCredentialAreQuarantined) {
   EXPECT_THAT(first->revoked.size() + clone->revoked.size(), 0u) << "neither is told to go";
 }
 
-// ---- a peer that breaks the rules ----------------------------------------------------------------
+// ---- a peer that breaks the rules -------------------------------------------------------------
 
 class RawAgent {
  public:
