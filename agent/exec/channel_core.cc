@@ -52,7 +52,8 @@ absl::Status SetNonBlocking(int fd) {
 }  // namespace
 
 ChannelCore::ChannelCore(GuestChannel::Options options)
-    : options_(std::move(options)), wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+    : options_(std::move(options)),
+      wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
       last_progress_(steady_clock::now()),
       last_failure_(absl::UnavailableError("not connected yet")) {
   BUNKER_CHECK(wake_.get() >= 0);
@@ -246,8 +247,8 @@ absl::Status ChannelCore::OnHello(const wire::Frame& frame) {
   }
   MutexLock lock(mutex_);
   facts_.kernel_release = CleanGuestText(hello.kernel_release());
-  facts_.uptime = absl::Microseconds(
-      static_cast<int64_t>(std::min<uint64_t>(hello.uptime_us(), INT64_MAX)));
+  facts_.uptime =
+      absl::Microseconds(static_cast<int64_t>(std::min<uint64_t>(hello.uptime_us(), INT64_MAX)));
   ++facts_.sessions;
   boot_failure_ = absl::OkStatus();
   if (hello.protocol_version() != 1) {
@@ -255,9 +256,8 @@ absl::Status ChannelCore::OnHello(const wire::Frame& frame) {
                                 "the guest speaks another protocol; rebuild its initrd with "
                                 "deploy/guest-kernel");
   } else if (!hello.boot_error().empty()) {
-    boot_failure_ =
-        ReasonError(absl::StatusCode::kFailedPrecondition, "BUNKER_NOT_RUNNING",
-                    "the guest did not come up: " + CleanGuestText(hello.boot_error()));
+    boot_failure_ = ReasonError(absl::StatusCode::kFailedPrecondition, "BUNKER_NOT_RUNNING",
+                                "the guest did not come up: " + CleanGuestText(hello.boot_error()));
   }
   ready_ = true;
   changed_.notify_all();

@@ -17,15 +17,16 @@ absl::Status Violation(std::string_view what) {
 
 bool IsSignalName(std::string_view name) {
   return name.size() > 3 && name.size() <= 12 && name.substr(0, 3) == "SIG" &&
-         std::all_of(name.begin(), name.end(), [](char c) {
-           return (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-         });
+         std::all_of(name.begin(), name.end(),
+                     [](char c) { return (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9'); });
 }
 
 }  // namespace
 
 ExecStream::ExecStream(const ExecSpec& spec, SteadyTime now)
-    : max_output_bytes_(spec.max_output_bytes), has_timeout_(spec.timeout_ms != 0), started_(now),
+    : max_output_bytes_(spec.max_output_bytes),
+      has_timeout_(spec.timeout_ms != 0),
+      started_(now),
       stdin_closed_(!spec.open_stdin) {
   if (has_timeout_) deadline_ = now + std::chrono::milliseconds(spec.timeout_ms) + kEndGrace;
 }

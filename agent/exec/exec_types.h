@@ -30,8 +30,8 @@ struct ExecSpec {
 };
 
 struct ExecResult {
-  int exit_code = 0;   // 128 + signal number where a signal ended it
-  std::string signal;  // "SIGKILL"; "": it exited
+  int exit_code = 0;          // 128 + signal number where a signal ended it
+  std::string signal;         // "SIGKILL"; "": it exited
   uint64_t stdout_bytes = 0;  // written by the command, forwarded or not
   uint64_t stderr_bytes = 0;
   bool timed_out = false;
@@ -39,8 +39,8 @@ struct ExecResult {
 };
 
 // Run on the channel's thread, one at a time, without any lock held; they must not block, may call
-// the ExecHandle, and may run until the last one, also before StartExec has returned. Exactly one of on_exit and on_error is last.
-// Unset ones are skipped.
+// the ExecHandle, and may run until the last one, also before StartExec has returned. Exactly one
+// of on_exit and on_error is last. Unset ones are skipped.
 struct ExecCallbacks {
   std::function<void(bool is_stderr, std::string_view data)> on_output;  // ≤ 32 KiB
   std::function<void(const ExecResult&)> on_exit;
@@ -50,9 +50,9 @@ struct ExecCallbacks {
 };
 
 struct GuestFacts {
-  std::string kernel_release;   // as the guest says: escaped, bounded
-  absl::Duration uptime;        // of the guest when it began to serve
-  int sessions = 0;             // handshakes so far
+  std::string kernel_release;  // as the guest says: escaped, bounded
+  absl::Duration uptime;       // of the guest when it began to serve
+  int sessions = 0;            // handshakes so far
 };
 
 }  // namespace bunker::agent

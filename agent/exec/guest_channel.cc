@@ -78,8 +78,7 @@ GuestFacts ChannelCore::facts() const {
   return facts_;
 }
 
-absl::Status ChannelCore::Configure(const guest::v1::GuestConfig& config,
-                                    absl::Duration timeout) {
+absl::Status ChannelCore::Configure(const guest::v1::GuestConfig& config, absl::Duration timeout) {
   const std::string payload = config.SerializeAsString();
   if (payload.size() > wire::kMaxPayloadBytes) {
     return ReasonError(absl::StatusCode::kInvalidArgument, "VALIDATION_ERROR",
@@ -133,9 +132,9 @@ absl::StatusOr<uint32_t> ChannelCore::StartExec(const ExecSpec& spec, ExecCallba
                        "64 commands run in this bunker already; wait for one to end");
   }
   const uint32_t stream = ++last_stream_;
-  execs_.emplace(stream, Exec{ExecStream(spec, steady_clock::now()),
-                              std::make_shared<ExecCallbacks>(std::move(callbacks)),
-                              spec.auto_ack});
+  execs_.emplace(stream,
+                 Exec{ExecStream(spec, steady_clock::now()),
+                      std::make_shared<ExecCallbacks>(std::move(callbacks)), spec.auto_ack});
   Send(stream, FrameType::kExecStart, payload);
   return stream;
 }
@@ -155,8 +154,8 @@ size_t ChannelCore::TryWriteLocked(uint32_t stream, std::string_view data) {
   if (exec == nullptr || exec->stream.stdin_closed() || exec->killed) return data.size();
   size_t taken = 0;
   while (taken < data.size() && unsent_bytes_ < kMaxUnsentBytes) {
-    const size_t step = std::min<size_t>(
-        {data.size() - taken, exec->stream.stdin_room(), wire::kMaxDataBytes});
+    const size_t step =
+        std::min<size_t>({data.size() - taken, exec->stream.stdin_room(), wire::kMaxDataBytes});
     if (step == 0) break;
     Send(stream, FrameType::kStdin, data.substr(taken, step));
     exec->stream.SpendStdin(static_cast<uint32_t>(step));
@@ -232,30 +231,43 @@ void ChannelCore::AckOutput(uint32_t stream, size_t bytes) {
 
 ExecHandle::ExecHandle(std::shared_ptr<ChannelCore> core, uint32_t stream)
     : core_(std::move(core)), stream_(stream) {}
-ExecHandle::~ExecHandle() { core_->Detach(stream_); }
+ExecHandle::~ExecHandle() {
+  core_->Detach(stream_);
+}
 size_t ExecHandle::TryWriteStdin(std::string_view data) {
   return core_->TryWriteStdin(stream_, data);
 }
 absl::Status ExecHandle::WriteStdin(std::string_view data, absl::Duration timeout) {
   return core_->WriteStdin(stream_, data, timeout);
 }
-void ExecHandle::CloseStdin() { core_->CloseStdin(stream_); }
-void ExecHandle::Kill() { core_->Kill(stream_); }
-void ExecHandle::AckOutput(size_t bytes) { core_->AckOutput(stream_, bytes); }
+void ExecHandle::CloseStdin() {
+  core_->CloseStdin(stream_);
+}
+void ExecHandle::Kill() {
+  core_->Kill(stream_);
+}
+void ExecHandle::AckOutput(size_t bytes) {
+  core_->AckOutput(stream_, bytes);
+}
 
 GuestChannel::GuestChannel(Options options)
     : core_(std::make_shared<ChannelCore>(std::move(options))) {
   core_->Start();
 }
-GuestChannel::~GuestChannel() { core_->Stop(); }
+GuestChannel::~GuestChannel() {
+  core_->Stop();
+}
 
 absl::Status GuestChannel::WaitReady(absl::Duration timeout, CancelToken* cancel) {
   return core_->WaitReady(timeout, cancel);
 }
-bool GuestChannel::ready() const { return core_->ready(); }
-GuestFacts GuestChannel::facts() const { return core_->facts(); }
-absl::Status GuestChannel::Configure(const guest::v1::GuestConfig& config,
-                                     absl::Duration timeout) {
+bool GuestChannel::ready() const {
+  return core_->ready();
+}
+GuestFacts GuestChannel::facts() const {
+  return core_->facts();
+}
+absl::Status GuestChannel::Configure(const guest::v1::GuestConfig& config, absl::Duration timeout) {
   return core_->Configure(config, timeout);
 }
 absl::StatusOr<absl::Duration> GuestChannel::Ping(absl::Duration timeout) {
@@ -267,6 +279,8 @@ absl::StatusOr<std::unique_ptr<ExecHandle>> GuestChannel::StartExec(const ExecSp
   if (!stream.ok()) return stream.status();
   return std::make_unique<ExecHandle>(core_, *stream);
 }
-absl::Status GuestChannel::Shutdown(absl::Duration grace) { return core_->Shutdown(grace); }
+absl::Status GuestChannel::Shutdown(absl::Duration grace) {
+  return core_->Shutdown(grace);
+}
 
 }  // namespace bunker::agent

@@ -47,7 +47,8 @@ constexpr MountRow kRootMounts[] = {
     {"proc", "/proc", "proc", kSafe, nullptr},
     {"sysfs", "/sys", "sysfs", kSafe, nullptr},
     {"devtmpfs", "/dev", "devtmpfs", MS_NOSUID | MS_NOEXEC, "mode=0755"},
-    {"devpts", "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5"},
+    {"devpts", "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC,
+     "newinstance,ptmxmode=0666,mode=0620,gid=5"},
     {"tmpfs", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777"},
     {"mqueue", "/dev/mqueue", "mqueue", kSafe, nullptr},
     {"tmpfs", "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=25%"},
@@ -70,16 +71,14 @@ struct Link {
   const char* path;
 };
 constexpr Link kDeviceLinks[] = {
-    {"/proc/self/fd", "/dev/fd"},
-    {"/proc/self/fd/0", "/dev/stdin"},
-    {"/proc/self/fd/1", "/dev/stdout"},
-    {"/proc/self/fd/2", "/dev/stderr"},
+    {"/proc/self/fd", "/dev/fd"},       {"/proc/self/fd/0", "/dev/stdin"},
+    {"/proc/self/fd/1", "/dev/stdout"}, {"/proc/self/fd/2", "/dev/stderr"},
     {"pts/ptmx", "/dev/ptmx"},
 };
 
 // A real folder at `path`: an image may have anything there, a link to elsewhere included.
 Error MakeMountPoint(const char* path, mode_t mode) {
-  struct stat info{};
+  struct stat info {};
   if (lstat(path, &info) == 0) {
     if (S_ISDIR(info.st_mode)) return {};
     if (unlink(path) != 0) return ErrnoError(std::string("replace ") + path);
@@ -110,7 +109,7 @@ Error MakeUpper() {
   if (mkdir("/m/rw/upper", 0755) != 0) {
     return errno == EEXIST ? Error{} : ErrnoError("make upper folder");
   }
-  struct stat info{};
+  struct stat info {};
   if (stat("/m/base", &info) != 0) return ErrnoError("stat base");
   if (chown("/m/rw/upper", info.st_uid, info.st_gid) != 0 ||
       chmod("/m/rw/upper", info.st_mode & 07777) != 0) {
@@ -195,7 +194,7 @@ Error PrepareRoot(Fd* cgroup_root) {
       if (std::string(row.type) != "mqueue") return error;
     }
   }
-  struct stat info{};
+  struct stat info {};
   if (lstat("/tmp", &info) != 0 && mkdir("/tmp", 01777) == 0) chmod("/tmp", 01777);
   for (const Link& link : kDeviceLinks) {
     unlink(link.path);

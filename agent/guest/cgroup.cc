@@ -17,9 +17,13 @@ Error Cgroup::Create(int root_fd, const std::string& name, Cgroup* cgroup) {
   return {};
 }
 
-Error Cgroup::Enter() const { return WriteSmallFile(dir_.get(), "cgroup.procs", 0, 0, "0"); }
+Error Cgroup::Enter() const {
+  return WriteSmallFile(dir_.get(), "cgroup.procs", 0, 0, "0");
+}
 
-Error Cgroup::KillAll() const { return WriteSmallFile(dir_.get(), "cgroup.kill", 0, 0, "1"); }
+Error Cgroup::KillAll() const {
+  return WriteSmallFile(dir_.get(), "cgroup.kill", 0, 0, "1");
+}
 
 bool Cgroup::Empty() const {
   std::string events;

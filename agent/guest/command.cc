@@ -5,7 +5,9 @@
 namespace bunker::guest {
 namespace {
 
-bool HasNul(const std::string& text) { return text.find('\0') != std::string::npos; }
+bool HasNul(const std::string& text) {
+  return text.find('\0') != std::string::npos;
+}
 
 CommandError Invalid(std::string message) {
   return {v1::ExecError::INVALID, std::move(message)};

@@ -27,7 +27,9 @@ constexpr int kPortFallbackMillis = 1000;
 constexpr uint64_t kPortToken = 0;
 constexpr uint64_t kSignalToken = 1;
 constexpr uint64_t kDrainBit = uint64_t{1} << 62;
-uint64_t ExecToken(uint32_t stream) { return (uint64_t{1} << 40) | uint64_t{stream} << 2; }
+uint64_t ExecToken(uint32_t stream) {
+  return (uint64_t{1} << 40) | uint64_t{stream} << 2;
+}
 
 UserDb LoadUsers(const std::string& etc_folder) {
   std::string passwd, group;

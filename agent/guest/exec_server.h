@@ -37,7 +37,6 @@ class ExecServer {
   bool Step(int max_wait_ms);
 
  private:
-
   void OnPortReady();
   void OnFrame(const wire::Frame& frame);
   void OnSessionFrame(const wire::Frame& frame);
@@ -49,8 +48,8 @@ class ExecServer {
   void Reap();
   void RunTimers();
   int WaitMillis(int max_wait_ms) const;
-  void Collect();                      // takes down what has finished
-  void Retire(ExecSession* session);   // keeps what must outlive it
+  void Collect();                     // takes down what has finished
+  void Retire(ExecSession* session);  // keeps what must outlive it
   void OnDrainReady(uint64_t index);
 
   const Options options_;
@@ -60,8 +59,8 @@ class ExecServer {
   Defaults defaults_;
   Fd signals_;
   std::map<uint32_t, std::unique_ptr<ExecSession>> execs_;
-  std::vector<Cgroup> old_cgroups_;        // of ended commands; removed once empty
-  std::map<uint64_t, Watched> drains_;     // pipes that background processes still write to
+  std::vector<Cgroup> old_cgroups_;     // of ended commands; removed once empty
+  std::map<uint64_t, Watched> drains_;  // pipes that background processes still write to
   uint64_t next_drain_ = 0;
   uint64_t next_cgroup_ = 0;
   bool shutdown_asked_ = false;

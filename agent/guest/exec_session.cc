@@ -11,7 +11,7 @@
 namespace bunker::guest {
 namespace {
 
-constexpr int kReadsPerTurn = 8;          // so that one noisy command leaves room for the others
+constexpr int kReadsPerTurn = 8;  // so that one noisy command leaves room for the others
 constexpr uint64_t kKillPollMicros = 2000;
 constexpr uint64_t kKillGiveUpMicros = 10'000'000;
 
@@ -28,10 +28,14 @@ std::string SignalName(int signal) {
   return name != nullptr ? std::string("SIG") + name : "SIG" + std::to_string(signal);
 }
 
-ExecSession::ExecSession(uint32_t stream, Child child, Cgroup cgroup, Limits limits,
-                         Poller* poller, Outbox* outbox, uint64_t token_base)
-    : stream_(stream), child_(std::move(child)), cgroup_(std::move(cgroup)), limits_(limits),
-      outbox_(outbox), started_us_(NowMicros()) {
+ExecSession::ExecSession(uint32_t stream, Child child, Cgroup cgroup, Limits limits, Poller* poller,
+                         Outbox* outbox, uint64_t token_base)
+    : stream_(stream),
+      child_(std::move(child)),
+      cgroup_(std::move(cgroup)),
+      limits_(limits),
+      outbox_(outbox),
+      started_us_(NowMicros()) {
   const auto token = [&](Channel channel) { return token_base + static_cast<uint64_t>(channel); };
   stdin_ = Watched(poller, std::move(child_.stdin_write), EPOLLOUT, token(Channel::kStdin));
   out_.pipe = Watched(poller, std::move(child_.stdout_read), EPOLLIN, token(Channel::kStdout));
@@ -42,9 +46,15 @@ ExecSession::ExecSession(uint32_t stream, Child child, Cgroup cgroup, Limits lim
 
 void ExecSession::OnReady(Channel channel) {
   switch (channel) {
-    case Channel::kStdin: WriteStdin(); break;
-    case Channel::kStdout: ReadOutput(&out_); break;
-    case Channel::kStderr: ReadOutput(&err_); break;
+    case Channel::kStdin:
+      WriteStdin();
+      break;
+    case Channel::kStdout:
+      ReadOutput(&out_);
+      break;
+    case Channel::kStderr:
+      ReadOutput(&err_);
+      break;
   }
   UpdateInterest();
   FinishIfDone();

@@ -42,8 +42,11 @@ class Watched {
   Watched(Poller* poller, Fd fd, uint32_t events, uint64_t token)
       : poller_(poller), fd_(std::move(fd)), events_(events), token_(token) {}
   Watched(Watched&& other) noexcept
-      : poller_(other.poller_), fd_(std::move(other.fd_)), events_(other.events_),
-        token_(other.token_), on_(std::exchange(other.on_, false)) {}
+      : poller_(other.poller_),
+        fd_(std::move(other.fd_)),
+        events_(other.events_),
+        token_(other.token_),
+        on_(std::exchange(other.on_, false)) {}
   Watched& operator=(Watched&& other) noexcept {
     if (this == &other) return *this;
     Close();

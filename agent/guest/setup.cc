@@ -52,9 +52,9 @@ Error AddEntropy(const std::string& bytes) {
 Error SetHostname(const std::string& name) {
   if (sethostname(name.data(), name.size()) != 0) return ErrnoError("set the host name");
   if (Error error = EnsureEtcFile("/etc", "hostname", name + "\n"); !error.ok()) return error;
-  return EnsureEtcFile("/etc", "hosts",
-                       "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n127.0.1.1\t" + name +
-                           "\n");
+  return EnsureEtcFile(
+      "/etc", "hosts",
+      "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n127.0.1.1\t" + name + "\n");
 }
 
 // Appends `line` to a file of /etc, after a newline where its last line lacks one.
@@ -95,7 +95,8 @@ Error BringLoopbackUp() {
   const Fd control(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   if (!control.valid()) return ErrnoError("open a socket");
   ifreq request{};
-  std::strcpy(request.ifr_name, "lo");
+  request.ifr_name[0] = 'l';
+  request.ifr_name[1] = 'o';
   request.ifr_flags = IFF_UP | IFF_RUNNING;
   if (ioctl(control.get(), SIOCSIFFLAGS, &request) != 0) return ErrnoError("bring lo up");
   return {};
@@ -104,7 +105,7 @@ Error BringLoopbackUp() {
 Error EnsureEtcFile(const std::string& etc_folder, const std::string& name,
                     const std::string& content) {
   const std::string path = etc_folder + "/" + name;
-  struct stat info{};
+  struct stat info {};
   if (lstat(path.c_str(), &info) == 0 && (!S_ISREG(info.st_mode) || info.st_size > 0)) return {};
   return WriteSmallFile(AT_FDCWD, path.c_str(), O_CREAT | O_TRUNC | O_NOFOLLOW, 0644, content);
 }

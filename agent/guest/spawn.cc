@@ -71,7 +71,8 @@ void ResetProcessState() {
   sigprocmask(SIG_SETMASK, &none, nullptr);
   umask(022);
   // Best effort: PID 1 protects itself from the OOM killer, what it starts must not inherit that.
-  [[maybe_unused]] const Error oom = WriteSmallFile(AT_FDCWD, "/proc/self/oom_score_adj", 0, 0, "0");
+  [[maybe_unused]] const Error oom =
+      WriteSmallFile(AT_FDCWD, "/proc/self/oom_score_adj", 0, 0, "0");
   const rlimit files{kSoftOpenFiles, kHardOpenFiles};
   setrlimit(RLIMIT_NOFILE, &files);
   const rlimit core{0, RLIM_INFINITY};
@@ -81,9 +82,9 @@ void ResetProcessState() {
 void BecomeUser(const Command& command, int status_fd) {
   const Identity& who = command.identity;
   const bool own_identity = who.uid == getuid() && who.gid == getgid() && getuid() != 0;
-  if (!own_identity && (setgroups(who.groups.size(), who.groups.data()) != 0 ||
-                        setresgid(who.gid, who.gid, who.gid) != 0 ||
-                        setresuid(who.uid, who.uid, who.uid) != 0)) {
+  if (!own_identity &&
+      (setgroups(who.groups.size(), who.groups.data()) != 0 ||
+       setresgid(who.gid, who.gid, who.gid) != 0 || setresuid(who.uid, who.uid, who.uid) != 0)) {
     Fail(status_fd, Stage::kIdentity);
   }
   if (!command.no_new_privileges) return;

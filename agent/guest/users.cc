@@ -89,7 +89,8 @@ Error UserDb::Resolve(std::string_view spec, Identity* identity) const {
   const PasswdEntry* entry = ByName(user);
   if (entry == nullptr) {
     if (!ParseId(user, &identity->uid)) {
-      return {"the image has no user \"" + std::string(user) + "\"; name one of its /etc/passwd, "
+      return {"the image has no user \"" + std::string(user) +
+              "\"; name one of its /etc/passwd, "
               "or a uid"};
     }
     entry = ByUid(identity->uid);

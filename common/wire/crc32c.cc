@@ -48,9 +48,9 @@ __attribute__((target("sse4.2"))) uint32_t Crc32cHardware(const uint8_t* bytes, 
 
 uint32_t Sliced(const uint8_t* bytes, size_t size, uint32_t crc) {
   for (; size >= 8; bytes += 8, size -= 8) {
-    const uint32_t low = crc ^ (static_cast<uint32_t>(bytes[0]) | static_cast<uint32_t>(bytes[1]) << 8 |
-                                static_cast<uint32_t>(bytes[2]) << 16 |
-                                static_cast<uint32_t>(bytes[3]) << 24);
+    const uint32_t low =
+        crc ^ (static_cast<uint32_t>(bytes[0]) | static_cast<uint32_t>(bytes[1]) << 8 |
+               static_cast<uint32_t>(bytes[2]) << 16 | static_cast<uint32_t>(bytes[3]) << 24);
     crc = kTables[7][low & 0xff] ^ kTables[6][(low >> 8) & 0xff] ^ kTables[5][(low >> 16) & 0xff] ^
           kTables[4][low >> 24] ^ kTables[3][bytes[4]] ^ kTables[2][bytes[5]] ^
           kTables[1][bytes[6]] ^ kTables[0][bytes[7]];

@@ -26,7 +26,9 @@ T Get(const char* at) {
   return value;
 }
 
-uint32_t LengthOf(const char* header) { return Get<uint32_t>(header + 4); }
+uint32_t LengthOf(const char* header) {
+  return Get<uint32_t>(header + 4);
+}
 
 }  // namespace
 
@@ -41,8 +43,7 @@ void WriteHeader(char* out, uint64_t epoch, uint32_t stream, FrameType type,
   Put<uint32_t>(out + kHeaderCrcOffset, Crc32c(out, kHeaderCrcOffset));
 }
 
-std::string EncodeFrame(uint64_t epoch, uint32_t stream, FrameType type,
-                        std::string_view payload) {
+std::string EncodeFrame(uint64_t epoch, uint32_t stream, FrameType type, std::string_view payload) {
   std::string frame(kHeaderBytes, '\0');
   WriteHeader(frame.data(), epoch, stream, type, payload);
   frame.append(payload);
@@ -63,7 +64,9 @@ char* FrameParser::Reserve(size_t* capacity) {
   return buffer_.get() + end_;
 }
 
-void FrameParser::Commit(size_t bytes) { end_ += bytes; }
+void FrameParser::Commit(size_t bytes) {
+  end_ += bytes;
+}
 
 size_t FrameParser::Feed(std::string_view data) {
   size_t capacity = 0;
@@ -83,8 +86,8 @@ void FrameParser::HuntFor(uint64_t epoch, FrameType type) {
 bool FrameParser::HeaderIsValid(const char* at) const {
   if (Get<uint32_t>(at) != kMagic || LengthOf(at) > kMaxPayloadBytes) return false;
   if (at[21] != 0 || at[22] != 0 || at[23] != 0) return false;
-  if (hunting_ && (Get<uint64_t>(at + 8) != hunted_epoch_ ||
-                   static_cast<FrameType>(at[20]) != hunted_type_)) {
+  if (hunting_ &&
+      (Get<uint64_t>(at + 8) != hunted_epoch_ || static_cast<FrameType>(at[20]) != hunted_type_)) {
     return false;
   }
   return Get<uint32_t>(at + kHeaderCrcOffset) == Crc32c(at, kHeaderCrcOffset);
@@ -94,8 +97,8 @@ bool FrameParser::HeaderIsValid(const char* at) const {
 FrameParser::Result FrameParser::SkipToMagic() {
   const char* start = buffer_.get() + begin_;
   const void* next = std::memchr(start + 1, static_cast<char>(kMagic & 0xff), end_ - begin_ - 1);
-  const size_t dropped = next ? static_cast<size_t>(static_cast<const char*>(next) - start)
-                              : end_ - begin_;
+  const size_t dropped =
+      next ? static_cast<size_t>(static_cast<const char*>(next) - start) : end_ - begin_;
   begin_ += dropped;
   garbage_bytes_ += dropped;
   return Result::kGarbage;

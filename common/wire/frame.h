@@ -40,7 +40,7 @@ enum class FrameType : uint8_t {
   kExecStart = 16,  // host → guest: ExecStart; opens the stream
   kStdin = 17,      // host → guest: raw bytes, under credit
   kStdinClose = 18,
-  kStdout = 19,     // guest → host: raw bytes, under credit
+  kStdout = 19,  // guest → host: raw bytes, under credit
   kStderr = 20,
   kExecExit = 21,   // guest → host: ExecExit; ends the stream
   kExecError = 22,  // guest → host: ExecError; ends the stream

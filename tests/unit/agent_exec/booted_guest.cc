@@ -36,8 +36,11 @@ sockaddr_un AddressOf(const std::string& path) {
 }
 
 void MakeDisk(const std::string& path, bool blank) {
-  const std::string command = "truncate -s 512M '" + path + "'" + (blank ? "" : " && mkfs.ext4 -q -F -b 4096 -m 0 "
-      "-E lazy_itable_init=1,lazy_journal_init=1,nodiscard '" + path + "'");
+  const std::string command = "truncate -s 512M '" + path + "'" +
+                              (blank ? ""
+                                     : " && mkfs.ext4 -q -F -b 4096 -m 0 "
+                                       "-E lazy_itable_init=1,lazy_journal_init=1,nodiscard '" +
+                                           path + "'");
   BUNKER_CHECK(std::system(command.c_str()) == 0);
 }
 
@@ -61,25 +64,52 @@ BootedGuest::BootedGuest(const Images& images)
   MakeDisk(rw_disk_, images.blank_rw_disk);
   const UniqueFd listener(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   const sockaddr_un address = AddressOf(socket_path_);
-  BUNKER_CHECK(bind(listener.get(), reinterpret_cast<const sockaddr*>(&address),
-                    sizeof(address)) == 0);
+  BUNKER_CHECK(bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) ==
+               0);
   BUNKER_CHECK(listen(listener.get(), 4) == 0);
   const UniqueFd high(fcntl(listener.get(), F_DUPFD_CLOEXEC, 100));
   pid_ = Spawn(
-      {"qemu-system-x86_64", "-M", "microvm,acpi=on,isa-serial=off", "-accel", "tcg,tb-size=32",
-       "-cpu", std::getenv("BUNKER_TEST_CPU") ? std::getenv("BUNKER_TEST_CPU") : "max", "-m", std::to_string(images.memory_mb) + "M", "-smp", "1", "-nodefaults",
-       "-no-user-config", "-nic", "none", "-display", "none", "-no-reboot",
-       "-global", "virtio-mmio.force-legacy=false",
-       "-kernel", images.kernel, "-initrd", images.initrd, "-append",
+      {"qemu-system-x86_64",
+       "-M",
+       "microvm,acpi=on,isa-serial=off",
+       "-accel",
+       "tcg,tb-size=32",
+       "-cpu",
+       std::getenv("BUNKER_TEST_CPU") ? std::getenv("BUNKER_TEST_CPU") : "max",
+       "-m",
+       std::to_string(images.memory_mb) + "M",
+       "-smp",
+       "1",
+       "-nodefaults",
+       "-no-user-config",
+       "-nic",
+       "none",
+       "-display",
+       "none",
+       "-no-reboot",
+       "-global",
+       "virtio-mmio.force-legacy=false",
+       "-kernel",
+       images.kernel,
+       "-initrd",
+       images.initrd,
+       "-append",
        "quiet loglevel=0 rdinit=/init panic=-1 tsc_early_khz=" + std::to_string(HostTscKhz()) +
            " tsc=reliable no_timer_check noreplace-smp mitigations=off",
-       "-drive", "id=d0,if=none,format=raw,read-only=on,file=" + images.base,
-       "-device", "virtio-blk-device,drive=d0,serial=base",
-       "-drive", "id=d1,if=none,format=raw,discard=unmap,detect-zeroes=unmap,file=" + rw_disk_,
-       "-device", "virtio-blk-device,drive=d1,serial=rw",
-       "-device", "virtio-serial-device,id=vs0,max_ports=2",
-       "-chardev", "socket,id=ag,fd=3,server=on,wait=off",
-       "-device", "virtserialport,bus=vs0.0,nr=1,chardev=ag,name=agent"},
+       "-drive",
+       "id=d0,if=none,format=raw,read-only=on,file=" + images.base,
+       "-device",
+       "virtio-blk-device,drive=d0,serial=base",
+       "-drive",
+       "id=d1,if=none,format=raw,discard=unmap,detect-zeroes=unmap,file=" + rw_disk_,
+       "-device",
+       "virtio-blk-device,drive=d1,serial=rw",
+       "-device",
+       "virtio-serial-device,id=vs0,max_ports=2",
+       "-chardev",
+       "socket,id=ag,fd=3,server=on,wait=off",
+       "-device",
+       "virtserialport,bus=vs0.0,nr=1,chardev=ag,name=agent"},
       high.get());
 }
 

@@ -19,7 +19,7 @@ class BootedGuest {
     std::string kernel, initrd, base;  // files
     std::string folder;                // for the private disk and the socket; exists
     int memory_mb = 256;
-    bool blank_rw_disk = false;        // no file system on it
+    bool blank_rw_disk = false;  // no file system on it
   };
 
   explicit BootedGuest(const Images& images);  // aborts the test where QEMU can't be started
@@ -46,6 +46,7 @@ struct RunOutcome {
   ExecResult result;
   std::string out, err;
 };
-RunOutcome RunInGuest(GuestChannel& channel, const ExecSpec& spec, std::string_view stdin_data = {});
+RunOutcome RunInGuest(GuestChannel& channel, const ExecSpec& spec,
+                      std::string_view stdin_data = {});
 
 }  // namespace bunker::agent

@@ -154,7 +154,8 @@ TEST(HostileGuest, EveryBreachEndsTheConnectionWithATypedError) {
   };
   const std::vector<std::pair<const char*, std::function<void(FakeGuest&, uint32_t)>>> breaches = {
       {"empty output", send(FrameType::kStdout, "")},
-      {"output frame too large", send(FrameType::kStdout, std::string(wire::kMaxDataBytes + 1, 'x'))},
+      {"output frame too large",
+       send(FrameType::kStdout, std::string(wire::kMaxDataBytes + 1, 'x'))},
       {"credit for nothing", send(FrameType::kCredit, std::string("\x08\x01", 2))},
       {"zero credit", send(FrameType::kCredit, "")},
       {"credit that is no message", send(FrameType::kCredit, "\xff\xff\xff")},

@@ -87,9 +87,11 @@ TEST_F(AttackTest, RootInTheGuestMayBreakItsCgroupsAndHarmsItself) {
 TEST_F(AttackTest, AnImageWithoutAnythingBoots) {
   // No /etc, no /proc, no shell; mount points that are links to elsewhere, or files.
   const std::string make =
-      "cd '" + folder_ + "' && mkdir -p root/bin && ln -s /bin root/proc && ln -s ../.. root/sys && "
+      "cd '" + folder_ +
+      "' && mkdir -p root/bin && ln -s /bin root/proc && ln -s ../.. root/sys && "
       "echo x > root/dev && ln -s /nowhere root/run && cp \"$(command -v busybox || echo '" +
-      folder_ + "/none')\" root/bin/only 2>/dev/null; "
+      folder_ +
+      "/none')\" root/bin/only 2>/dev/null; "
       "truncate -s 16M base2 && mkfs.ext4 -q -F -d root -O ^has_journal -m 0 -b 4096 base2";
   ASSERT_EQ(std::system(make.c_str()), 0);
   images_.base = folder_ + "/base2";

@@ -42,8 +42,8 @@ class GuestTest : public testing::Test {
     ASSERT_NE(mkdtemp(folder), nullptr);
     folder_ = new std::string(folder);
     const absl::Time started = absl::Now();
-    guest_ = new BootedGuest({Need("BUNKER_TEST_KERNEL"), Need("BUNKER_TEST_INITRD"),
-                              Need("BUNKER_TEST_BASE"), folder});
+    guest_ = new BootedGuest(
+        {Need("BUNKER_TEST_KERNEL"), Need("BUNKER_TEST_INITRD"), Need("BUNKER_TEST_BASE"), folder});
     channel_ = new GuestChannel(guest_->ChannelOptions());
     const absl::Status ready = channel_->WaitReady(absl::Seconds(60));
     ASSERT_TRUE(ready.ok()) << ready;
@@ -159,8 +159,9 @@ TEST_F(GuestTest, RootIsRefusedInEverySpelling) {
 }
 
 TEST_F(GuestTest, UsersAndGroups) {
-  const RunOutcome run = Argv({"sh", "-c", "id -u; id -g; echo $HOME; touch $HOME/x && echo ok;"
-                                           "grep NoNewPrivs /proc/self/status"});
+  const RunOutcome run = Argv({"sh", "-c",
+                               "id -u; id -g; echo $HOME; touch $HOME/x && echo ok;"
+                               "grep NoNewPrivs /proc/self/status"});
   EXPECT_EQ(run.out, "1000\n1000\n/home/bunker\nok\nNoNewPrivs:\t1\n") << run.err;
   ExecSpec spec = ShellSpec("id -u; id -g; id -G; echo x > /dev/stdout");
   spec.user = "app";
@@ -249,8 +250,8 @@ TEST_F(GuestTest, KillByTheCallerAndByDroppingTheHandle) {
     ExecCallbacks callbacks;
     callbacks.on_output = [began](bool, std::string_view) { began->set_value(); };
     callbacks.on_exit = [ended](const ExecResult& result) { ended->set_value(result); };
-    auto handle = channel_->StartExec(ShellSpec("setsid sleep 4244 & echo go; wait"),
-                                      std::move(callbacks));
+    auto handle =
+        channel_->StartExec(ShellSpec("setsid sleep 4244 & echo go; wait"), std::move(callbacks));
     ASSERT_TRUE(handle.ok()) << handle.status();
     began->get_future().wait();
     if (drop) {
@@ -265,7 +266,9 @@ TEST_F(GuestTest, KillByTheCallerAndByDroppingTheHandle) {
     }
     // In order after the kill on the same channel, but the kill takes effect on its own time.
     EXPECT_EQ(Shell("for i in 1 2 3 4 5 6 7 8 9; do pidof sleep >/dev/null || break; "
-                    "usleep 100000; done; pidof sleep").out, "");
+                    "usleep 100000; done; pidof sleep")
+                  .out,
+              "");
   }
 }
 
@@ -358,7 +361,9 @@ TEST_F(GuestTest, ThreeReconnectsInMidCommand) {
     Report("reconnect to hello", absl::ToDoubleMilliseconds(absl::Now() - started), "ms");
     EXPECT_EQ(Shell("echo $FROM_IMAGE").out, "yes\n") << "the configuration stays";
     EXPECT_EQ(Shell("for i in 1 2 3 4 5 6 7 8 9; do pidof sleep yes >/dev/null || break; "
-                    "usleep 100000; done; pidof sleep yes").out, "")
+                    "usleep 100000; done; pidof sleep yes")
+                  .out,
+              "")
         << "commands of the session before are killed";
   }
 }

@@ -70,9 +70,10 @@ TEST_F(UsersTest, AnExplicitGroupIsTheOnlyOne) {
 }
 
 TEST_F(UsersTest, NonsenseIsRefused) {
-  for (const char* spec : {"", ":", "app:", ":app", "nobody-here", "app:nogroup", "-1", "+1", " 1",
-                           "1 ", "0x1", "1e3", "4294967295", "4294967296", "99999999999", "bad",
-                           "minus", "wrap", "short", "app:app:app", "# comment"}) {
+  for (const char* spec :
+       {"",      ":",    "app:",  ":app",        "nobody-here", "app:nogroup", "-1",          "+1",
+        " 1",    "1 ",   "0x1",   "1e3",         "4294967295",  "4294967296",  "99999999999", "bad",
+        "minus", "wrap", "short", "app:app:app", "# comment"}) {
     EXPECT_EQ(Resolve(spec), "error") << "\"" << spec << "\"";
   }
 }

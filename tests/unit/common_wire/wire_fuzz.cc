@@ -63,9 +63,15 @@ int main() {
     for (uint32_t edits = rng() % 8; edits > 0; --edits) {
       const size_t at = rng() % input.size();
       switch (rng() % 3) {
-        case 0: input[at] = static_cast<char>(rng()); break;
-        case 1: input.erase(at, 1 + rng() % 40); break;
-        default: input.insert(at, input.substr(rng() % (at + 1), rng() % 60)); break;
+        case 0:
+          input[at] = static_cast<char>(rng());
+          break;
+        case 1:
+          input.erase(at, 1 + rng() % 40);
+          break;
+        default:
+          input.insert(at, input.substr(rng() % (at + 1), rng() % 60));
+          break;
       }
       if (input.empty()) input = seed;
     }

@@ -64,10 +64,10 @@ TEST(Frame, EverySplitPosition) {
   std::string bytes = EncodeFrame(7, 1, FrameType::kStdout, "hello");
   bytes += EncodeFrame(7, 2, FrameType::kStdinClose, "");
   bytes += EncodeFrame(~uint64_t{0}, ~uint32_t{0}, FrameType::kCredit, std::string(300, 'B'));
-  const std::vector<Got> expected = {{7, 1, FrameType::kStdout, "hello"},
-                                     {7, 2, FrameType::kStdinClose, ""},
-                                     {~uint64_t{0}, ~uint32_t{0}, FrameType::kCredit,
-                                      std::string(300, 'B')}};
+  const std::vector<Got> expected = {
+      {7, 1, FrameType::kStdout, "hello"},
+      {7, 2, FrameType::kStdinClose, ""},
+      {~uint64_t{0}, ~uint32_t{0}, FrameType::kCredit, std::string(300, 'B')}};
   for (size_t at = 0; at <= bytes.size(); ++at) {
     FrameParser parser;
     std::vector<Got> frames = ParseAll(parser, std::string_view(bytes).substr(0, at), bytes.size());
@@ -131,8 +131,8 @@ TEST(Frame, GarbageOfAnyKindEndsAtTheNextFrame) {
   const std::string good = EncodeFrame(7, 2, FrameType::kStdout, "found");
   for (int round = 0; round < 300; ++round) {
     std::string bytes = RandomBytes(rng, rng() % 200);
-    if (round % 3 == 0) bytes += std::string(rng() % 100, 'B');       // the magic's first byte
-    if (round % 5 == 0) bytes += std::string("BKF1BKF1BKF1BKF1");     // the magic itself
+    if (round % 3 == 0) bytes += std::string(rng() % 100, 'B');    // the magic's first byte
+    if (round % 5 == 0) bytes += std::string("BKF1BKF1BKF1BKF1");  // the magic itself
     bytes += good;
     FrameParser parser;
     const std::vector<Got> frames = ParseAll(parser, bytes, 1 + rng() % 64);
@@ -170,8 +170,7 @@ TEST(Session, AHostThatDiedAnywhereInAFrameDoesNotHarmTheNext) {
   std::string stdin_data;
   while (stdin_data.size() < 1000) stdin_data += forged;
   const std::string frame = EncodeFrame(1, 3, FrameType::kStdin, stdin_data);
-  const std::string next =
-      HostGreeting(2) + EncodeFrame(2, 1, FrameType::kPing, "after");
+  const std::string next = HostGreeting(2) + EncodeFrame(2, 1, FrameType::kPing, "after");
   for (size_t cut = 0; cut <= frame.size(); ++cut) {
     GuestSession guest;
     ASSERT_EQ(RunGuest(guest, HostGreeting(1)).sessions, std::vector<uint64_t>{1});
@@ -183,7 +182,8 @@ TEST(Session, AHostThatDiedAnywhereInAFrameDoesNotHarmTheNext) {
 }
 
 TEST(Session, TheLargestFrameCutAfterItsHeader) {
-  const std::string frame = EncodeFrame(1, 3, FrameType::kStdin, std::string(kMaxPayloadBytes, 'B'));
+  const std::string frame =
+      EncodeFrame(1, 3, FrameType::kStdin, std::string(kMaxPayloadBytes, 'B'));
   for (const size_t cut : {kHeaderBytes, kHeaderBytes + 1, frame.size() - 1}) {
     GuestSession guest;
     RunGuest(guest, HostGreeting(1));
