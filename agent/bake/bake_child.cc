@@ -65,9 +65,12 @@ class ProgressSender {
 
 Compression FromProto(pb::Compression compression) {
   switch (compression) {
-    case pb::COMPRESSION_GZIP: return Compression::kGzip;
-    case pb::COMPRESSION_ZSTD: return Compression::kZstd;
-    default: return Compression::kNone;
+    case pb::COMPRESSION_GZIP:
+      return Compression::kGzip;
+    case pb::COMPRESSION_ZSTD:
+      return Compression::kZstd;
+    default:
+      return Compression::kNone;
   }
 }
 

@@ -123,12 +123,10 @@ absl::StatusOr<BakeSummary> RunBake(const std::vector<LayerInput>& layers, uint3
   summary.dropped_xattrs = pass.dropped().shown;
   summary.compressed_bytes = pass.compressed_bytes();
   summary.uncompressed_bytes = pass.uncompressed_bytes();
-  summary.stages = {{"inflate", pass.times().inflate},
-                    {"blob_hash", pass.times().blob_hash},
-                    {"diff_hash", pass.times().diff_hash},
-                    {"merge", cpu_passed - cpu_start},
-                    {"write", writer.cpu_seconds()},
-                    {"metadata", ThreadCpuSeconds() - cpu_passed}};
+  summary.stages = {
+      {"inflate", pass.times().inflate},     {"blob_hash", pass.times().blob_hash},
+      {"diff_hash", pass.times().diff_hash}, {"merge", cpu_passed - cpu_start},
+      {"write", writer.cpu_seconds()},       {"metadata", ThreadCpuSeconds() - cpu_passed}};
   summary.wall_seconds = absl::ToDoubleSeconds(absl::Now() - start);
   AddUsage(&summary);
   return summary;

@@ -17,7 +17,7 @@ namespace bunker::agent {
 
 struct BakeInputs {
   std::vector<std::unique_ptr<LayerSource>> sources;  // one per layer, bottom first
-  int out_fd = -1;   // empty, writable; stays the caller's
+  int out_fd = -1;                                    // empty, writable; stays the caller's
   int tree_fd = -1;  // likewise, for the fs-verity tree; -1: it is not kept
 };
 

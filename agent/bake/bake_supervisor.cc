@@ -160,20 +160,20 @@ absl::Status FromProto(const pb::Failure& failure) {
       "DISK_FULL",         "OUT_OF_MEMORY", "SOURCE_NOT_READABLE"};
   const bool known = std::find(kKnown.begin(), kKnown.end(), failure.reason()) != kKnown.end();
   const bool error = failure.code() > 0 && failure.code() <= 16;
-  return ReasonError(error ? static_cast<absl::StatusCode>(failure.code())
-                           : absl::StatusCode::kInternal,
-                     known ? failure.reason() : "INTERNAL", failure.message());
+  return ReasonError(
+      error ? static_cast<absl::StatusCode>(failure.code()) : absl::StatusCode::kInternal,
+      known ? failure.reason() : "INTERNAL", failure.message());
 }
 
 // How a child that said nothing ended.
 absl::Status Explain(const ChildEnd& end, const BakeOptions& options) {
   if (end.timed_out) {
-    return LayerRefused(absl::StrCat("the bake took longer than ",
-                                     absl::FormatDuration(options.limits.wall_time)));
+    return LayerRefused(
+        absl::StrCat("the bake took longer than ", absl::FormatDuration(options.limits.wall_time)));
   }
   if (end.signal == SIGXCPU) {
-    return LayerRefused(absl::StrCat("the bake took more than ", options.limits.cpu_seconds,
-                                     " CPU seconds"));
+    return LayerRefused(
+        absl::StrCat("the bake took more than ", options.limits.cpu_seconds, " CPU seconds"));
   }
   if (end.exit_code == kExitOutOfMemory || end.signal == SIGKILL) {
     return OutOfMemory();

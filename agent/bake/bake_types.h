@@ -17,9 +17,9 @@ enum class Compression { kNone, kGzip, kZstd };
 struct LayerInput {
   std::string path;
   Compression compression = Compression::kNone;
-  std::string blob_digest;   // "sha256:<hex>" of the file; empty: not checked (a local tarball)
-  std::string diff_id;       // "sha256:<hex>" of the tar stream; empty: computed, not checked
-  uint64_t size_bytes = 0;   // of the file; 0: whatever it is
+  std::string blob_digest;  // "sha256:<hex>" of the file; empty: not checked (a local tarball)
+  std::string diff_id;      // "sha256:<hex>" of the tar stream; empty: computed, not checked
+  uint64_t size_bytes = 0;  // of the file; 0: whatever it is
 };
 
 // Limits that turn a hostile layer into a typed refusal.
@@ -43,7 +43,7 @@ struct BakeOptions {
 };
 
 struct BakeProgress {
-  uint64_t bytes_done = 0;   // compressed input consumed
+  uint64_t bytes_done = 0;  // compressed input consumed
   uint64_t bytes_total = 0;
 };
 
@@ -53,12 +53,12 @@ struct BakeStage {
 };
 
 struct BakeSummary {
-  std::string recipe_digest;            // "sha256:<hex>"
-  std::string rootfs_digest;            // "fsverity-sha256:<hex>"
-  std::vector<std::string> diff_ids;    // as given or computed, bottom first
+  std::string recipe_digest;          // "sha256:<hex>"
+  std::string rootfs_digest;          // "fsverity-sha256:<hex>"
+  std::vector<std::string> diff_ids;  // as given or computed, bottom first
   uint64_t apparent_bytes = 0;
   uint64_t allocated_bytes = 0;
-  uint64_t entries = 0;                 // paths in the image
+  uint64_t entries = 0;  // paths in the image
   uint64_t dropped_xattr_count = 0;
   std::vector<std::string> dropped_xattrs;  // "path: name", the first 100
   uint64_t compressed_bytes = 0;

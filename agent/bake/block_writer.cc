@@ -77,8 +77,10 @@ absl::Status BlockWriter::WriteBytes(const char* data, size_t size, uint64_t off
       size -= static_cast<size_t>(count);
       offset += static_cast<uint64_t>(count);
       // A short direct write leaves an unaligned rest.
-      if (size > 0 && direct_ && offset % kBlockBytes != 0) errno = EINVAL;
-      else continue;
+      if (size > 0 && direct_ && offset % kBlockBytes != 0)
+        errno = EINVAL;
+      else
+        continue;
     } else if (count == 0) {
       return WriteError(ENOSPC);
     } else if (errno == EINTR) {
@@ -139,8 +141,8 @@ absl::Status BlockWriter::Append(std::string_view data) {
       }
       count = std::min(data.size(), kBufferBytes - current_.size);
       // Stop at the cap, which may be anywhere.
-      count = static_cast<size_t>(std::min<uint64_t>(
-          count, cap_bytes_ - (position_ * kBlockBytes + open_bytes_)));
+      count = static_cast<size_t>(
+          std::min<uint64_t>(count, cap_bytes_ - (position_ * kBlockBytes + open_bytes_)));
       std::memcpy(current_.data + current_.size, data.data(), count);
       current_.size += count;
     }

@@ -107,7 +107,8 @@ void ChildProcess::Kill() {
 ChildEnd ChildProcess::Reap() {
   ChildEnd end;
   siginfo_t info{};
-  while (waitid(static_cast<idtype_t>(P_PIDFD), static_cast<id_t>(pidfd_.get()), &info, WEXITED) != 0) {
+  const auto pidfd = static_cast<id_t>(pidfd_.get());
+  while (waitid(static_cast<idtype_t>(P_PIDFD), pidfd, &info, WEXITED) != 0) {
     if (errno != EINTR) {
       running_ = false;
       return end;

@@ -89,9 +89,9 @@ absl::Status ForbidFiles() {
       syscall(SYS_landlock_create_ruleset, nullptr, 0, LANDLOCK_CREATE_RULESET_VERSION);
   if (version < 0) return absl::OkStatus();  // a kernel without it: the user and seccomp remain
   landlock_ruleset_attr rights = {};
-  rights.handled_access_fs = (1ull << 13) - 1;                      // what version 1 knows
-  if (version >= 2) rights.handled_access_fs |= 1ull << 13;         // refer
-  if (version >= 3) rights.handled_access_fs |= 1ull << 14;         // truncate by path
+  rights.handled_access_fs = (1ull << 13) - 1;               // what version 1 knows
+  if (version >= 2) rights.handled_access_fs |= 1ull << 13;  // refer
+  if (version >= 3) rights.handled_access_fs |= 1ull << 14;  // truncate by path
   const long rules = syscall(SYS_landlock_create_ruleset, &rights, sizeof(rights), 0);
   if (rules < 0) return ErrnoError(errno, "confining the bake: Landlock");
   const long restricted = syscall(SYS_landlock_restrict_self, rules, 0);
@@ -103,25 +103,72 @@ absl::Status ForbidFiles() {
 
 // What threads, memory, and reading and writing open descriptors need.
 constexpr int kAllowed[] = {
-    SCMP_SYS(read), SCMP_SYS(pread64), SCMP_SYS(readv), SCMP_SYS(preadv), SCMP_SYS(write),
-    SCMP_SYS(pwrite64), SCMP_SYS(writev), SCMP_SYS(pwritev), SCMP_SYS(lseek), SCMP_SYS(fstat),
-    SCMP_SYS(ftruncate), SCMP_SYS(fallocate), SCMP_SYS(fsync), SCMP_SYS(fdatasync),
-    SCMP_SYS(sync_file_range), SCMP_SYS(fcntl), SCMP_SYS(close), SCMP_SYS(poll), SCMP_SYS(ppoll),
-    SCMP_SYS(brk), SCMP_SYS(munmap), SCMP_SYS(mremap), SCMP_SYS(madvise), SCMP_SYS(futex),
-    SCMP_SYS(set_robust_list), SCMP_SYS(rseq), SCMP_SYS(rt_sigprocmask), SCMP_SYS(rt_sigaction),
-    SCMP_SYS(rt_sigreturn), SCMP_SYS(sigaltstack), SCMP_SYS(gettid), SCMP_SYS(getpid),
-    SCMP_SYS(tgkill), SCMP_SYS(exit), SCMP_SYS(exit_group), SCMP_SYS(sched_yield),
-    SCMP_SYS(sched_getaffinity), SCMP_SYS(clock_gettime), SCMP_SYS(clock_nanosleep),
-    SCMP_SYS(nanosleep), SCMP_SYS(gettimeofday), SCMP_SYS(time), SCMP_SYS(getrandom),
-    SCMP_SYS(getrusage), SCMP_SYS(restart_syscall), SCMP_SYS(membarrier), SCMP_SYS(getuid),
-    SCMP_SYS(geteuid), SCMP_SYS(getgid), SCMP_SYS(getegid),
+    SCMP_SYS(read),
+    SCMP_SYS(pread64),
+    SCMP_SYS(readv),
+    SCMP_SYS(preadv),
+    SCMP_SYS(write),
+    SCMP_SYS(pwrite64),
+    SCMP_SYS(writev),
+    SCMP_SYS(pwritev),
+    SCMP_SYS(lseek),
+    SCMP_SYS(fstat),
+    SCMP_SYS(ftruncate),
+    SCMP_SYS(fallocate),
+    SCMP_SYS(fsync),
+    SCMP_SYS(fdatasync),
+    SCMP_SYS(sync_file_range),
+    SCMP_SYS(fcntl),
+    SCMP_SYS(close),
+    SCMP_SYS(poll),
+    SCMP_SYS(ppoll),
+    SCMP_SYS(brk),
+    SCMP_SYS(munmap),
+    SCMP_SYS(mremap),
+    SCMP_SYS(madvise),
+    SCMP_SYS(futex),
+    SCMP_SYS(set_robust_list),
+    SCMP_SYS(rseq),
+    SCMP_SYS(rt_sigprocmask),
+    SCMP_SYS(rt_sigaction),
+    SCMP_SYS(rt_sigreturn),
+    SCMP_SYS(sigaltstack),
+    SCMP_SYS(gettid),
+    SCMP_SYS(getpid),
+    SCMP_SYS(tgkill),
+    SCMP_SYS(exit),
+    SCMP_SYS(exit_group),
+    SCMP_SYS(sched_yield),
+    SCMP_SYS(sched_getaffinity),
+    SCMP_SYS(clock_gettime),
+    SCMP_SYS(clock_nanosleep),
+    SCMP_SYS(nanosleep),
+    SCMP_SYS(gettimeofday),
+    SCMP_SYS(time),
+    SCMP_SYS(getrandom),
+    SCMP_SYS(getrusage),
+    SCMP_SYS(restart_syscall),
+    SCMP_SYS(membarrier),
+    SCMP_SYS(getuid),
+    SCMP_SYS(geteuid),
+    SCMP_SYS(getgid),
+    SCMP_SYS(getegid),
 };
 
 // Asked for out of habit by libraries, and answered with a plain refusal; anything else kills.
 constexpr int kRefused[] = {
-    SCMP_SYS(open), SCMP_SYS(openat), SCMP_SYS(stat), SCMP_SYS(newfstatat), SCMP_SYS(access),
-    SCMP_SYS(readlink), SCMP_SYS(uname), SCMP_SYS(sysinfo), SCMP_SYS(prctl), SCMP_SYS(ioctl),
-    SCMP_SYS(sched_setaffinity), SCMP_SYS(prlimit64),
+    SCMP_SYS(open),
+    SCMP_SYS(openat),
+    SCMP_SYS(stat),
+    SCMP_SYS(newfstatat),
+    SCMP_SYS(access),
+    SCMP_SYS(readlink),
+    SCMP_SYS(uname),
+    SCMP_SYS(sysinfo),
+    SCMP_SYS(prctl),
+    SCMP_SYS(ioctl),
+    SCMP_SYS(sched_setaffinity),
+    SCMP_SYS(prlimit64),
 };
 
 // clone() may make threads only; the pages of mmap() and mprotect() may never be executable.
@@ -129,14 +176,14 @@ bool AddRules(scmp_filter_ctx filter) {
   bool ok = true;
   for (int call : kAllowed) ok &= seccomp_rule_add(filter, SCMP_ACT_ALLOW, call, 0) == 0;
   for (int call : kRefused) ok &= seccomp_rule_add(filter, SCMP_ACT_ERRNO(EACCES), call, 0) == 0;
-  ok &= seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1,
-                         SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD | CLONE_VM,
-                                 CLONE_THREAD | CLONE_VM)) == 0;
+  constexpr uint64_t kThread = CLONE_THREAD | CLONE_VM;
+  const scmp_arg_cmp thread{0, SCMP_CMP_MASKED_EQ, kThread, kThread};
+  ok &= seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1, &thread) == 0;
   // Its flags lie in memory, where a filter can't see them: glibc then takes clone().
   ok &= seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0) == 0;
+  const scmp_arg_cmp not_executable{2, SCMP_CMP_MASKED_EQ, PROT_EXEC, 0};
   for (int call : {SCMP_SYS(mmap), SCMP_SYS(mprotect)}) {
-    ok &= seccomp_rule_add(filter, SCMP_ACT_ALLOW, call, 1,
-                           SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)) == 0;
+    ok &= seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, call, 1, &not_executable) == 0;
   }
   return ok;
 }
@@ -154,8 +201,9 @@ absl::Status FilterSyscalls() {
 
 absl::Status Confine(const Confinement& confinement) {
   if (unshare(CLONE_NEWNET) != 0) {
-    return ErrnoError(errno, "confining the bake: a network namespace of its own (the agent must "
-                             "be root)");
+    return ErrnoError(errno,
+                      "confining the bake: a network namespace of its own (the agent must "
+                      "be root)");
   }
   RETURN_IF_ERROR(DropPrivileges(confinement.uid, confinement.gid));
   RETURN_IF_ERROR(ForbidFiles());

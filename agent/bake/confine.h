@@ -18,8 +18,8 @@ struct Confinement {
 };
 
 // An own empty network namespace, the given user, no capabilities (bounding set empty), no new
-// privileges, rlimits, Landlock without any right where the kernel has it, and a seccomp allow-list:
-// what is left is computing and using the descriptors that are open. There is no way back.
+// privileges, rlimits, Landlock without any right where the kernel has it, and a seccomp list of
+// what is allowed: computing, and using the descriptors that are open. There is no way back.
 //
 // Call it from the only thread. Any step that fails is an error: nothing runs half confined.
 absl::Status Confine(const Confinement& confinement);

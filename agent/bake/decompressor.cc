@@ -121,8 +121,8 @@ class Zstd : public Decompressor {
       case ZSTD_error_prefix_unknown:
         return LayerCorrupt("not a zstd stream, though its media type says so");
       default:
-        return LayerCorrupt(absl::StrCat("the zstd stream is damaged: ",
-                                         ZSTD_getErrorName(result)));
+        return LayerCorrupt(
+            absl::StrCat("the zstd stream is damaged: ", ZSTD_getErrorName(result)));
     }
   }
 
@@ -135,9 +135,12 @@ class Zstd : public Decompressor {
 
 std::unique_ptr<Decompressor> Decompressor::Create(Compression compression) {
   switch (compression) {
-    case Compression::kGzip: return std::make_unique<Gzip>();
-    case Compression::kZstd: return std::make_unique<Zstd>();
-    case Compression::kNone: break;
+    case Compression::kGzip:
+      return std::make_unique<Gzip>();
+    case Compression::kZstd:
+      return std::make_unique<Zstd>();
+    case Compression::kNone:
+      break;
   }
   return std::make_unique<Passthrough>();
 }

@@ -30,8 +30,7 @@ class Ext4Checksum {
 
  private:
   static uint32_t Crc(uint32_t seed, std::string_view data) {
-    return ext2fs_crc32c_le(seed, reinterpret_cast<const unsigned char*>(data.data()),
-                            data.size());
+    return ext2fs_crc32c_le(seed, reinterpret_cast<const unsigned char*>(data.data()), data.size());
   }
   const uint32_t seed_;
 };

@@ -25,9 +25,13 @@ constexpr size_t kRootEntries = (kBlockBytes - kRootHeaderBytes) / 8 - 1;
 constexpr size_t kNodeEntries = (kBlockBytes - kNodeHeaderBytes) / 8 - 1;
 static_assert(kRootEntries == 507 && kNodeEntries == 510);
 
-size_t EntryBytes(std::string_view name) { return (kEntryHeaderBytes + name.size() + 3) & ~3ull; }
+size_t EntryBytes(std::string_view name) {
+  return (kEntryHeaderBytes + name.size() + 3) & ~3ull;
+}
 
-void Put(char* at, uint32_t value) { std::memcpy(at, &value, sizeof(value)); }
+void Put(char* at, uint32_t value) {
+  std::memcpy(at, &value, sizeof(value));
+}
 void Put16(char* at, size_t value) {
   const auto narrow = static_cast<uint16_t>(value);
   std::memcpy(at, &narrow, sizeof(narrow));
@@ -213,9 +217,8 @@ absl::StatusOr<DirectoryBlocks> EncodeIndexed(const std::vector<DirectoryEntry>&
 
 }  // namespace
 
-absl::StatusOr<DirectoryBlocks> EncodeDirectory(std::vector<DirectoryEntry> entries,
-                                                uint32_t inode, uint32_t parent,
-                                                std::string_view hash_seed,
+absl::StatusOr<DirectoryBlocks> EncodeDirectory(std::vector<DirectoryEntry> entries, uint32_t inode,
+                                                uint32_t parent, std::string_view hash_seed,
                                                 const Ext4Checksum& checksum) {
   size_t bytes = 2 * kDotBytes;
   for (const DirectoryEntry& entry : entries) bytes += EntryBytes(entry.name);

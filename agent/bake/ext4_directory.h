@@ -24,9 +24,8 @@ struct DirectoryBlocks {
 };
 
 // `entries` without "." and "..", sorted by name. `hash_seed` is the superblock's, 16 bytes.
-absl::StatusOr<DirectoryBlocks> EncodeDirectory(std::vector<DirectoryEntry> entries,
-                                                uint32_t inode, uint32_t parent,
-                                                std::string_view hash_seed,
+absl::StatusOr<DirectoryBlocks> EncodeDirectory(std::vector<DirectoryEntry> entries, uint32_t inode,
+                                                uint32_t parent, std::string_view hash_seed,
                                                 const Ext4Checksum& checksum);
 
 }  // namespace bunker::agent

@@ -102,8 +102,8 @@ io_manager Ext4Io::Manager() {
 Ext4Identity IdentityOf(std::string_view recipe_digest) {
   const auto derive = [&](std::string_view purpose) {
     std::string raw;
-    BUNKER_CHECK(HexDecode(Sha256Hex(absl::StrCat(ToAbsl(purpose), " of ",
-                                                  ToAbsl(recipe_digest))), &raw));
+    BUNKER_CHECK(
+        HexDecode(Sha256Hex(absl::StrCat(ToAbsl(purpose), " of ", ToAbsl(recipe_digest))), &raw));
     raw.resize(16);
     return raw;
   };
@@ -181,8 +181,7 @@ absl::Status Ext4Groups::Initialize(const Ext4Identity& identity) {
   wish.s_feature_incompat = EXT2_FEATURE_INCOMPAT_FILETYPE | EXT3_FEATURE_INCOMPAT_EXTENTS |
                             EXT4_FEATURE_INCOMPAT_64BIT | EXT4_FEATURE_INCOMPAT_FLEX_BG;
   wish.s_feature_ro_compat = EXT2_FEATURE_RO_COMPAT_LARGE_FILE | EXT4_FEATURE_RO_COMPAT_HUGE_FILE |
-                             EXT4_FEATURE_RO_COMPAT_DIR_NLINK |
-                             EXT4_FEATURE_RO_COMPAT_EXTRA_ISIZE |
+                             EXT4_FEATURE_RO_COMPAT_DIR_NLINK | EXT4_FEATURE_RO_COMPAT_EXTRA_ISIZE |
                              EXT4_FEATURE_RO_COMPAT_METADATA_CSUM;
   Ext4Io::current = this;
   const errcode_t made =
@@ -226,8 +225,7 @@ absl::Status Ext4Groups::Initialize(const Ext4Identity& identity) {
   for (dgrp_t group = 0; group < geometry_.groups; ++group) {
     ext2fs_block_bitmap_loc_set(fs_, group, geometry_.block_bitmaps + group);
     ext2fs_inode_bitmap_loc_set(fs_, group, geometry_.inode_bitmaps + group);
-    ext2fs_inode_table_loc_set(fs_, group,
-                               geometry_.inode_tables + group * geometry_.table_blocks);
+    ext2fs_inode_table_loc_set(fs_, group, geometry_.inode_tables + group * geometry_.table_blocks);
   }
   return absl::OkStatus();
 }

@@ -36,7 +36,7 @@ struct Ext4Geometry {
   uint64_t block_bitmaps = 0;  // first block of each kind
   uint64_t inode_bitmaps = 0;
   uint64_t inode_tables = 0;
-  uint64_t table_blocks = 0;   // of one group
+  uint64_t table_blocks = 0;  // of one group
 };
 
 // For `inodes` (the reserved ones counted) and everything before block `end` taken. Errors:

@@ -21,22 +21,33 @@ constexpr uint32_t kRootInode = EXT2_ROOT_INO;
 uint16_t TypeBits(const TreeFile& file) {
   if (file.is_directory) return LINUX_S_IFDIR;
   switch (file.member->type) {
-    case MemberType::kSymlink: return LINUX_S_IFLNK;
-    case MemberType::kCharDevice: return LINUX_S_IFCHR;
-    case MemberType::kBlockDevice: return LINUX_S_IFBLK;
-    case MemberType::kFifo: return LINUX_S_IFIFO;
-    default: return LINUX_S_IFREG;
+    case MemberType::kSymlink:
+      return LINUX_S_IFLNK;
+    case MemberType::kCharDevice:
+      return LINUX_S_IFCHR;
+    case MemberType::kBlockDevice:
+      return LINUX_S_IFBLK;
+    case MemberType::kFifo:
+      return LINUX_S_IFIFO;
+    default:
+      return LINUX_S_IFREG;
   }
 }
 
 uint8_t EntryType(uint16_t bits) {
   switch (bits) {
-    case LINUX_S_IFDIR: return EXT2_FT_DIR;
-    case LINUX_S_IFLNK: return EXT2_FT_SYMLINK;
-    case LINUX_S_IFCHR: return EXT2_FT_CHRDEV;
-    case LINUX_S_IFBLK: return EXT2_FT_BLKDEV;
-    case LINUX_S_IFIFO: return EXT2_FT_FIFO;
-    default: return EXT2_FT_REG_FILE;
+    case LINUX_S_IFDIR:
+      return EXT2_FT_DIR;
+    case LINUX_S_IFLNK:
+      return EXT2_FT_SYMLINK;
+    case LINUX_S_IFCHR:
+      return EXT2_FT_CHRDEV;
+    case LINUX_S_IFBLK:
+      return EXT2_FT_BLKDEV;
+    case LINUX_S_IFIFO:
+      return EXT2_FT_FIFO;
+    default:
+      return EXT2_FT_REG_FILE;
   }
 }
 
@@ -74,8 +85,8 @@ absl::StatusOr<uint64_t> Ext4Image::AppendBlocks(std::string_view bytes) {
   return block;
 }
 
-absl::StatusOr<std::string> Ext4Image::ExtentRoot(const std::vector<DataRun>& runs,
-                                                  uint32_t inode, InodeFields* fields) {
+absl::StatusOr<std::string> Ext4Image::ExtentRoot(const std::vector<DataRun>& runs, uint32_t inode,
+                                                  InodeFields* fields) {
   for (const DataRun& run : runs) fields->blocks += run.blocks;
   fields->flags |= EXT4_EXTENTS_FL;
   return EncodeExtents(
@@ -91,13 +102,11 @@ absl::StatusOr<std::string> Ext4Image::DirectoryBlock(NodeId node, uint32_t inod
     const TreeNode& named = tree_->node(child);
     const TreeFile& file = tree_->file(named.file);
     if (file.is_directory) ++fields->links;
-    entries.push_back(
-        DirectoryEntry{named.name, inode_of_[named.file], EntryType(TypeBits(file))});
+    entries.push_back(DirectoryEntry{named.name, inode_of_[named.file], EntryType(TypeBits(file))});
   }
   const uint32_t parent = inode_of_[tree_->node(tree_->node(node).parent).file];
-  ASSIGN_OR_RETURN(const DirectoryBlocks blocks,
-                   EncodeDirectory(std::move(entries), inode, parent, identity_.hash_seed,
-                                   checksum_));
+  ASSIGN_OR_RETURN(const DirectoryBlocks blocks, EncodeDirectory(std::move(entries), inode, parent,
+                                                                 identity_.hash_seed, checksum_));
   if (blocks.indexed) fields->flags |= EXT2_INDEX_FL;
   fields->size = blocks.bytes.size();
   ASSIGN_OR_RETURN(const uint64_t at, AppendBlocks(blocks.bytes));
@@ -166,8 +175,8 @@ absl::Status Ext4Image::WriteInodes() {
   for (uint32_t inode = 1; inode < first_node_.size(); ++inode) {
     const NodeId node = first_node_[inode];
     if (node == kNoNode) continue;
-    RETURN_IF_ERROR(Annotate(WriteFile(tree_->node(node).file, node, inode),
-                             Printable(tree_->Text(node))));
+    RETURN_IF_ERROR(
+        Annotate(WriteFile(tree_->node(node).file, node, inode), Printable(tree_->Text(node))));
   }
   return absl::OkStatus();
 }

@@ -50,9 +50,9 @@ class Ext4Image {
   BlockWriter* const writer_;
   const Ext4Identity identity_;
   const Ext4Checksum checksum_;
-  std::vector<uint32_t> inode_of_;   // by FileId; 0: not in the image
-  std::vector<NodeId> first_node_;   // by inode: the name that came first; numbers have no gaps
-  std::string inodes_;               // raw, from inode 1 on
+  std::vector<uint32_t> inode_of_;  // by FileId; 0: not in the image
+  std::vector<NodeId> first_node_;  // by inode: the name that came first; numbers have no gaps
+  std::string inodes_;              // raw, from inode 1 on
   uint64_t metadata_start_ = 0;
   uint64_t metadata_end_ = 0;
   uint64_t entries_ = 0;

@@ -35,9 +35,8 @@ std::string EncodeInode(const InodeFields& fields) {
   const uint32_t extra = (metadata.mtime_nanoseconds << 2) | epoch;
   inode.i_mtime = inode.i_ctime = inode.i_atime = inode.i_crtime = static_cast<uint32_t>(low);
   inode.i_mtime_extra = inode.i_ctime_extra = inode.i_atime_extra = inode.i_crtime_extra = extra;
-  inode.i_links_count =
-      static_cast<uint16_t>(fields.links > kMaxDirectoryLinks && LINUX_S_ISDIR(fields.type)
-                                ? 1 : fields.links);
+  inode.i_links_count = static_cast<uint16_t>(
+      fields.links > kMaxDirectoryLinks && LINUX_S_ISDIR(fields.type) ? 1 : fields.links);
   const uint64_t sectors = fields.blocks * (kBlockBytes / 512);
   inode.i_blocks = static_cast<uint32_t>(sectors);
   inode.osd2.linux2.l_i_blocks_hi = static_cast<uint16_t>(sectors >> 32);

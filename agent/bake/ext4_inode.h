@@ -13,9 +13,9 @@ struct InodeFields {
   uint16_t type = 0;  // LINUX_S_IF*
   FileMetadata metadata;
   uint64_t size = 0;
-  uint64_t blocks = 0;       // of 4 KiB, everything that belongs to the inode
+  uint64_t blocks = 0;  // of 4 KiB, everything that belongs to the inode
   uint64_t links = 1;
-  uint32_t flags = 0;        // EXT4_*_FL
+  uint32_t flags = 0;  // EXT4_*_FL
   uint64_t xattr_block = 0;
   std::string_view i_block;  // up to 60 bytes
   std::string_view xattrs;   // empty or kInodeXattrBytes

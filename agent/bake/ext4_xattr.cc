@@ -57,8 +57,8 @@ std::string DiskValue(const std::string& name, const std::string& value) {
 DiskXattr ToDisk(const std::pair<std::string, std::string>& xattr) {
   const Namespace* space = Find(xattr.first);
   BUNKER_CHECK(space != nullptr);
-  const std::string_view rest =
-      space->whole ? std::string_view() : std::string_view(xattr.first).substr(space->prefix.size());
+  std::string_view rest = xattr.first;
+  rest.remove_prefix(space->prefix.size());
   return DiskXattr{space->index, rest, DiskValue(xattr.first, xattr.second)};
 }
 
@@ -80,8 +80,8 @@ void Split(const Xattrs& xattrs, std::vector<DiskXattr>* inode, std::vector<Disk
 }
 
 // Entries from `first` on, values from the end down; value offsets count from `origin`.
-uint32_t Place(const std::vector<DiskXattr>& xattrs, std::string* area, size_t first,
-               size_t origin, bool hashed) {
+uint32_t Place(const std::vector<DiskXattr>& xattrs, std::string* area, size_t first, size_t origin,
+               bool hashed) {
   size_t at = first;
   size_t value_end = area->size();
   uint32_t hash = 0;
@@ -124,8 +124,8 @@ absl::Status CheckXattrs(Xattrs* xattrs) {
       return LayerRefused("an extended attribute's name is longer than 255 bytes");
     }
     if (value.size() > kMaxValueBytes) {
-      return LayerRefused(absl::StrCat("the extended attribute ", Printable(name),
-                                       " is larger than 64 KiB"));
+      return LayerRefused(
+          absl::StrCat("the extended attribute ", Printable(name), " is larger than 64 KiB"));
     }
     if ((name == kAclAccessName || name == kAclDefaultName) && !DiskAclFromKernel(value).ok()) {
       return LayerRefused(absl::StrCat(name, " is malformed"));

@@ -27,9 +27,8 @@ bool EndsInDotDot(std::string_view name) {
 }  // namespace
 
 LayerPass::LayerPass(const std::vector<LayerInput>& layers, const BakeLimits& limits,
-                     const std::vector<std::unique_ptr<LayerSource>>& sources,
-                     BlockWriter* writer, PathTable* paths,
-                     std::atomic<uint64_t>* consumed_bytes)
+                     const std::vector<std::unique_ptr<LayerSource>>& sources, BlockWriter* writer,
+                     PathTable* paths, std::atomic<uint64_t>* consumed_bytes)
     : layers_(layers),
       limits_(limits),
       sources_(sources),
@@ -159,8 +158,8 @@ absl::Status LayerPass::TakeXattrs(TarMember* read, Member* member) {
     }
     member->xattrs.emplace_back(std::move(name), std::move(value));
   }
-  return Annotate(CheckXattrs(&member->xattrs), absl::StrCat("member '", Printable(read->name),
-                                                             "'"));
+  return Annotate(CheckXattrs(&member->xattrs),
+                  absl::StrCat("member '", Printable(read->name), "'"));
 }
 
 absl::Status LayerPass::TakeData(TarReader* reader, bool written, Member* member) {

@@ -119,9 +119,10 @@ absl::Status LayerStream::Verify(bool abandon) {
   if (hash_blob_) times_.blob_hash = blob_hash_->cpu_seconds();
   RETURN_IF_ERROR(read_status_);
   if (layer_.size_bytes != 0 && layer_.size_bytes != compressed_bytes_) {
-    return ReasonError(absl::StatusCode::kDataLoss, "DIGEST_MISMATCH",
-                       absl::StrCat("the blob has ", compressed_bytes_, " bytes, its manifest says ",
-                                    layer_.size_bytes, "; pull it again"));
+    return ReasonError(
+        absl::StatusCode::kDataLoss, "DIGEST_MISMATCH",
+        absl::StrCat("the blob has ", compressed_bytes_, " bytes, its manifest says ",
+                     layer_.size_bytes, "; pull it again"));
   }
   if (!layer_.blob_digest.empty() && blob != layer_.blob_digest) {
     return ReasonError(absl::StatusCode::kDataLoss, "DIGEST_MISMATCH",

@@ -11,7 +11,9 @@ namespace {
 constexpr size_t kArenaBytes = 256 << 10;
 }
 
-PathTable::PathTable() { nodes_.push_back(Node{kRootPath, std::string_view()}); }
+PathTable::PathTable() {
+  nodes_.push_back(Node{kRootPath, std::string_view()});
+}
 
 std::string_view PathTable::Keep(std::string_view name) {
   if (name.size() > arena_left_) {

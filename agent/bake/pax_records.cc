@@ -14,8 +14,8 @@ void ParsePaxPayload(std::string_view payload, PaxRecords* records) {
            payload[digits] <= '9') {
       length = length * 10 + static_cast<size_t>(payload[digits++] - '0');
     }
-    if (digits == 0 || digits >= payload.size() || payload[digits] != ' ' ||
-        length <= digits + 1 || length > payload.size()) {
+    if (digits == 0 || digits >= payload.size() || payload[digits] != ' ' || length <= digits + 1 ||
+        length > payload.size()) {
       return;
     }
     const std::string_view record = payload.substr(digits + 1, length - digits - 2);

@@ -25,19 +25,28 @@ uint32_t Get(std::string_view in, size_t at, int bytes) {
   return value;
 }
 
-bool HasId(uint32_t tag) { return tag == kUser || tag == kGroup; }
+bool HasId(uint32_t tag) {
+  return tag == kUser || tag == kGroup;
+}
 
 }  // namespace
 
 uint16_t AclTagFromArchive(int tag) {
   switch (tag) {
-    case ARCHIVE_ENTRY_ACL_USER_OBJ: return 1;
-    case ARCHIVE_ENTRY_ACL_USER: return kUser;
-    case ARCHIVE_ENTRY_ACL_GROUP_OBJ: return 4;
-    case ARCHIVE_ENTRY_ACL_GROUP: return kGroup;
-    case ARCHIVE_ENTRY_ACL_MASK: return 16;
-    case ARCHIVE_ENTRY_ACL_OTHER: return 32;
-    default: return 0;
+    case ARCHIVE_ENTRY_ACL_USER_OBJ:
+      return 1;
+    case ARCHIVE_ENTRY_ACL_USER:
+      return kUser;
+    case ARCHIVE_ENTRY_ACL_GROUP_OBJ:
+      return 4;
+    case ARCHIVE_ENTRY_ACL_GROUP:
+      return kGroup;
+    case ARCHIVE_ENTRY_ACL_MASK:
+      return 16;
+    case ARCHIVE_ENTRY_ACL_OTHER:
+      return 32;
+    default:
+      return 0;
   }
 }
 

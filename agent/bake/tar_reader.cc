@@ -38,7 +38,10 @@ bool StartsWith(std::string_view data, std::string_view magic) {
 const char* NestedCompression(std::string_view data) {
   if (StartsWith(data, "\x1f\x8b")) return "gzip";
   if (StartsWith(data, "\x28\xb5\x2f\xfd")) return "zstd";
-  if (StartsWith(data, std::string_view("\xfd" "7zXZ\0", 6))) return "xz";
+  if (StartsWith(data, std::string_view("\xfd"
+                                        "7zXZ\0",
+                                        6)))
+    return "xz";
   if (StartsWith(data, "BZh")) return "bzip2";
   return nullptr;
 }
@@ -232,15 +235,24 @@ absl::Status TarReader::ConvertType(TarMember* member) {
       member->type = MemberType::kRegular;
       member->size = static_cast<uint64_t>(size);
       return absl::OkStatus();
-    case AE_IFDIR: member->type = MemberType::kDirectory; return absl::OkStatus();
+    case AE_IFDIR:
+      member->type = MemberType::kDirectory;
+      return absl::OkStatus();
     case AE_IFLNK:
       if (member->link.empty()) return LayerUnsupported(member->name, "a link without a target");
       member->type = MemberType::kSymlink;
       return absl::OkStatus();
-    case AE_IFIFO: member->type = MemberType::kFifo; return absl::OkStatus();
-    case AE_IFCHR: member->type = MemberType::kCharDevice; break;
-    case AE_IFBLK: member->type = MemberType::kBlockDevice; break;
-    default: return LayerUnsupported(member->name, "a type that an image cannot hold");
+    case AE_IFIFO:
+      member->type = MemberType::kFifo;
+      return absl::OkStatus();
+    case AE_IFCHR:
+      member->type = MemberType::kCharDevice;
+      break;
+    case AE_IFBLK:
+      member->type = MemberType::kBlockDevice;
+      break;
+    default:
+      return LayerUnsupported(member->name, "a type that an image cannot hold");
   }
   const uint64_t major = archive_entry_rdevmajor(entry_);
   const uint64_t minor = archive_entry_rdevminor(entry_);
@@ -265,8 +277,8 @@ absl::Status TarReader::ConvertMetadata(TarMember* member, const PaxRecords& pax
   metadata.gid = static_cast<uint32_t>(gid);
   metadata.mtime_seconds = archive_entry_mtime(entry_);
   metadata.mtime_nanoseconds = static_cast<uint32_t>(archive_entry_mtime_nsec(entry_));
-  if (pax.mtime && !ParsePaxTime(*pax.mtime, &metadata.mtime_seconds,
-                                 &metadata.mtime_nanoseconds)) {
+  if (pax.mtime &&
+      !ParsePaxTime(*pax.mtime, &metadata.mtime_seconds, &metadata.mtime_nanoseconds)) {
     return LayerUnsupported(member->name, "the modification time is not a number");
   }
   constexpr int64_t kMinTime = -(1ll << 31);
@@ -289,13 +301,13 @@ absl::Status TarReader::ConvertMetadata(TarMember* member, const PaxRecords& pax
 absl::Status TarReader::ConvertAcls(TarMember* member) {
   const int types = archive_entry_acl_types(entry_);
   if (types == 0) return absl::OkStatus();
-  const std::pair<int, const char*> kinds[] = {
-      {ARCHIVE_ENTRY_ACL_TYPE_ACCESS, kAclAccessName},
-      {ARCHIVE_ENTRY_ACL_TYPE_DEFAULT, kAclDefaultName}};
+  const std::pair<int, const char*> kinds[] = {{ARCHIVE_ENTRY_ACL_TYPE_ACCESS, kAclAccessName},
+                                               {ARCHIVE_ENTRY_ACL_TYPE_DEFAULT, kAclDefaultName}};
   if (types & ARCHIVE_ENTRY_ACL_TYPE_NFS4) {
     return LayerUnsupported(member->name, "an NFSv4 access control list");
   }
-  for (const auto& [kind, xattr_name] : kinds) {
+  for (const auto& [kind, name] : kinds) {
+    const std::string_view xattr_name = name;
     if (!(types & kind)) continue;
     const bool known = std::any_of(member->xattrs.begin(), member->xattrs.end(),
                                    [&](const auto& x) { return x.first == xattr_name; });
@@ -309,8 +321,9 @@ absl::Status TarReader::ConvertAcls(TarMember* member) {
       entries.push_back(AclEntry{AclTagFromArchive(tag), static_cast<uint16_t>(permissions & 7),
                                  static_cast<uint32_t>(qualifier)});
       if (qualifier < 0 && (tag == ARCHIVE_ENTRY_ACL_USER || tag == ARCHIVE_ENTRY_ACL_GROUP)) {
-        return LayerUnsupported(member->name, "an access control list that names its users "
-                                              "without their numbers");
+        return LayerUnsupported(member->name,
+                                "an access control list that names its users "
+                                "without their numbers");
       }
     }
     member->xattrs.emplace_back(xattr_name, EncodeKernelAcl(std::move(entries)));

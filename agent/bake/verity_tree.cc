@@ -27,8 +27,8 @@ void VerityTree::Hash(const char* data, size_t size, char* out) {
   unsigned int length = 0;
   BUNKER_CHECK(EVP_DigestInit_ex(context_.get(), EVP_sha256(), nullptr) == 1 &&
                EVP_DigestUpdate(context_.get(), data, size) == 1 &&
-               EVP_DigestFinal_ex(context_.get(), reinterpret_cast<unsigned char*>(out),
-                                  &length) == 1);
+               EVP_DigestFinal_ex(context_.get(), reinterpret_cast<unsigned char*>(out), &length) ==
+                   1);
 }
 
 VerityTree::Page* VerityTree::MutablePage(uint64_t page) {

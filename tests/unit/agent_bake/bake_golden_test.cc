@@ -19,14 +19,17 @@ std::string Pattern(size_t bytes, uint32_t seed) {
 
 TEST(BakeGolden, Recipe) {
   EXPECT_EQ(RecipeDigest({"sha256:" + std::string(64, '0'), "sha256:" + std::string(64, '1')}),
-            "sha256:a4c58f23fcc2df35e1abec51b85bdeb37368c7f0113bcdad1c3d7c2d777bb532");
+            "sha256:"
+            "a4c58f23fcc2df35e1abec51b85bdeb37368c7f0113bcdad1c3d7c2d777bb532");
 }
 
 TEST(BakeGolden, OneEmptyLayer) {
   Baker baker;
   const auto summary = baker.Layer(TarBuilder().Finish()).Run();
   ASSERT_TRUE(summary.ok()) << summary.status();
-  EXPECT_EQ(summary->rootfs_digest, "fsverity-sha256:c48bbe527ce94c5cdf5d4c7326437fb4ff1910e0307bf5d765a8c7e530718505");
+  EXPECT_EQ(summary->rootfs_digest,
+            "fsverity-sha256:"
+            "c48bbe527ce94c5cdf5d4c7326437fb4ff1910e0307bf5d765a8c7e530718505");
 }
 
 TEST(BakeGolden, EveryKindOfEntry) {
@@ -39,8 +42,9 @@ TEST(BakeGolden, EveryKindOfEntry) {
   TarBuilder upper;
   upper.File("bin/new", "through a link")
       .File("usr/bin/.wh.tool-with-a-long-enough-name-7", "")
-      .Add({.name = "cap", .pax = {{"SCHILY.xattr.security.capability", std::string(20, 'c')},
-                                   {"SCHILY.xattr.user.large", std::string(2000, 'x')}}})
+      .Add({.name = "cap",
+            .pax = {{"SCHILY.xattr.security.capability", std::string(20, 'c')},
+                    {"SCHILY.xattr.user.large", std::string(2000, 'x')}}})
       .Add({.name = "null", .type = '3', .major = 1, .minor = 3})
       .Add({.name = "fifo", .type = '6'})
       .Add({.name = "old", .pax = {{"mtime", "-1.5"}}})
@@ -48,10 +52,13 @@ TEST(BakeGolden, EveryKindOfEntry) {
       .File("usr/big", "small now");
   Baker baker;
   const auto summary = baker.Layer(lower.Finish(), Compression::kGzip)
-                           .Layer(upper.Finish(), Compression::kZstd).Run();
+                           .Layer(upper.Finish(), Compression::kZstd)
+                           .Run();
   ASSERT_TRUE(summary.ok()) << summary.status();
   EXPECT_EQ(CheckImage(baker.image()), "");
-  EXPECT_EQ(summary->rootfs_digest, "fsverity-sha256:133194a2534fbca7bee087bf384cb1808b574a91ae449cf1caef4a3f06bc9c85");
+  EXPECT_EQ(summary->rootfs_digest,
+            "fsverity-sha256:"
+            "133194a2534fbca7bee087bf384cb1808b574a91ae449cf1caef4a3f06bc9c85");
 }
 
 }  // namespace

@@ -21,7 +21,9 @@ struct Case {
   const char* message = "";
 };
 
-void PrintTo(const Case& hostile, std::ostream* out) { *out << hostile.name; }
+void PrintTo(const Case& hostile, std::ostream* out) {
+  *out << hostile.name;
+}
 
 std::function<void(Baker&)> One(const TarBuilder& tar) {
   return [bytes = tar.Finish()](Baker& baker) { baker.Layer(bytes); };
@@ -78,8 +80,7 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"dotdot_slash", One(Named("../", '5')), kUnsupported, "'../'"},
         Case{"inner_dotdot", One(Named("a/b/..", '5')), kUnsupported, "a/b/.."},
         Case{"leading_dotdot", One(Named("../../x")), ""},
-        Case{"absolute", One(Named("/etc/x")), ""},
-        Case{"empty", One(Named("")), kUnsupported},
+        Case{"absolute", One(Named("/etc/x")), ""}, Case{"empty", One(Named("")), kUnsupported},
         Case{"root_is_a_file", One(Named(".")), kUnsupported, "root"},
         Case{"root_is_a_link", One(TarBuilder().Symlink("./", "x")), kUnsupported},
         Case{"wh_empty", One(Named("d/.wh.")), kUnsupported, "d/.wh."},
@@ -146,17 +147,20 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"device_too_large",
              One(TarBuilder().Add({.name = "d", .type = '3', .major = 4096, .minor = 1})),
              kUnsupported, "device"},
-        Case{"size_beyond_the_stream", [](Baker& b) { b.Layer(TarBuilder().Header({.name = "f"}, 5000).bytes()); },
-             kCorrupt},
+        Case{"size_beyond_the_stream",
+             [](Baker& b) { b.Layer(TarBuilder().Header({.name = "f"}, 5000).bytes()); }, kCorrupt},
         Case{"size_huge", One(HeaderField(124, Base256(1ull << 62, 12))), kUnsupported, "16 TiB"},
         Case{"sparse_bomb",
-             One(TarBuilder().Add({.name = "x", .data = std::string("1\n1125899906842624\n0\n") +
-                                                        std::string(512 - 21, '\0'),
-                                   .pax = {{"GNU.sparse.major", "1"}, {"GNU.sparse.minor", "0"},
+             One(TarBuilder().Add({.name = "x",
+                                   .data = std::string("1\n1125899906842624\n0\n") +
+                                           std::string(512 - 21, '\0'),
+                                   .pax = {{"GNU.sparse.major", "1"},
+                                           {"GNU.sparse.minor", "0"},
                                            {"GNU.sparse.name", "bomb"},
                                            {"GNU.sparse.realsize", "1125899906842624"}}})),
              kUnsupported, "bomb"},
-        Case{"bad_checksum", Blob(std::string(512, 'x') + std::string(1024, '\0'), Compression::kNone),
+        Case{"bad_checksum",
+             Blob(std::string(512, 'x') + std::string(1024, '\0'), Compression::kNone),
              kUnsupported, "not a tar"}),
     [](const auto& test) { return std::string(test.param.name); });
 
@@ -170,12 +174,15 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"xattr_long_name", One(Pax("SCHILY.xattr.user." + std::string(300, 'n'), "v")),
              kUnsupported, "255"},
         Case{"xattr_no_name", One(Pax("SCHILY.xattr.user.", "v")), ""},
-        Case{"acl_malformed", One(Pax("SCHILY.xattr.system.posix_acl_access", "abc")), kUnsupported},
+        Case{"acl_malformed", One(Pax("SCHILY.xattr.system.posix_acl_access", "abc")),
+             kUnsupported},
         Case{"pax_header_over_1m", One(Pax("comment", std::string(3 << 20, 'c'))), kCorrupt},
         Case{"pax_header_under_1m", One(Pax("comment", std::string(900'000, 'c'))), ""}),
     [](const auto& test) { return std::string(test.param.name); });
 
-std::string Inner() { return TarBuilder().File("f", "x").Finish(); }
+std::string Inner() {
+  return TarBuilder().File("f", "x").Finish();
+}
 
 INSTANTIATE_TEST_SUITE_P(
     Compressions, BakeHostile,
@@ -183,7 +190,8 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"nested_gzip", Blob(Gzip(Gzip(std::string(64 << 20, '\0'), 9), 9), Compression::kGzip),
              kUnsupported, "compressed twice"},
         Case{"gzip_in_zstd", Blob(Zstd(Gzip(Inner())), Compression::kZstd), kUnsupported, "twice"},
-        Case{"gzip_said_to_be_none", Blob(Gzip(Inner()), Compression::kNone), kUnsupported, "twice"},
+        Case{"gzip_said_to_be_none", Blob(Gzip(Inner()), Compression::kNone), kUnsupported,
+             "twice"},
         Case{"zstd_said_to_be_gzip", Blob(Zstd(Inner()), Compression::kGzip), kCorrupt},
         Case{"ratio", Blob(Gzip(TarBuilder().File("f", std::string(200 << 20, '\0')).Finish(), 9),
                            Compression::kGzip),

@@ -44,8 +44,9 @@ TEST(Decompressor, EveryStepSize) {
     const std::string half = data.substr(0, data.size() / 2);
     const std::string rest = data.substr(half.size());
     const auto pack = [&](const std::string& text) {
-      return compression == Compression::kGzip ? Gzip(text) : compression == Compression::kZstd
-                                                                  ? Zstd(text) : text;
+      return compression == Compression::kGzip   ? Gzip(text)
+             : compression == Compression::kZstd ? Zstd(text)
+                                                 : text;
     };
     const std::string blob = pack(half) + pack(rest);
     for (size_t in_step : {1, 2, 3, 7, 100, 4096, 1 << 20}) {
@@ -97,9 +98,13 @@ TEST(VerityTree, AgreesWithTheTool) {
 }
 
 TEST(PaxTime, RoundsTowardsThePast) {
-  const std::tuple<const char*, int64_t, uint32_t> cases[] = {
-      {"0", 0, 0}, {"1.5", 1, 500'000'000}, {"-1", -1, 0}, {"-1.5", -2, 500'000'000},
-      {"-0.25", -1, 750'000'000}, {"5.1234567899", 5, 123'456'789}, {"-0.000000001", -1, 999'999'999}};
+  const std::tuple<const char*, int64_t, uint32_t> cases[] = {{"0", 0, 0},
+                                                              {"1.5", 1, 500'000'000},
+                                                              {"-1", -1, 0},
+                                                              {"-1.5", -2, 500'000'000},
+                                                              {"-0.25", -1, 750'000'000},
+                                                              {"5.1234567899", 5, 123'456'789},
+                                                              {"-0.000000001", -1, 999'999'999}};
   for (const auto& [text, seconds, nanoseconds] : cases) {
     int64_t got_seconds = 0;
     uint32_t got_nanoseconds = 0;

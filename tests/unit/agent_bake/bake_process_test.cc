@@ -33,7 +33,9 @@ std::string Noise(size_t bytes) {
   return noise;
 }
 
-std::string SmallTar() { return TarBuilder().Dir("d").File("d/f", "content").Finish(); }
+std::string SmallTar() {
+  return TarBuilder().Dir("d").File("d/f", "content").Finish();
+}
 
 std::string ReadAll(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
@@ -67,8 +69,9 @@ TEST(BakeProcess, GivesTheSameAsInProcess) {
   ASSERT_EQ(stat(confined.image().c_str(), &status), 0);
   EXPECT_EQ(status.st_mode & 07777, 0444u);
   EXPECT_EQ(status.st_uid, getuid());
-  EXPECT_EQ("fsverity-" + RunCommand("fsverity digest --compact --hash-alg=sha256 " + confined.image()),
-            "fsverity-" + one->rootfs_digest.substr(16) + "\n");
+  EXPECT_EQ(
+      "fsverity-" + RunCommand("fsverity digest --compact --hash-alg=sha256 " + confined.image()),
+      "fsverity-" + one->rootfs_digest.substr(16) + "\n");
   const std::string tool_tree = confined.image() + ".tree";
   RunCommand("fsverity digest --out-merkle-tree=" + tool_tree + " " + confined.image());
   EXPECT_EQ(ReadAll(confined.tree()), ReadAll(tool_tree));
@@ -108,7 +111,8 @@ TEST(BakeProcess, ChildIsConfined) {
 
 TEST(BakeProcess, BytesDependOnTheRecipeAlone) {
   Baker first, second;
-  const std::string tar = TarBuilder().File("a", "1").Add({.name = "n", .pax = {{"path", "p/q"}}}).Finish();
+  const std::string tar =
+      TarBuilder().File("a", "1").Add({.name = "n", .pax = {{"path", "p/q"}}}).Finish();
   first.Layer(tar, Compression::kNone);
   second.Layer(tar, Compression::kGzip);
   ASSERT_TRUE(first.RunConfined(64).ok());
@@ -147,7 +151,9 @@ struct Failure {
   uint32_t size_mib = 1024;
 };
 
-void PrintTo(const Failure& failure, std::ostream* out) { *out << failure.name; }
+void PrintTo(const Failure& failure, std::ostream* out) {
+  *out << failure.name;
+}
 
 class BakeFailure : public ::testing::TestWithParam<Failure> {};
 
@@ -167,24 +173,37 @@ const std::string kOther = "sha256:" + std::string(64, 'a');
 INSTANTIATE_TEST_SUITE_P(
     All, BakeFailure,
     ::testing::Values(
-        Failure{"digest", [](Baker& b) { b.Layer(SmallTar(), Compression::kGzip).layers()[0].blob_digest = kOther; },
+        Failure{"digest",
+                [](Baker& b) {
+                  b.Layer(SmallTar(), Compression::kGzip).layers()[0].blob_digest = kOther;
+                },
                 "DIGEST_MISMATCH", "pull it again"},
-        Failure{"digest_none", [](Baker& b) { b.Layer(SmallTar()).layers()[0].blob_digest = kOther; },
+        Failure{"digest_none",
+                [](Baker& b) { b.Layer(SmallTar()).layers()[0].blob_digest = kOther; },
                 "DIGEST_MISMATCH", "layer 1 of 1"},
-        Failure{"digest_and_garbage", [](Baker& b) {
-                  b.Blob("not gzip at all", "", Compression::kGzip).layers()[0].blob_digest = kOther; },
+        Failure{"digest_and_garbage",
+                [](Baker& b) {
+                  b.Blob("not gzip at all", "", Compression::kGzip).layers()[0].blob_digest =
+                      kOther;
+                },
                 "DIGEST_MISMATCH", ""},
         Failure{"size", [](Baker& b) { b.Layer(SmallTar()).layers()[0].size_bytes = 7; },
                 "DIGEST_MISMATCH", "7"},
-        Failure{"diff_id", [](Baker& b) { b.Layer(SmallTar(), Compression::kGzip).layers()[0].diff_id = kOther; },
-                "LAYER_CORRUPT", "diff id"},
-        Failure{"truncated", [](Baker& b) {
+        Failure{
+            "diff_id",
+            [](Baker& b) { b.Layer(SmallTar(), Compression::kGzip).layers()[0].diff_id = kOther; },
+            "LAYER_CORRUPT", "diff id"},
+        Failure{"truncated",
+                [](Baker& b) {
                   const std::string blob = Gzip(SmallTar());
-                  b.Blob(blob.substr(0, blob.size() / 2), SmallTar(), Compression::kGzip); },
+                  b.Blob(blob.substr(0, blob.size() / 2), SmallTar(), Compression::kGzip);
+                },
                 "LAYER_CORRUPT", "truncated"},
-        Failure{"truncated_zstd", [](Baker& b) {
+        Failure{"truncated_zstd",
+                [](Baker& b) {
                   const std::string blob = Zstd(Noise(1 << 20));
-                  b.Blob(blob.substr(0, blob.size() / 2), SmallTar(), Compression::kZstd); },
+                  b.Blob(blob.substr(0, blob.size() / 2), SmallTar(), Compression::kZstd);
+                },
                 "LAYER_CORRUPT", ""},
         Failure{"not_gzip", [](Baker& b) { b.Blob(SmallTar(), SmallTar(), Compression::kGzip); },
                 "LAYER_CORRUPT", "not a gzip stream"},
@@ -194,14 +213,19 @@ INSTANTIATE_TEST_SUITE_P(
                 "SIZE_CAP_EXCEEDED", "needs 7 MiB", 4},
         Failure{"missing_file", [](Baker& b) { b.Layer(SmallTar()).layers()[0].path += "gone"; },
                 "SOURCE_NOT_READABLE", ""},
-        Failure{"cpu", [](Baker& b) {
+        Failure{"cpu",
+                [](Baker& b) {
                   b.limits().cpu_seconds = 1;
                   b.limits().max_ratio = 100'000;
-                  b.Layer(TarBuilder().File("f", std::string(1ull << 30, 'x')).Finish(), Compression::kGzip); },
+                  b.Layer(TarBuilder().File("f", std::string(1ull << 30, 'x')).Finish(),
+                          Compression::kGzip);
+                },
                 "LAYER_UNSUPPORTED", "CPU seconds", 4096},
-        Failure{"memory", [](Baker& b) {
+        Failure{"memory",
+                [](Baker& b) {
                   b.limits().memory_bytes = 60 << 20;
-                  b.Layer(SmallTar()); },
+                  b.Layer(SmallTar());
+                },
                 "OUT_OF_MEMORY", "memory"}),
     [](const auto& test) { return std::string(test.param.name); });
 

@@ -63,28 +63,39 @@ class StackMaker {
     entry.mode = 0600 | (random_() % 64);
     entry.name = Path();
     switch (random_() % 16) {
-      case 0: case 1: case 2: case 3: case 4:
+      case 0:
+      case 1:
+      case 2:
+      case 3:
+      case 4:
         entry.data = std::string(random_() % 3 * 3000, static_cast<char>('A' + random_() % 26));
         break;
-      case 5: case 6: case 7: case 8:
+      case 5:
+      case 6:
+      case 7:
+      case 8:
         entry.type = '5';
         if (random_() % 10 == 0) entry.name = "./";
         break;
-      case 9: case 10:
+      case 9:
+      case 10:
         entry.type = '2';
         entry.link = (random_() % 3 == 0 ? "/" : random_() % 3 == 0 ? "../" : "") + Path();
         if (entry.link.rfind("./", 0) == 0 && random_() % 2) entry.link = "../../" + entry.link;
         break;
-      case 11: case 12:
+      case 11:
+      case 12:
         entry.type = '1';
         entry.link = Path();
         break;
-      case 13: case 14: {
+      case 13:
+      case 14: {
         static const char* const kWhiteouts[] = {".wh.a", ".wh.b", ".wh.c"};
         entry.name = InFolder(kWhiteouts[random_() % 3]);
         break;
       }
-      default: entry.name = InFolder(".wh..wh..opq");
+      default:
+        entry.name = InFolder(".wh..wh..opq");
     }
     return entry;
   }

@@ -19,8 +19,9 @@ std::string Paths(const Image& image) {
 }
 
 TEST(BakeSemantics, UpperLayerReplaces) {
-  const Image image = BakeAndRead({TarBuilder().Dir("a").File("a/f", "lower").File("g", "g").Finish(),
-                                   TarBuilder().Dir("a").File("a/f", "upper").Finish()});
+  const Image image =
+      BakeAndRead({TarBuilder().Dir("a").File("a/f", "lower").File("g", "g").Finish(),
+                   TarBuilder().Dir("a").File("a/f", "upper").Finish()});
   EXPECT_EQ(Paths(image), "a a/f g");
   EXPECT_EQ(image.at("a/f").content, "upper");
 }
@@ -28,8 +29,10 @@ TEST(BakeSemantics, UpperLayerReplaces) {
 TEST(BakeSemantics, WhiteoutHidesLowerLayersOnly) {
   const std::string lower = TarBuilder().Dir("d").File("d/x", "1").File("d/y", "1").Finish();
   // Before or after its sibling of the same layer: the same.
-  const Image first = BakeAndRead({lower, TarBuilder().Dir("d").File("d/.wh.x", "").File("d/x", "2").Finish()});
-  const Image last = BakeAndRead({lower, TarBuilder().Dir("d").File("d/x", "2").File("d/.wh.x", "").Finish()});
+  const Image first =
+      BakeAndRead({lower, TarBuilder().Dir("d").File("d/.wh.x", "").File("d/x", "2").Finish()});
+  const Image last =
+      BakeAndRead({lower, TarBuilder().Dir("d").File("d/x", "2").File("d/.wh.x", "").Finish()});
   EXPECT_EQ(Paths(first), "d d/x d/y");
   EXPECT_EQ(first.at("d/x").content, "2");
   EXPECT_EQ(Paths(last), "d d/x d/y");
@@ -44,7 +47,8 @@ TEST(BakeSemantics, WhiteoutOfAFolderKeepsWhatTheLayerPutThere) {
 }
 
 TEST(BakeSemantics, OpaqueInEveryOrder) {
-  const std::string lower = TarBuilder().Dir("d").File("d/old", "1").Dir("d/s").File("d/s/o", "1").Finish();
+  const std::string lower =
+      TarBuilder().Dir("d").File("d/old", "1").Dir("d/s").File("d/s/o", "1").Finish();
   for (const std::string& upper :
        {TarBuilder().Dir("d").File("d/.wh..wh..opq", "").File("d/new", "2").Finish(),
         TarBuilder().Dir("d").File("d/new", "2").File("d/.wh..wh..opq", "").Finish(),
@@ -52,14 +56,21 @@ TEST(BakeSemantics, OpaqueInEveryOrder) {
     EXPECT_EQ(Paths(BakeAndRead({lower, upper})), "d d/new");
   }
   // Of the root.
-  EXPECT_EQ(Paths(BakeAndRead({lower, TarBuilder().File("n", "").File(".wh..wh..opq", "").Finish()})),
-            "n");
+  EXPECT_EQ(
+      Paths(BakeAndRead({lower, TarBuilder().File("n", "").File(".wh..wh..opq", "").Finish()})),
+      "n");
 }
 
 TEST(BakeSemantics, TypesReplaceEachOther) {
-  const std::string lower = TarBuilder().Dir("a").File("a/x", "1").File("b", "1").Symlink("c", "a").Finish();
-  const Image image = BakeAndRead(
-      {lower, TarBuilder().File("a", "file").Dir("b").File("b/y", "2").Dir("c").File("c/z", "3").Finish()});
+  const std::string lower =
+      TarBuilder().Dir("a").File("a/x", "1").File("b", "1").Symlink("c", "a").Finish();
+  const Image image = BakeAndRead({lower, TarBuilder()
+                                              .File("a", "file")
+                                              .Dir("b")
+                                              .File("b/y", "2")
+                                              .Dir("c")
+                                              .File("c/z", "3")
+                                              .Finish()});
   EXPECT_EQ(Paths(image), "a b b/y c c/z");
   EXPECT_EQ(image.at("a").type, 'f');
   EXPECT_EQ(image.at("c").type, 'd');
@@ -67,8 +78,13 @@ TEST(BakeSemantics, TypesReplaceEachOther) {
 
 TEST(BakeSemantics, FilesThroughASymlinkedParent) {
   const Image image = BakeAndRead(
-      {TarBuilder().Dir("usr").Dir("usr/lib").File("usr/lib/old", "1").File("usr/lib/gone", "1")
-           .Symlink("lib", "usr/lib").Finish(),
+      {TarBuilder()
+           .Dir("usr")
+           .Dir("usr/lib")
+           .File("usr/lib/old", "1")
+           .File("usr/lib/gone", "1")
+           .Symlink("lib", "usr/lib")
+           .Finish(),
        TarBuilder().File("lib/new", "2").File("lib/old", "2").File("lib/.wh.gone", "").Finish()});
   EXPECT_EQ(Paths(image), "lib usr usr/lib usr/lib/new usr/lib/old");
   EXPECT_EQ(image.at("lib").type, 'l');
@@ -77,8 +93,14 @@ TEST(BakeSemantics, FilesThroughASymlinkedParent) {
 
 TEST(BakeSemantics, OpaqueAndHardLinkThroughASymlinkToASymlink) {
   const Image image = BakeAndRead(
-      {TarBuilder().Dir("r").Dir("r/d").File("r/d/a", "1").File("r/d/b", "1").Symlink("s1", "/r/d")
-           .Symlink("s2", "../../s1").Finish(),
+      {TarBuilder()
+           .Dir("r")
+           .Dir("r/d")
+           .File("r/d/a", "1")
+           .File("r/d/b", "1")
+           .Symlink("s1", "/r/d")
+           .Symlink("s2", "../../s1")
+           .Finish(),
        TarBuilder().Link("kept", "s2/a").File("s2/.wh..wh..opq", "").File("s2/c", "2").Finish()});
   EXPECT_EQ(Paths(image), "kept r r/d r/d/c s1 s2");
   EXPECT_EQ(image.at("kept").content, "1");
@@ -86,8 +108,9 @@ TEST(BakeSemantics, OpaqueAndHardLinkThroughASymlinkToASymlink) {
 }
 
 TEST(BakeSemantics, DirectoryMemberReplacesASymlink) {
-  const Image image = BakeAndRead({TarBuilder().Dir("t").File("t/x", "1").Symlink("l", "t").Finish(),
-                                   TarBuilder().Dir("l").File("l/y", "2").Finish()});
+  const Image image =
+      BakeAndRead({TarBuilder().Dir("t").File("t/x", "1").Symlink("l", "t").Finish(),
+                   TarBuilder().Dir("l").File("l/y", "2").Finish()});
   EXPECT_EQ(Paths(image), "l l/y t t/x");
 }
 
@@ -113,10 +136,15 @@ TEST(BakeSemantics, DanglingAndEscapingLinksStayInside) {
 }
 
 TEST(BakeSemantics, HardLinks) {
-  const Image image = BakeAndRead(
-      {TarBuilder().File("a", "one").Link("b", "a").Link("late", "z").File("z", "zed")
-           .Symlink("s", "a").Link("hs", "s").Finish(),
-       TarBuilder().Link("c", "/b").File("a", "two").Finish()});
+  const Image image = BakeAndRead({TarBuilder()
+                                       .File("a", "one")
+                                       .Link("b", "a")
+                                       .Link("late", "z")
+                                       .File("z", "zed")
+                                       .Symlink("s", "a")
+                                       .Link("hs", "s")
+                                       .Finish(),
+                                   TarBuilder().Link("c", "/b").File("a", "two").Finish()});
   EXPECT_EQ(image.at("b").inode, image.at("c").inode);
   EXPECT_EQ(image.at("b").content, "one");
   EXPECT_EQ(image.at("b").links, 2u);
@@ -127,17 +155,24 @@ TEST(BakeSemantics, HardLinks) {
 }
 
 TEST(BakeSemantics, DuplicateMembersAndSpellings) {
-  const Image image = BakeAndRead({TarBuilder().File("./f", "1").File("f", "2").Dir("./").Dir("d/")
-                                       .File("d//x", "3").File("/abs", "4").File("../../up", "5")
-                                       .File("d/../side", "6").Finish()});
+  const Image image = BakeAndRead({TarBuilder()
+                                       .File("./f", "1")
+                                       .File("f", "2")
+                                       .Dir("./")
+                                       .Dir("d/")
+                                       .File("d//x", "3")
+                                       .File("/abs", "4")
+                                       .File("../../up", "5")
+                                       .File("d/../side", "6")
+                                       .Finish()});
   EXPECT_EQ(Paths(image), "abs d d/x f side up");
   EXPECT_EQ(image.at("f").content, "2");
 }
 
 TEST(BakeSemantics, ImpliedFoldersAreNamedByALowerLayer) {
   TarEntry folder{.name = "d", .type = '5', .mode = 0700, .uid = 7, .mtime = 77};
-  const Image image = BakeAndRead({TarBuilder().Add(folder).Finish(),
-                                   TarBuilder().File("d/f", "").File("n/f", "").Finish()});
+  const Image image = BakeAndRead(
+      {TarBuilder().Add(folder).Finish(), TarBuilder().File("d/f", "").File("n/f", "").Finish()});
   EXPECT_EQ(image.at("d").mode, 0700u);
   EXPECT_EQ(image.at("d").uid, 7u);
   EXPECT_EQ(image.at("d").mtime, 77);
@@ -146,20 +181,21 @@ TEST(BakeSemantics, ImpliedFoldersAreNamedByALowerLayer) {
 }
 
 TEST(BakeSemantics, MetadataInEveryForm) {
-  const Image image = BakeAndRead(
-      {TarBuilder()
-           .Add({.name = "./", .type = '5', .mode = 01777, .uid = 5, .mtime = 123})
-           .Add({.name = "suid", .mode = 06755, .uid = 70'000, .gid = 4'000'000'000})
-           .Add({.name = "old", .mtime = 1, .pax = {{"mtime", "-5.25"}}})
-           .Add({.name = "odd", .pax = {{"mtime", "-0.25"}}})
-           .Add({.name = "nano", .pax = {{"mtime", "1700000000.123456789"}}})
-           .Add({.name = "far", .pax = {{"mtime", "9000000000"}}})
-           .Add({.name = "null", .type = '3', .major = 1, .minor = 3})
-           .Add({.name = "big", .type = '4', .major = 300, .minor = 70'000})
-           .Add({.name = "fifo", .type = '6'})
-           .Symlink("s59", std::string(59, 's')).Symlink("s60", std::string(60, 's'))
-           .Symlink("s4095", std::string(4095, 's'))
-           .Finish()});
+  const Image image =
+      BakeAndRead({TarBuilder()
+                       .Add({.name = "./", .type = '5', .mode = 01777, .uid = 5, .mtime = 123})
+                       .Add({.name = "suid", .mode = 06755, .uid = 70'000, .gid = 4'000'000'000})
+                       .Add({.name = "old", .mtime = 1, .pax = {{"mtime", "-5.25"}}})
+                       .Add({.name = "odd", .pax = {{"mtime", "-0.25"}}})
+                       .Add({.name = "nano", .pax = {{"mtime", "1700000000.123456789"}}})
+                       .Add({.name = "far", .pax = {{"mtime", "9000000000"}}})
+                       .Add({.name = "null", .type = '3', .major = 1, .minor = 3})
+                       .Add({.name = "big", .type = '4', .major = 300, .minor = 70'000})
+                       .Add({.name = "fifo", .type = '6'})
+                       .Symlink("s59", std::string(59, 's'))
+                       .Symlink("s60", std::string(60, 's'))
+                       .Symlink("s4095", std::string(4095, 's'))
+                       .Finish()});
   EXPECT_EQ(image.at("").mode, 01777u);
   EXPECT_EQ(image.at("").mtime, 123);
   EXPECT_EQ(image.at("suid").mode, 06755u);
@@ -186,11 +222,15 @@ TEST(BakeSemantics, NamesInAnyEncoding) {
   const std::string latin = "caf\xe9";
   const std::string decomposed = "cafe\xcc\x81";  // must not be composed
   const std::string composed = "caf\xc3\xa9";
-  const Image image = BakeAndRead(
-      {TarBuilder().File(latin, "1").File(decomposed, "2").File(composed, "3")
-           .Add({.name = "x", .data = "4", .pax = {{"path", "pax\xe9" + latin}}})
-           .Add({.name = "x", .data = "5", .pax = {{"path", "pax-" + decomposed}}})
-           .File(std::string(255, 'n'), "6").Finish()});
+  const Image image =
+      BakeAndRead({TarBuilder()
+                       .File(latin, "1")
+                       .File(decomposed, "2")
+                       .File(composed, "3")
+                       .Add({.name = "x", .data = "4", .pax = {{"path", "pax\xe9" + latin}}})
+                       .Add({.name = "x", .data = "5", .pax = {{"path", "pax-" + decomposed}}})
+                       .File(std::string(255, 'n'), "6")
+                       .Finish()});
   EXPECT_EQ(image.size(), 7u);
   EXPECT_EQ(image.at(latin).content, "1");
   EXPECT_EQ(image.at(decomposed).content, "2");
@@ -201,21 +241,24 @@ TEST(BakeSemantics, NamesInAnyEncoding) {
 
 TEST(BakeSemantics, ExtendedAttributes) {
   const std::string capability("\1\0\0\2\0\4\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 20);
-  const std::string acl("\2\0\0\0\1\0\6\0\xff\xff\xff\xff\2\0\4\0\xe8\3\0\0\4\0\4\0\xff\xff\xff\xff"
-                        "\x10\0\4\0\xff\xff\xff\xff\x20\0\4\0\xff\xff\xff\xff", 44);
+  const std::string acl(
+      "\2\0\0\0\1\0\6\0\xff\xff\xff\xff\2\0\4\0\xe8\3\0\0\4\0\4\0\xff\xff\xff\xff"
+      "\x10\0\4\0\xff\xff\xff\xff\x20\0\4\0\xff\xff\xff\xff",
+      44);
   Baker baker;
-  baker.Layer(
-      TarBuilder()
-          .Add({.name = "cap", .pax = {{"SCHILY.xattr.security.capability", capability}}})
-          .Add({.name = "acl", .pax = {{"SCHILY.xattr.system.posix_acl_access", acl}}})
-          .Add({.name = "big", .pax = {{"SCHILY.xattr.user.a", std::string(3000, 'a')},
-                                       {"SCHILY.xattr.user.empty", ""},
-                                       {"SCHILY.xattr.user.b", "small"}}})
-          .Add({.name = "ovl", .pax = {{"SCHILY.xattr.trusted.overlay.opaque", "y"},
-                                       {"SCHILY.xattr.user.overlay.redirect", "/etc"},
-                                       {"SCHILY.xattr.com.apple.x", "?"},
-                                       {"SCHILY.xattr.trusted.kept", "yes"}}})
-          .Finish());
+  baker.Layer(TarBuilder()
+                  .Add({.name = "cap", .pax = {{"SCHILY.xattr.security.capability", capability}}})
+                  .Add({.name = "acl", .pax = {{"SCHILY.xattr.system.posix_acl_access", acl}}})
+                  .Add({.name = "big",
+                        .pax = {{"SCHILY.xattr.user.a", std::string(3000, 'a')},
+                                {"SCHILY.xattr.user.empty", ""},
+                                {"SCHILY.xattr.user.b", "small"}}})
+                  .Add({.name = "ovl",
+                        .pax = {{"SCHILY.xattr.trusted.overlay.opaque", "y"},
+                                {"SCHILY.xattr.user.overlay.redirect", "/etc"},
+                                {"SCHILY.xattr.com.apple.x", "?"},
+                                {"SCHILY.xattr.trusted.kept", "yes"}}})
+                  .Finish());
   const auto summary = baker.Run();
   ASSERT_TRUE(summary.ok()) << summary.status();
   EXPECT_EQ(CheckImage(baker.image()), "");
@@ -227,7 +270,8 @@ TEST(BakeSemantics, ExtendedAttributes) {
   EXPECT_EQ(image.at("big").xattrs.size(), 3u);
   EXPECT_EQ(image.at("big").xattrs.at("user.a"), std::string(3000, 'a'));
   EXPECT_EQ(image.at("big").xattrs.at("user.b"), "small");
-  EXPECT_THAT(image.at("ovl").xattrs, ::testing::ElementsAre(::testing::Pair("trusted.kept", "yes")));
+  EXPECT_THAT(image.at("ovl").xattrs,
+              ::testing::ElementsAre(::testing::Pair("trusted.kept", "yes")));
   EXPECT_EQ(summary->dropped_xattr_count, 3u);
   EXPECT_THAT(summary->dropped_xattrs,
               ::testing::UnorderedElementsAre("ovl: trusted.overlay.opaque",
@@ -239,11 +283,14 @@ TEST(BakeSemantics, SparseFilesStaySparse) {
   std::string map = "3\n0\n4096\n1048576\n10\n52428800\n0\n";
   map.resize(512);
   const std::string data = std::string(4096, 'A') + std::string(10, 'B');
-  const Image image = BakeAndRead(
-      {TarBuilder().Add({.name = "x", .data = map + data,
-                         .pax = {{"GNU.sparse.major", "1"}, {"GNU.sparse.minor", "0"},
-                                 {"GNU.sparse.name", "hole"}, {"GNU.sparse.realsize", "52428800"}}})
-           .Finish()});
+  const Image image = BakeAndRead({TarBuilder()
+                                       .Add({.name = "x",
+                                             .data = map + data,
+                                             .pax = {{"GNU.sparse.major", "1"},
+                                                     {"GNU.sparse.minor", "0"},
+                                                     {"GNU.sparse.name", "hole"},
+                                                     {"GNU.sparse.realsize", "52428800"}}})
+                                       .Finish()});
   const ImageEntry& hole = image.at("hole");
   EXPECT_EQ(hole.size, 52428800u);
   EXPECT_EQ(hole.blocks, 16u);
@@ -256,7 +303,8 @@ TEST(BakeSemantics, BigDirectoriesAreIndexed) {
   TarBuilder tar;
   constexpr int kFiles = 70'000;  // two levels of index
   tar.Dir("d");
-  for (int i = 0; i < kFiles; ++i) tar.Add({.name = "d/a-name-of-some-length-" + std::to_string(i)});
+  for (int i = 0; i < kFiles; ++i)
+    tar.Add({.name = "d/a-name-of-some-length-" + std::to_string(i)});
   const Image image = BakeAndRead({tar.Finish()});
   EXPECT_EQ(image.size(), kFiles + 2u);
   EXPECT_TRUE(image.at("d").flags & 0x1000) << "EXT2_INDEX_FL";
@@ -264,7 +312,8 @@ TEST(BakeSemantics, BigDirectoriesAreIndexed) {
 
 TEST(BakeSemantics, ManySubdirectoriesCountAsOneLink) {
   TarBuilder tar;
-  for (int i = 0; i < 65'100; ++i) tar.Add({.name = "s" + std::to_string(i), .type = '5', .mode = 0755});
+  for (int i = 0; i < 65'100; ++i)
+    tar.Add({.name = "s" + std::to_string(i), .type = '5', .mode = 0755});
   const Image image = BakeAndRead({tar.Finish()});
   EXPECT_EQ(image.at("").links, 1u);
   EXPECT_EQ(image.size(), 65'101u);

@@ -41,8 +41,8 @@ std::vector<LayerInput> LayersOf(const std::string& layout, const std::string& t
   const json index = ReadJson(layout + "/index.json");
   std::vector<LayerInput> layers;
   for (const json& entry : index["manifests"]) {
-    if (entry.value("/annotations/org.opencontainers.image.ref.name"_json_pointer,
-                    std::string()) != tag) {
+    if (entry.value("/annotations/org.opencontainers.image.ref.name"_json_pointer, std::string()) !=
+        tag) {
       continue;
     }
     const json manifest = ReadJson(BlobPath(layout, entry["digest"]));
@@ -58,8 +58,7 @@ std::vector<LayerInput> LayersOf(const std::string& layout, const std::string& t
                                   ends("gzip")   ? Compression::kGzip
                                   : ends("zstd") ? Compression::kZstd
                                                  : Compression::kNone,
-                                  layer["digest"], config["rootfs"]["diff_ids"][i],
-                                  layer["size"]});
+                                  layer["digest"], config["rootfs"]["diff_ids"][i], layer["size"]});
     }
   }
   return layers;

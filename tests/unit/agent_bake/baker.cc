@@ -34,8 +34,7 @@ std::string Gzip(const std::string& data, int level) {
 std::string Zstd(const std::string& data, int window_log) {
   ZSTD_CCtx* context = ZSTD_createCCtx();
   if (window_log > 0) {
-    BUNKER_CHECK(!ZSTD_isError(
-        ZSTD_CCtx_setParameter(context, ZSTD_c_windowLog, window_log)));
+    BUNKER_CHECK(!ZSTD_isError(ZSTD_CCtx_setParameter(context, ZSTD_c_windowLog, window_log)));
     // A pledged size would let the frame do with less.
     BUNKER_CHECK(!ZSTD_isError(ZSTD_CCtx_setParameter(context, ZSTD_c_contentSizeFlag, 0)));
   }
@@ -69,8 +68,8 @@ absl::StatusOr<BakeSummary> Baker::Run(uint32_t size_mib) {
   BUNKER_CHECK(setlocale(LC_ALL, "C.UTF-8") != nullptr);
   BakeInputs inputs;
   for (const LayerInput& layer : layers_) {
-    inputs.sources.push_back(std::make_unique<FdLayerSource>(
-        UniqueFd(open(layer.path.c_str(), O_RDONLY | O_CLOEXEC))));
+    inputs.sources.push_back(
+        std::make_unique<FdLayerSource>(UniqueFd(open(layer.path.c_str(), O_RDONLY | O_CLOEXEC))));
   }
   constexpr int kFlags = O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC;
   const UniqueFd image_fd(open(image().c_str(), kFlags, 0600));

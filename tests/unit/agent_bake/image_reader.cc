@@ -66,8 +66,8 @@ ImageEntry Describe(ext2_filsys fs, ext2_ino_t number) {
   entry.mode = inode.i_mode & 07777;
   entry.uid = inode.i_uid | (static_cast<uint32_t>(inode.osd2.linux2.l_i_uid_high) << 16);
   entry.gid = inode.i_gid | (static_cast<uint32_t>(inode.osd2.linux2.l_i_gid_high) << 16);
-  entry.mtime = static_cast<int32_t>(inode.i_mtime) +
-                (static_cast<int64_t>(inode.i_mtime_extra & 3) << 32);
+  entry.mtime =
+      static_cast<int32_t>(inode.i_mtime) + (static_cast<int64_t>(inode.i_mtime_extra & 3) << 32);
   entry.mtime_nanoseconds = inode.i_mtime_extra >> 2;
   entry.size = EXT2_I_SIZE(&inode);
   entry.inode = number;

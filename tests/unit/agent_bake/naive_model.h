@@ -159,9 +159,9 @@ class NaiveModel {
       paths_[real] = found->second;
     } else {
       const char type = member.type == '5' ? 'd' : member.type == '2' ? 'l' : 'f';
-      paths_[real] = std::make_shared<ModelFile>(
-          ModelFile{type, type == 'l' ? member.link : member.data,
-                    type == 'l' ? 0777 : member.mode, member.uid});
+      paths_[real] =
+          std::make_shared<ModelFile>(ModelFile{type, type == 'l' ? member.link : member.data,
+                                                type == 'l' ? 0777 : member.mode, member.uid});
     }
     Touch(real);
     return true;

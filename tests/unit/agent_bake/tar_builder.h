@@ -47,7 +47,9 @@ class TarBuilder {
   TarBuilder& File(const std::string& name, const std::string& data) {
     return Add({.name = name, .data = data});
   }
-  TarBuilder& Dir(const std::string& name) { return Add({.name = name, .type = '5', .mode = 0755}); }
+  TarBuilder& Dir(const std::string& name) {
+    return Add({.name = name, .type = '5', .mode = 0755});
+  }
   TarBuilder& Symlink(const std::string& name, const std::string& target) {
     return Add({.name = name, .type = '2', .link = target, .mode = 0777});
   }
@@ -69,7 +71,10 @@ class TarBuilder {
     Octal(block + 136, 12, entry.mtime < 0 ? 0 : static_cast<uint64_t>(entry.mtime));
     block[156] = entry.type;
     entry.link.copy(block + 157, 100);
-    std::memcpy(block + 257, "ustar\0" "00", 8);
+    std::memcpy(block + 257,
+                "ustar\0"
+                "00",
+                8);
     Octal(block + 329, 8, entry.major);
     Octal(block + 337, 8, entry.minor);
     Seal(block);
