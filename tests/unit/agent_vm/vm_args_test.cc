@@ -49,7 +49,7 @@ std::vector<std::string> Golden(std::vector<std::string> accelerator_and_cpu,
 
 TEST(VmArgsTest, Tcg) {
   EXPECT_THAT(BuildQemuArgs(Args()),
-              ElementsAreArray(Golden({"-accel", "tcg,tb-size=32", "-cpu", "max"},
+              ElementsAreArray(Golden({"-accel", "tcg,tb-size=32", "-cpu", "max,-erms,-fsrm"},
                                       {"-smp", "1", "-m", "256M"},
                                       "quiet console=hvc0 rdinit=/init panic=-1 reboot=t "
                                       "tsc_early_khz=2445426 tsc=reliable no_timer_check "
