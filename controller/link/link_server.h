@@ -6,7 +6,7 @@
 //   …
 //   link.tunnels().Exec(spec, done);      // on the loop
 //   …
-//   on the loop: link.CloseAll("…");      // once; then, off the loop: server->Shutdown(deadline),
+//   on the loop: link.CloseAll("…");      // then, off the loop: server->Shutdown(deadline),
 //                                         // then both ~LinkServer and ~Core, in one task of
 //                                         // the loop or after its end
 #pragma once

@@ -205,7 +205,7 @@ bool SessionRegistry::SendOpenTunnel(const std::string& worker_id,
 }
 
 void SessionRegistry::CloseAll(const std::string& reason) {
-  closed_ = true;
+  if (std::exchange(closed_, true)) return;
   core_.Unwatch(std::exchange(watch_, 0));
   for (auto& [number, opening] : opening_) {
     core_.loop().CancelTimer(opening.timer);

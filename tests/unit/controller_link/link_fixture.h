@@ -50,7 +50,7 @@ class TestController {
     admin_ = *std::move(admin);
   }
   ~TestController() {
-    thread_.Run([this] { link_->CloseAll("the test ends"); });
+    thread_.Run([this] { link_->CloseAll("the test ends"); });  // a second time is fine
     server_->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(2));
     server_->Wait();
     admin_.reset();

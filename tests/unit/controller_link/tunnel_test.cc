@@ -43,6 +43,8 @@ class FakeProcess final : public agent::TunnelHandler {
   }
   void OnClosed(const absl::Status&) override { events.Push("closed"); }
 
+  void Break() { tunnel_->Cancel(); }
+
   test::BlockingQueue<std::string> events;
 
  private:
@@ -229,11 +231,21 @@ TEST_F(ControllerTunnelTest, AnAgentThatDiesInMidCommandIsTold) {
   Exec(Spec("hang"));
   FakeProcess* process = *process_.Pop();
   EXPECT_EQ(process->events.Pop().value_or(""), "exec");
-  // The agent's whole channel goes: as its kill -9 would do, seen from here.
-  agents_.Run([&] { processes_.clear(); });
-  agent_->Stop();
-  controller_.reset();
+  // Its stream breaks, as its kill -9 would break it.
+  agents_.Run([&] { process->Break(); });
+  const auto result = Result();
+  EXPECT_EQ(ReasonOf(result.status()), "UNAVAILABLE");
+  EXPECT_THAT(std::string(result.status().message()), HasSubstr("result is not known"));
+}
+
+TEST_F(ControllerTunnelTest, AControllerThatStopsTellsEveryCaller) {
+  Start();
+  Exec(Spec("hang"));
+  FakeProcess* process = *process_.Pop();
+  EXPECT_EQ(process->events.Pop().value_or(""), "exec");
+  controller_->thread().Run([&] { controller_->link().CloseAll("the test stops it"); });
   EXPECT_EQ(ReasonOf(Result().status()), "UNAVAILABLE");
+  EXPECT_EQ(process->events.Pop().value_or(""), "closed");
 }
 
 TEST_F(ControllerTunnelTest, ATunnelNobodyWaitsForIsRefused) {
