@@ -26,7 +26,7 @@ RULES = [
 # Figures that differ from run to run keep their type alone.
 VARYING = {"size_in_bytes", "bytes_done", "bytes_total", "rate_bytes_per_s", "eta_s", "duration_ms", "queue_ms",
            "place_ms", "fetch_ms", "boot_ms", "agent_ms", "first_exec_ms", "cpu_s", "rss_bytes", "disk_bytes",
-           "version"}
+           "version", "isolation", "cpu_millicores", "memory_mb", "disk_mb"}
 
 
 def normal(value, key=""):
