@@ -55,6 +55,7 @@ absl::StatusOr<PullConfig> PullConfigOf(const AgentConfig& config) {
     to.ca_file = from.ca_file;
     to.username = from.username;
     to.allow_addresses = from.allow_address;
+    to.token_hosts = from.token_hosts;
     if (!from.password_file.empty()) {
       ASSIGN_OR_RETURN(to.password, ReadFile(from.password_file, kMaxSecretBytes));
       while (!to.password.empty() && to.password.back() == '\n') to.password.pop_back();

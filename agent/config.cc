@@ -49,6 +49,7 @@ absl::Status ReadRegistry(const toml::table& table, AgentConfig* config) {
   in.Read("username", &registry.username);
   in.Read("password_file", &registry.password_file);
   in.Read("allow_address", &registry.allow_address);
+  in.Read("token_hosts", &registry.token_hosts);
   RETURN_IF_ERROR(in.Finish());
   if (registry.host.empty())
     return absl::InvalidArgumentError("config option images.registry.host is missing");

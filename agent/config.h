@@ -18,6 +18,7 @@ struct RegistrySettings {
   std::string username;
   std::string password_file;    // read at start-up; never logged
   bool allow_address = false;   // loopback, this host's own, link-local: only where true
+  std::vector<std::string> token_hosts;  // beside its own: where its token service may be
 };
 
 struct AgentConfig {

@@ -32,7 +32,8 @@ std::string ToJson(const BakedImage& image) {
                         {"apparent_bytes", image.apparent_bytes},
                         {"allocated_bytes", image.allocated_bytes},
                         {"blobs", image.blobs}}
-             .dump(2) + "\n";
+             .dump(2) +
+         "\n";
 }
 
 std::optional<BakedImage> FromJson(const std::string& text) {
@@ -44,8 +45,11 @@ std::optional<BakedImage> FromJson(const std::string& text) {
   const auto number_at = [&](const char* key) {
     return json.contains(key) && json[key].is_number_unsigned() ? json[key].get<uint64_t>() : 0;
   };
-  BakedImage image{string_at("recipe_digest"), string_at("rootfs_digest"),
-                   number_at("apparent_bytes"), number_at("allocated_bytes"), {}};
+  BakedImage image{string_at("recipe_digest"),
+                   string_at("rootfs_digest"),
+                   number_at("apparent_bytes"),
+                   number_at("allocated_bytes"),
+                   {}};
   if (json.contains("blobs") && json["blobs"].is_array()) {
     for (const auto& blob : json["blobs"]) {
       if (blob.is_string()) image.blobs.push_back(blob.get<std::string>());
@@ -58,8 +62,9 @@ std::optional<BakedImage> FromJson(const std::string& text) {
 void RemoveTree(const fs::path& path) {
   std::error_code error;
   fs::remove_all(path, error);
-  if (error) Log(Severity::kWarning, "image_store.remove_failed",
-                 {{"path", path.string()}, {"error", error.message()}});
+  if (error)
+    Log(Severity::kWarning, "image_store.remove_failed",
+        {{"path", path.string()}, {"error", error.message()}});
 }
 
 }  // namespace
@@ -81,7 +86,7 @@ void ImageStore::Load() {
     }
     const auto text = ReadFile(entry.path() / "recipe.json", kMaxRecipeBytes);
     const auto image = text.ok() ? FromJson(*text) : std::nullopt;
-    struct stat info{};
+    struct stat info {};
     const bool whole = image && image->recipe_digest == name &&
                        ::stat(RootfsPath(name).c_str(), &info) == 0 &&
                        static_cast<uint64_t>(info.st_size) == image->apparent_bytes;
@@ -135,7 +140,9 @@ ImageStore::Lease::~Lease() {
   store_->Release(recipe_);
 }
 
-std::string ImageStore::Lease::temporary_rootfs_path() const { return folder_ + "/rootfs.ext4"; }
+std::string ImageStore::Lease::temporary_rootfs_path() const {
+  return folder_ + "/rootfs.ext4";
+}
 
 void ImageStore::Release(const std::string& recipe) {
   std::lock_guard<std::mutex> lock(mutex_);
@@ -181,6 +188,8 @@ absl::StatusOr<std::string> ImageStore::Retire(const std::string& recipe_digest)
   return retired;
 }
 
-void ImageStore::DeleteRetired(const std::string& folder) { RemoveTree(folder); }
+void ImageStore::DeleteRetired(const std::string& folder) {
+  RemoveTree(folder);
+}
 
 }  // namespace bunker::agent

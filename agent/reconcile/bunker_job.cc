@@ -12,6 +12,7 @@
 #include "common/base/reason.h"
 #include "common/base/rng.h"
 #include "common/base/status_macros.h"
+#include "common/proc/deadline.h"
 
 namespace bunker::agent {
 namespace {
@@ -88,13 +89,13 @@ class StartJob {
       return absl::NotFoundError("the image was evicted before the VM began");
     RETURN_IF_ERROR(MakeDisks());
     RETURN_IF_ERROR(cancel_.Check());
-    const absl::Time begin = absl::Now();
+    const absl::Duration begin = MonotonicTime();
     RETURN_IF_ERROR(Annotate(Boot(), "starting the VM"));
     running_->channel = OpenGuestChannel(parts_.vmm, running_->row);
     RETURN_IF_ERROR(WaitForGuest());
     link::v1::BunkerObservation* observed = running_->row.mutable_observed();
     observed->mutable_timings()->set_boot_ms(MsSince(begin));
-    const absl::Time ready = absl::Now();
+    const absl::Duration ready = MonotonicTime();
     RETURN_IF_ERROR(Configure());
     observed->mutable_timings()->set_agent_ms(MsSince(ready));
     observed->set_status(link::v1::BunkerObservation::RUNNING);
@@ -137,12 +138,12 @@ class StartJob {
 
   // In slices, so that a VMM which ends during the boot is noticed at once.
   absl::Status WaitForGuest() {
-    const absl::Time deadline = absl::Now() + options_.boot_deadline;
+    const Deadline deadline(options_.boot_deadline);
     for (;;) {
       const absl::Status ready = running_->channel->WaitReady(kWaitSlice, &cancel_);
       if (ready.code() != absl::StatusCode::kDeadlineExceeded) return ready;
       if (running_->vm.process().HasEnded()) return DescribeEarlyEnd();
-      if (absl::Now() > deadline) {
+      if (deadline.Expired()) {
         return Annotate(ready, "the guest did not answer within " +
                                    absl::FormatDuration(options_.boot_deadline) +
                                    " (vm.boot_deadline_s)");
