@@ -25,8 +25,8 @@ constexpr uint32_t kMinGuestMemoryMb = 96;
 constexpr absl::Duration kAbortGrace = absl::Seconds(1);
 constexpr absl::Duration kWaitSlice = absl::Milliseconds(500);
 
-double MsSince(absl::Time begin) {
-  return absl::ToDoubleMilliseconds(absl::Now() - begin);
+double MsSince(absl::Duration begin) {
+  return absl::ToDoubleMilliseconds(MonotonicTime() - begin);
 }
 
 void PutRecord(const RunningVm& vm, v1::VmRow* row) {
