@@ -27,13 +27,8 @@ absl::Status Broken() {
 ExecCall::ExecCall(ExecSpec spec, Done done) : spec_(std::move(spec)), done_(std::move(done)) {}
 
 void ExecCall::Cancel(const absl::Status& why) {
-  {
-    MutexLock lock(mutex_);
-    if (finished_) return;
-    // The end of the stream makes the agent end the process tree.
-    if (stream_ != nullptr) stream_->Abort(NobodyWaits());
-  }
-  Finish(why);
+  // The end of the stream makes the agent end the process tree.
+  if (const auto stream = Finish(why)) stream->Abort(NobodyWaits());
 }
 
 void ExecCall::OnOpen(std::shared_ptr<TunnelStream> stream) {
@@ -114,10 +109,9 @@ void ExecCall::OnFrame(link::v1::AgentTunnelFrame frame) {
         stream_->ReadNext();  // of a newer agent
         return;
     }
-    // What is left of stdin has no reader; it must not keep the stream open.
-    stream_->Abort(grpc::Status::OK);
   }
-  Finish(std::move(result));
+  // What is left of stdin has no reader; it must not keep the stream open.
+  if (const auto stream = Finish(std::move(result))) stream->Abort(grpc::Status::OK);
 }
 
 void ExecCall::Append(const link::v1::ExecOutput& output) {
@@ -130,17 +124,18 @@ void ExecCall::Append(const link::v1::ExecOutput& output) {
 
 void ExecCall::OnClosed(const absl::Status& why) { Finish(why.ok() ? Broken() : why); }
 
-void ExecCall::Finish(absl::StatusOr<ExecResult> result) {
+std::shared_ptr<TunnelStream> ExecCall::Finish(absl::StatusOr<ExecResult> result) {
   Done done;
   std::shared_ptr<TunnelStream> stream;
   {
     MutexLock lock(mutex_);
+    if (std::exchange(finished_, true)) return nullptr;
     stream = std::move(stream_);
-    if (std::exchange(finished_, true)) return;
     done = std::move(done_);
     spec_.stdin_data.clear();
   }
   done(std::move(result));
+  return stream;
 }
 
 }  // namespace bunker::controller

@@ -69,7 +69,9 @@ class ExecCall final : public TunnelListener {
   void SendStart() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void PumpStdin() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Append(const link::v1::ExecOutput& output) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Finish(absl::StatusOr<ExecResult> result);
+  // Gives the result, if none was given yet, and hands out the stream: what ends it comes second,
+  // since its end would count as a broken connection.
+  std::shared_ptr<TunnelStream> Finish(absl::StatusOr<ExecResult> result);
 
   Mutex mutex_;
   ExecSpec spec_ ABSL_GUARDED_BY(mutex_);
