@@ -122,10 +122,10 @@ write_agent_config() {
   {
     printf '[controller]\naddress = "127.0.0.1:%s"\n\n[worker]\nname = "%s"\n' "$grpc_port" "$name"
     if [ "$agents" -gt 1 ]; then
-      memory_mb=$(awk '/^MemAvailable/ { print int($2 / 1024) }' /proc/meminfo)
-      disk_mb=$(df --output=avail -m "$home" | tail -n 1)
+      memory_mb=$(awk '/^MemTotal/ { print int($2 / 1024) }' /proc/meminfo)
+      disk_mb=$(df --output=size -m "$home" | tail -n 1)
       printf 'cpu_millicores = %s\nmemory_mb = %s\ndisk_mb = %s\n' \
-        $(($(nproc) * 1000 / agents)) $((memory_mb * 8 / 10 / agents)) $((disk_mb * 8 / 10 / agents))
+        $(($(nproc) * 1000 / agents)) $((memory_mb * 8 / 10 / agents)) $((disk_mb * 2 / 10 / agents))
     fi
     printf '\n[state]\ndir = "%s/%s"\n' "$home" "$name"
     # Users of their own too, or one agent's guests could reach another's.
@@ -134,7 +134,14 @@ write_agent_config() {
       "$(guest_kernel)" "$guest" $((64100 + 50 * (number - 1)))
     printf '\n[[images.registry]]\nhost = "127.0.0.1:%s"\ninsecure_http = true\nallow_address = true\n' \
       "$registry_port"
-  } >"$home/$name.toml"
+  } >"$home/$name.toml.new"
+  if ! cmp -s "$home/$name.toml.new" "$home/$name.toml"; then
+    mv "$home/$name.toml.new" "$home/$name.toml"
+    # A running agent has read the old file. Its VMs stay: the next one adopts them.
+    if process_alive "$run/$name.pid" >/dev/null; then stop_process "$run/$name.pid"; fi
+  else
+    rm "$home/$name.toml.new"
+  fi
 }
 
 guest_kernel() {
@@ -186,6 +193,10 @@ step_fan_out() {
     ctl image register "$name" --ref "$ref" --size-mib 4096 --memory-mb 512 --display-name "Quickstart image" \
       --group quickstart >&2
   fi
+  # Agents that this run did not start would hold up the fan-out for ever.
+  for number in $(seq $((agents + 1)) 8); do
+    ctl group detach quickstart --worker "agent-$number" >/dev/null 2>&1 || true
+  done
   record=$run/stages
   (ctl --json image watch "$name" 2>/dev/null | python3 deploy/lib/stage_times.py >"$record") &
   local recorder=$!
@@ -199,9 +210,18 @@ step_fan_out() {
   stage_end
 }
 
+bunker_ended() { [ -n "$(ctl --json bunker show "$1" | json_value terminated_at)" ]; }
+
 step_bunker() {
   stage_begin "create a bunker and wait for it"
-  ctl --json bunker create "$image" >"$run/bunker.json" || die "the bunker did not come up: see above"
+  # One bunker of ours at a time: an earlier run's holds its share of the machine until it ended.
+  local earlier
+  if ctl bunker show quickstart >/dev/null 2>&1 && earlier=$(ctl --json bunker show quickstart | json_value id) &&
+    [ -n "$earlier" ]; then
+    ctl bunker rm "$earlier" >/dev/null || true
+    wait_for 60 "it ends" bunker_ended "$earlier" || die "bunker $earlier of an earlier run does not end"
+  fi
+  ctl --json bunker create "$image" --name quickstart --cpu-millicores 500 >"$run/bunker.json" || die "the bunker did not come up: see above"
   bunker=$(json_value id <"$run/bunker.json")
   stage_end
   local expected own=false output
@@ -250,7 +270,7 @@ PY
 All of it keeps running. To go on:
   eval "\$(deploy/quickstart env)"
   bunkerctl image list
-  bunkerctl bunker exec $bunker --shell 'ls /'
+  bunkerctl bunker exec quickstart --shell 'ls /'
   bunkerctl bunker create $image --name mine
   deploy/quickstart stop
 TXT
