@@ -10,6 +10,7 @@
 
 #include <fmt/format.h>
 
+#include "absl/functional/any_invocable.h"
 #include "absl/time/clock.h"
 #include "common/base/mutex.h"
 #include "controller/rest/http_head.h"
@@ -123,16 +124,35 @@ class HttpSession::Exchange final : public HttpExchange {
     });
   }
 
-  template <typename F>
-  void Post(F f) {
-    asio::post(*shared_->io, [weak = session_, f = std::move(f)]() mutable {
-      if (const auto session = weak.lock()) f(*session);
+  // Actions on their way to the I/O thread. Of its own, because what that thread posts to itself
+  // may be run after what another thread posted later.
+  struct Mailbox {
+    Mutex mutex;
+    std::deque<absl::AnyInvocable<void(HttpSession&)>> actions ABSL_GUARDED_BY(mutex);
+
+    std::deque<absl::AnyInvocable<void(HttpSession&)>> Take() {
+      MutexLock lock(mutex);
+      return std::exchange(actions, {});
+    }
+  };
+
+  void Post(absl::AnyInvocable<void(HttpSession&)> action) {
+    {
+      MutexLock lock(mailbox_->mutex);
+      mailbox_->actions.push_back(std::move(action));
+    }
+    asio::post(*shared_->io, [weak = session_, mailbox = mailbox_] {
+      auto actions = mailbox->Take();
+      const auto session = weak.lock();
+      if (session == nullptr) return;
+      for (auto& one : actions) one(*session);
     });
   }
 
   const std::shared_ptr<HttpShared> shared_;
   const std::weak_ptr<HttpSession> session_;
   const uint64_t serial_;
+  const std::shared_ptr<Mailbox> mailbox_ = std::make_shared<Mailbox>();
   std::atomic<bool> answered_{false};
   std::atomic<bool> ended_{false};
   std::atomic<size_t> queued_bytes_{0};
@@ -291,7 +311,7 @@ bool HttpSession::ExpectationMet() {
     return false;
   }
   if (parser_->parser_.is_done() || !input_.empty() || is_http_1_0_ || writing_) return true;
-  output_.push_back("HTTP/1.1 100 Continue\r\n\r\n");
+  output_.push_back({"HTTP/1.1 100 Continue\r\n\r\n"});
   WriteMore();
   return true;
 }
@@ -383,8 +403,8 @@ void HttpSession::BeginAnswer(uint64_t serial, HttpResponse response) {
   if (serial != serial_ || state_ != State::kHandling) return;
   ReleaseBody();
   state_ = State::kWriting;
-  output_.push_back(HeadOf(response, false));
-  if (!response.body.empty() && !is_head_request_) output_.push_back(std::move(response.body));
+  output_.push_back({HeadOf(response, false)});
+  if (!response.body.empty() && !is_head_request_) output_.push_back({std::move(response.body)});
   WriteMore();
 }
 
@@ -394,21 +414,22 @@ void HttpSession::BeginStream(uint64_t serial, HttpResponse head) {
   if (is_http_1_0_) keep_alive_ = false;
   state_ = State::kStreaming;
   ending_stream_ = false;
-  output_.push_back(HeadOf(head, true));
+  output_.push_back({HeadOf(head, true)});
   WriteMore();
 }
 
 void HttpSession::QueueEvent(uint64_t serial, std::string bytes) {
   if (serial != serial_ || state_ != State::kStreaming || ending_stream_) return;
+  const size_t counted = bytes.size();
   if (!is_http_1_0_) bytes = fmt::format("{:x}\r\n{}\r\n", bytes.size(), bytes);
-  output_.push_back(std::move(bytes));
+  output_.push_back({std::move(bytes), counted});
   WriteMore();
 }
 
 void HttpSession::FinishStream(uint64_t serial) {
   if (serial != serial_ || state_ != State::kStreaming || ending_stream_) return;
   ending_stream_ = true;
-  if (!is_http_1_0_) output_.push_back("0\r\n\r\n");
+  if (!is_http_1_0_) output_.push_back({"0\r\n\r\n"});
   WriteMore();
   if (output_.empty() && !writing_) AnswerDone();
 }
@@ -421,7 +442,7 @@ void HttpSession::WriteMore() {
   if (writing_ || output_.empty() || state_ == State::kClosed) return;
   writing_ = true;
   if (state_ != State::kBody) ArmTimer(shared_->limits.progress_timeout);
-  const std::string& front = output_.front();
+  const std::string& front = output_.front().bytes;
   const size_t size = std::min(front.size() - written_of_front_, kWriteSliceBytes);
   transport_->Write(front.data() + written_of_front_, size,
                     [self = shared_from_this(), size](const error_code& ec, size_t) {
@@ -434,10 +455,8 @@ void HttpSession::WriteMore() {
 }
 
 void HttpSession::OnWritten() {
-  if (written_of_front_ == output_.front().size()) {
-    if (state_ == State::kStreaming) {
-      if (const auto exchange = exchange_.lock()) exchange->Written(output_.front().size());
-    }
+  if (written_of_front_ == output_.front().bytes.size()) {
+    if (const auto exchange = exchange_.lock()) exchange->Written(output_.front().event_bytes);
     output_.pop_front();
     written_of_front_ = 0;
   }
@@ -450,6 +469,7 @@ void HttpSession::AnswerDone() {
   if (!keep_alive_) {
     if (!linger_) return Close();
     state_ = State::kLingering;
+    transport_->ShutdownSend();
     ArmTimer(kLingerTime);
     return StartRead();
   }

@@ -91,7 +91,11 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
 
   uint64_t serial_ = 0;  // of the request being answered
   std::weak_ptr<Exchange> exchange_;
-  std::deque<std::string> output_;
+  struct Output {
+    std::string bytes;
+    size_t event_bytes = 0;  // what the exchange counted for it
+  };
+  std::deque<Output> output_;
   size_t written_of_front_ = 0;
 };
 

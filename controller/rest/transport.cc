@@ -22,6 +22,11 @@ void CloseSocket(tcp::socket& socket) {
   socket.close(ignored);
 }
 
+void ShutdownSocket(tcp::socket& socket) {
+  error_code ignored;
+  socket.shutdown(tcp::socket::shutdown_send, ignored);
+}
+
 class PlainTransport final : public Transport {
  public:
   explicit PlainTransport(tcp::socket socket) : socket_(std::move(socket)) {}
@@ -35,6 +40,7 @@ class PlainTransport final : public Transport {
   void Write(const char* data, size_t size, Callback done) override {
     asio::async_write(socket_, asio::buffer(data, size), std::move(done));
   }
+  void ShutdownSend() override { ShutdownSocket(socket_); }
   void Close() override { CloseSocket(socket_); }
 
  private:
@@ -56,6 +62,7 @@ class TlsTransport final : public Transport {
   void Write(const char* data, size_t size, Callback done) override {
     asio::async_write(stream_, asio::buffer(data, size), std::move(done));
   }
+  void ShutdownSend() override { ShutdownSocket(stream_.next_layer()); }
   // Every answer says where it ends, so a truncated stream can't pass for a whole one and the
   // close alert is not worth another round trip.
   void Close() override { CloseSocket(stream_.next_layer()); }

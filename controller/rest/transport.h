@@ -23,6 +23,8 @@ class Transport {
   virtual void ReadSome(char* data, size_t size, Callback done) = 0;
   // All of it, or an error.
   virtual void Write(const char* data, size_t size, Callback done) = 0;
+  // Says that nothing more will come; reading goes on.
+  virtual void ShutdownSend() = 0;
   // Ends both directions at once; pending callbacks get an error.
   virtual void Close() = 0;
 };
