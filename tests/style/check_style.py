@@ -14,6 +14,7 @@ SKIPPED_FOLDERS = {".git", "build", "__pycache__", ".cache", "node_modules"}
 SOURCES = (".h", ".cc")
 LINES_SOFT, LINES_HARD = 400, 600
 FUNCTION_LINES_HARD = 70
+TEST_LINES_HARD = 100  # a test's table may be long
 COLUMNS = 100
 
 # Folder -> the folders of this repository that it may include. The longest prefix decides.
@@ -164,7 +165,7 @@ class Checker:
             self.error(path, number, "nlohmann/json.hpp in .cc files only (json_fwd.hpp in headers)")
         if style != '"' or path.startswith("tests/"):
             return
-        if re.match(r"(absl|google/protobuf|grpcpp|CLI|nlohmann|toml|fmt|gtest|gmock|ext2fs)", target):
+        if re.match(r"(absl|google/protobuf|grpc|grpcpp|CLI|nlohmann|toml|fmt|gtest|gmock|ext2fs)", target):
             return
         layer = max((x for x in LAYERS if path.startswith(x)), key=len, default=None)
         if "/" not in target:
@@ -186,8 +187,9 @@ class Checker:
                 continue
             length = number - start + 1
             data = re.match(r"(template\b[^\n]*\n)?\s*(class|struct|enum|union|extern|INSTANTIATE_)", text)
-            if length > FUNCTION_LINES_HARD and not data and line.rstrip() == "}":
-                self.error(path, start, f"function of {length} lines, at most {FUNCTION_LINES_HARD}")
+            most = TEST_LINES_HARD if path.startswith("tests/") else FUNCTION_LINES_HARD
+            if length > most and not data and line.rstrip() == "}":
+                self.error(path, start, f"function of {length} lines, at most {most}")
             start = None
 
     def check_python(self, path, text):
