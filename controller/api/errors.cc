@@ -25,7 +25,8 @@ const char* ReasonOfCode(Code code) {
     case Code::kAlreadyExists: return "SLUG_CONFLICT";
     case Code::kPermissionDenied: return "AUTHZ_PERMISSION_DENIED";
     case Code::kUnauthenticated: return "AUTH_TOKEN_INVALID";
-    case Code::kUnavailable: return "UNAVAILABLE";
+    // Cancelled: the client went away, so nobody reads this.
+    case Code::kUnavailable: case Code::kCancelled: return "UNAVAILABLE";
     case Code::kDeadlineExceeded: return "UPSTREAM_TIMEOUT";
     case Code::kFailedPrecondition: case Code::kAborted: return "RESOURCE_IN_USE";
     case Code::kResourceExhausted: return "UNAVAILABLE";
