@@ -22,7 +22,7 @@ std::string OwnerKey(const Ownership& ownership) {
     case Scope::kPartner: return "partner:" + ownership.partner_id;
     case Scope::kPlatform: return "platform";
   }
-  BUNKER_CHECK(false);
+  CheckFailed("an enum value without a name", __FILE__, __LINE__);
 }
 
 Engine::State::State(EngineOptions engine_options, Rng& source)

@@ -22,7 +22,7 @@ std::string_view TableOf(Noun noun) {
     case Noun::kBunker: return "bunkers";
     case Noun::kIdempotency: return "idempotency_records";
   }
-  BUNKER_CHECK(false);
+  CheckFailed("an enum value without a name", __FILE__, __LINE__);
 }
 
 absl::Status CommitAndWait(Store& store, Batch batch) {
