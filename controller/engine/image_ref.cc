@@ -23,8 +23,9 @@ bool IsDigestPrefix(const std::string& text) {
 }
 
 bool HasDigest(const Image& image, const std::string& prefix) {
-  return image.resolved && (image.resolved->manifest_digest.compare(0, prefix.size(), prefix) == 0 ||
-                            image.resolved->index_digest.compare(0, prefix.size(), prefix) == 0);
+  return image.resolved &&
+         (image.resolved->manifest_digest.compare(0, prefix.size(), prefix) == 0 ||
+          image.resolved->index_digest.compare(0, prefix.size(), prefix) == 0);
 }
 
 // "docker.io/library/x:1", "library/x:1" and "x:1" are one.

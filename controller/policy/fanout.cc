@@ -43,7 +43,8 @@ std::map<std::string, WantReason> FanOut(const Image& image,
     for (const std::string& worker_id : group->worker_ids) {
       const auto it = workers.find(worker_id);
       if (it == workers.end() || wanted.count(worker_id) > 0) continue;
-      if (MayUseWorker(group->ownership, *it->second)) wanted[worker_id] = Suits(image, *it->second);
+      if (MayUseWorker(group->ownership, *it->second))
+        wanted[worker_id] = Suits(image, *it->second);
     }
   }
   return wanted;

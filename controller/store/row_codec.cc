@@ -118,9 +118,9 @@ BUNKER_ROW(Group, id, name, description, ownership, auto_images, image_ids, work
            updated_at)
 BUNKER_ROW(StageTime, name, ms)
 BUNKER_ROW(CacheEntry, image_id, worker_id, status, wanted, assigned, assignment_version,
-           observation_version, observed_ready, attempt, failures, retry_at, stage, source, bytes_done,
-           bytes_total, rate_bytes_per_s, recipe_digest, rootfs_digest, allocated_bytes, stages,
-           error_code, error_message, retryable, created_at, updated_at, last_used_at)
+           observation_version, observed_ready, attempt, failures, retry_at, stage, source,
+           bytes_done, bytes_total, rate_bytes_per_s, recipe_digest, rootfs_digest, allocated_bytes,
+           stages, error_code, error_message, retryable, created_at, updated_at, last_used_at)
 BUNKER_ROW(BunkerTimings, queue_ms, place_ms, fetch_ms, boot_ms, agent_ms, first_exec_ms)
 BUNKER_ROW(Bunker, id, name, tenant_id, partner_id, owner, lifecycle_mode, network_profile,
            cpu_millicores, memory_mb, disk_mb, max_lifetime_s, idle_timeout_s, session_type,

@@ -24,8 +24,8 @@ inline const std::string kRootfs = "fsverity-sha256:" + std::string(64, 'c');
 
 class Harness {
  public:
-  explicit Harness(EngineOptions options = {}, bool manual_store = false,
-                   MemStore::Rows rows = {}, absl::Time start = absl::FromUnixSeconds(1'800'000'000))
+  explicit Harness(EngineOptions options = {}, bool manual_store = false, MemStore::Rows rows = {},
+                   absl::Time start = absl::FromUnixSeconds(1'800'000'000))
       : loop(start), rng(7), store(std::make_unique<MemStore>(MemStore::Rows(rows), manual_store)) {
     if (rows.empty()) {
       MemStore boot;
