@@ -107,7 +107,8 @@ TEST(RowCodec, RowsRoundTrip) {
   Image image;
   image.id = "img_1";
   image.build_source = {SourceKind::kTar, "", "/p"};
-  image.resolved = ResolvedImage{"r", "d", "i", 5, {"x"}, {{"e"}, {"c"}, {"A=1"}, "/", "u", {"80"}}};
+  image.resolved =
+      ResolvedImage{"r", "d", "i", 5, {"x"}, {{"e"}, {"c"}, {"A=1"}, "/", "u", {"80"}}};
   image.scan_status = ScanStatus::kFailed;
   image.arch = Arch::kX86_64;
   image.created_at = image.updated_at = kTime;
