@@ -44,7 +44,8 @@ int Init(const std::string& config_path) {
   const auto result = InitStore(**store, absl::Now());
   if (!result.ok()) return Fail(result.status());
   std::printf("partner  %s\ntenant   %s\nuser     %s (admin, super_admin)\nkey      %s\n",
-              result->rows.partner_id.c_str(), result->rows.tenant_id.c_str(), result->rows.user_id.c_str(),
+              result->rows.partner_id.c_str(), result->rows.tenant_id.c_str(),
+              result->rows.user_id.c_str(),
               result->key.c_str());
   std::fprintf(stderr, "The key is shown this once; keep it where you keep secrets.\n");
   return 0;

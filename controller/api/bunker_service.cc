@@ -112,7 +112,8 @@ void AnswerNow(CallContext& context, absl::StatusOr<v1::Bunker> answer, FinishBu
 absl::StatusOr<RowPtr<Bunker>> Create(CallContext& context, const v1::BunkerSpec& spec) {
   RETURN_IF_ERROR(ValidateBunkerSpec(spec));
   if (context.caller.tenant_id.empty())
-    return ValidationError("image", "the operator has no tenant to own a bunker; use a tenant's key");
+    return ValidationError("image",
+                           "the operator has no tenant to own a bunker; use a tenant's key");
   const CreateBunkerSpec wanted = SpecOf(spec, context.info.received_at);
   RETURN_IF_ERROR(CheckProfile(context.caller, wanted.network_profile));
   PlacementExplanation why;

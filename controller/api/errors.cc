@@ -110,12 +110,6 @@ absl::Status ValidationError(std::string_view field, std::string_view message) {
   return ValidationError({{std::string(field), std::string(message)}});
 }
 
-absl::Status NotFoundError(std::string_view noun, std::string_view ref) {
-  return ApiError("NOT_FOUND",
-                  fmt::format("no {} \"{}\" that you may see; list them to find the right id or name",
-                              noun, ref.substr(0, 256)));
-}
-
 absl::Status WithRetryAfter(absl::Status status, absl::Duration retry_after) {
   google::rpc::RetryInfo info;
   const int64_t ms = absl::ToInt64Milliseconds(retry_after);

@@ -42,9 +42,6 @@ absl::Status ValidationError(std::string_view field, std::string_view message);
 // REQUIRES: `reason` is in the table.
 absl::Status ApiError(std::string_view reason, std::string_view message);
 
-// The same for something that does not exist or may not be seen: one wording for both.
-absl::Status NotFoundError(std::string_view noun, std::string_view ref);
-
 absl::Status WithRetryAfter(absl::Status status, absl::Duration retry_after);
 absl::Status WithPlacement(absl::Status status, const v1::PlacementFailure& failure);
 

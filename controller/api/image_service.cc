@@ -148,7 +148,8 @@ void RegisterImageService(const ServiceDeps& deps, Dispatcher* dispatcher) {
           });
   dispatcher->For("bunker.v1.Images.GetImage")
       .Register<v1::GetImageRequest, v1::Image>(
-          [](CallContext& context, const v1::GetImageRequest& request) -> absl::StatusOr<v1::Image> {
+          [](CallContext& context,
+             const v1::GetImageRequest& request) -> absl::StatusOr<v1::Image> {
             ASSIGN_OR_RETURN(const RowPtr<Image> image,
                              context.engine.FindImage(context.caller, request.image()));
             return Row(context, *image);

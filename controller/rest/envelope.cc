@@ -64,7 +64,8 @@ std::string ErrorEnvelope(const ErrorView& error, std::string_view request_id) {
   AppendJsonString(&out, error.row->reason);
   out += ",\"message\":";
   AppendJsonString(&out, error.message);
-  if (error.retry_after) out += fmt::format(",\"retry_after\":{}", RetrySeconds(*error.retry_after));
+  if (error.retry_after)
+    out += fmt::format(",\"retry_after\":{}", RetrySeconds(*error.retry_after));
   if (!error.violations.empty()) {
     out += ",\"details\":[";
     for (size_t i = 0; i < error.violations.size(); ++i) {

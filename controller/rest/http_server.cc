@@ -57,9 +57,9 @@ struct HttpServer::Impl {
 
 absl::Status HttpServer::Impl::Listen(const HttpServerOptions& options) {
   const auto failed = [&options](std::string_view what, const error_code& ec) {
-    return absl::UnavailableError(fmt::format("REST on {}:{}: {}: {}; choose another address or end "
-                                              "what uses it", options.host, options.port, what,
-                                              ec.message()));
+    return absl::UnavailableError(
+        fmt::format("REST on {}:{}: {}: {}; choose another address or end what uses it",
+                    options.host, options.port, what, ec.message()));
   };
   error_code ec;
   const auto address = asio::ip::make_address(options.host, ec);

@@ -44,7 +44,9 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   class Parser;
   // kLingering: the answer ends the connection; what the client still sends is thrown away for a
   // moment, since closing on unread bytes would destroy the answer on its way.
-  enum class State { kHandshake, kHead, kBody, kHandling, kStreaming, kWriting, kLingering, kClosed };
+  enum class State {
+    kHandshake, kHead, kBody, kHandling, kStreaming, kWriting, kLingering, kClosed
+  };
 
   void StartRead();
   void OnRead(size_t size);

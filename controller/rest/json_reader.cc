@@ -20,6 +20,7 @@ using google::protobuf::EnumValueDescriptor;
 using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 using google::protobuf::Reflection;
+using google::protobuf::Timestamp;
 using Kind = JsonValue::Kind;
 
 constexpr size_t kMaxViolations = 20;
@@ -217,7 +218,7 @@ class Reader {
     std::string error;
     if (!absl::ParseTime(absl::RFC3339_full, json.text, &time, &error))
       return Refuse(path, "must be a time such as 2026-01-31T12:00:00Z (RFC 3339)");
-    auto* timestamp = google::protobuf::DynamicCastToGenerated<google::protobuf::Timestamp>(message);
+    auto* timestamp = google::protobuf::DynamicCastToGenerated<Timestamp>(message);
     timestamp->set_seconds(absl::ToUnixSeconds(time));
     timestamp->set_nanos(static_cast<int32_t>((absl::ToUnixNanos(time) % 1'000'000'000 +
                                                1'000'000'000) % 1'000'000'000));

@@ -16,6 +16,7 @@ namespace {
 using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 using google::protobuf::Reflection;
+using google::protobuf::Timestamp;
 
 void AppendDouble(std::string* out, double value) {
   if (!std::isfinite(value)) {
@@ -35,7 +36,7 @@ void AppendEnum(std::string* out, const google::protobuf::EnumValueDescriptor* v
 }
 
 void AppendTimestamp(std::string* out, const Message& message) {
-  const auto* time = google::protobuf::DynamicCastToGenerated<google::protobuf::Timestamp>(&message);
+  const auto* time = google::protobuf::DynamicCastToGenerated<Timestamp>(&message);
   const absl::Time at = absl::FromUnixSeconds(time->seconds()) + absl::Nanoseconds(time->nanos());
   AppendJsonString(out, absl::FormatTime("%Y-%m-%dT%H:%M:%E3SZ", at, absl::UTCTimeZone()));
 }

@@ -79,7 +79,7 @@ TEST(ConfigTest, RefusalsNameTheOption) {
       {"[limits]\nrequests_per_s = \"many\"", "requests_per_s"},
       {"[placement]\ncpu_overcommit = 0.0", "cpu_overcommit"},
       {"[workers]\nlost_after_s = 10", "workers.lost_after_s"},
-      {"[network]\npackage_registries = [\"deb.debian.org\"]", "network.package_registries"},
+      {"[network]\npackage_registries = [\"packages.example\"]", "network.package_registries"},
       {"[rest", "controller.toml"},
   };
   for (const auto& [text, names] : bad) {

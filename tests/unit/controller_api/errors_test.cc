@@ -32,7 +32,8 @@ TEST(ErrorsTest, TheTableIsTheContracts) {
     EXPECT_NE(row.code, absl::StatusCode::kOk);
     // 401, 403 and 404 mean the same on both transports.
     EXPECT_EQ(row.http_status == 401, row.code == absl::StatusCode::kUnauthenticated) << row.reason;
-    EXPECT_EQ(row.http_status == 403, row.code == absl::StatusCode::kPermissionDenied) << row.reason;
+    EXPECT_EQ(row.http_status == 403, row.code == absl::StatusCode::kPermissionDenied)
+        << row.reason;
     EXPECT_EQ(row.http_status == 404, row.code == absl::StatusCode::kNotFound) << row.reason;
   }
   EXPECT_EQ(FindError("LAYER_CORRUPT"), nullptr);

@@ -119,7 +119,8 @@ TEST_F(GrpcSurfaceTest, KeysAreNeededOnTheNetworkAndNotOnTheSocket) {
   const grpc::Status none = images->ListImages(Context().get(), v1::ListImagesRequest(), &list);
   EXPECT_EQ(none.error_code(), grpc::StatusCode::UNAUTHENTICATED);
   EXPECT_EQ(Reason(none), "AUTH_TOKEN_MISSING");
-  const grpc::Status bad = images->ListImages(Context("sgk_bad").get(), v1::ListImagesRequest(), &list);
+  const grpc::Status bad =
+      images->ListImages(Context("sgk_bad").get(), v1::ListImagesRequest(), &list);
   EXPECT_EQ(Reason(bad), "AUTH_TOKEN_INVALID");
   const grpc::Status operators =
       v1::Images::NewStub(unix_)->ListImages(Context().get(), v1::ListImagesRequest(), &list);

@@ -174,7 +174,8 @@ Answer GatewayFixture::Call(const std::string& method, const std::string& path,
 
 int GatewayFixture::OpenStream(const std::string& path, const std::string& key) {
   UniqueFd fd = Connect(http_->port());
-  SendAll(fd.get(), "GET " + (kModule + path) + " HTTP/1.1\r\nHost: h\r\nAccept: text/event-stream\r\n"
+  SendAll(fd.get(), "GET " + (kModule + path) +
+                    " HTTP/1.1\r\nHost: h\r\nAccept: text/event-stream\r\n"
                     "Authorization: Bearer " + key + "\r\n\r\n");
   return fd.release();
 }

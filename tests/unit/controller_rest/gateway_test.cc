@@ -104,12 +104,14 @@ TEST_F(GatewayTest, WhatIsNotBuiltYetIsRefusedByName) {
     EXPECT_NE(answer.message().find("not available yet"), std::string::npos) << answer.body;
   }
   for (const char* profile : {"allowlisted", "unrestricted", "transit"}) {
-    const Answer answer = Call("POST", "/bunkers", std::string(R"({"image": "x", "network_profile": ")") +
-                                                       profile + "\"}");
+    const Answer answer =
+        Call("POST", "/bunkers",
+             std::string(R"({"image": "x", "network_profile": ")") + profile + "\"}");
     EXPECT_EQ(answer.status, 403);
     EXPECT_EQ(answer.code(), "NETWORK_PROFILE_DENIED");
   }
-  EXPECT_EQ(Call("POST", "/bunkers/b/exec", R"({"command": "x", "stream": true})").field(), "stream");
+  EXPECT_EQ(Call("POST", "/bunkers/b/exec", R"({"command": "x", "stream": true})").field(),
+            "stream");
   EXPECT_EQ(Call("DELETE", "/bunkers/b?snapshot=true").field(), "snapshot");
   EXPECT_EQ(Call("POST", "/bunkers/b/exec", R"({"command": "x", "stream": false})").code(),
             "NOT_FOUND");
@@ -125,7 +127,8 @@ TEST_F(GatewayTest, RoutesVerbsAndMediaTypes) {
   EXPECT_EQ(verb.headers.at("allow"), "GET, POST");
   const std::string path = std::string(kModule) + "/images";
   const Answer form = Raw("POST", path,
-                          AuthHeader() + "Content-Type: application/x-www-form-urlencoded\r\n", "a=b");
+                          AuthHeader() + "Content-Type: application/x-www-form-urlencoded\r\n",
+                          "a=b");
   EXPECT_EQ(form.status, 415);
   EXPECT_EQ(form.code(), "UNSUPPORTED_MEDIA_TYPE");
   EXPECT_EQ(Raw("POST", path, AuthHeader() + "Content-Type: application/json; charset=utf-8\r\n",

@@ -8,7 +8,9 @@
 namespace bunker::controller {
 namespace {
 
-std::string Head(const std::string& lines) { return "GET / HTTP/1.1\r\nHost: h\r\n" + lines + "\r\n"; }
+std::string Head(const std::string& lines) {
+  return "GET / HTTP/1.1\r\nHost: h\r\n" + lines + "\r\n";
+}
 
 TEST(HttpHeadTest, AcceptsPlainRequests) {
   EXPECT_EQ(CheckRequestHead(Head("")), "");
@@ -33,7 +35,8 @@ TEST(HttpHeadTest, RefusesWhatTwoParsersCouldReadDifferently) {
       Head("X-A: b\x01\r\n"), Head(std::string("X-A: b\0c\r\n", 10)), Head("X-A: b\rX-B: c\r\n"),
       Head("X-A: b\nX-B: c\r\n"),
       "GET / HTTP/1.1\r\n\r\n", "GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n",
-      "GET / HTTP/1.1\nHost: h\n\n", "GET /\r\nHost: h\r\n\r\n", "GET / HTTP/2.0\r\nHost: h\r\n\r\n",
+      "GET / HTTP/1.1\nHost: h\n\n", "GET /\r\nHost: h\r\n\r\n",
+      "GET / HTTP/2.0\r\nHost: h\r\n\r\n",
       "GET  / HTTP/1.1\r\nHost: h\r\n\r\n", "G<T / HTTP/1.1\r\nHost: h\r\n\r\n",
       "GET / x HTTP/1.1\r\nHost: h\r\n\r\n", " GET / HTTP/1.1\r\nHost: h\r\n\r\n",
       "GET http://h/ HTTP/1.1\r\nHost: h\r\n\r\n", "OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n",
@@ -49,7 +52,8 @@ TEST(HttpHeadTest, Targets) {
   for (const char* good : {"/", "/a/b", "/a%20b", "/a%2Fb", "/a?b=c", "/a?b=%2e", "/a/...", "/.a",
                            "/a?x=//", "/a?x=/../"})
     EXPECT_EQ(CheckTarget(good), "") << good;
-  for (const char* bad : {"", "a", "//", "/a//b", "//a", "/a/../b", "/..", "/.", "/a/.", "/a/%2e%2e",
+  for (const char* bad : {"", "a", "//", "/a//b", "//a", "/a/../b", "/..", "/.", "/a/.",
+                          "/a/%2e%2e",
                           "/a/%2E", "/%2e%2e/etc", "/a%00", "/a?b=%00", "/a%", "/a%2", "/a%zz",
                           "/a b", "/a#b", "/a\x7f", "/\xC3\xA9", "/a\tb"})
     EXPECT_NE(CheckTarget(bad), "") << bad;

@@ -149,7 +149,8 @@ TEST_F(HttpServerTest, ChunkedBodies) {
 TEST_F(HttpServerTest, SmugglingIsRefusedAndTheConnectionEnds) {
   Start();
   for (const char* request :
-       {"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /x",
+       {"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n"
+        "0\r\n\r\nGET /x",
         "GET / HTTP/1.1\nHost: h\n\nGET /x HTTP/1.1\r\nHost: h\r\n\r\n",
         "GET /a//b HTTP/1.1\r\nHost: h\r\n\r\n", "GET /%2e%2e/b HTTP/1.1\r\nHost: h\r\n\r\n",
         "GET /a%00b HTTP/1.1\r\nHost: h\r\n\r\n", "GET http://h/ HTTP/1.1\r\nHost: h\r\n\r\n",
@@ -299,7 +300,8 @@ TEST_F(HttpServerTest, StreamsEventsInChunks) {
   exchange->EndStream();
   const std::string got = Receive(fd, "0\r\n\r\n");
   EXPECT_NE(got.find("Transfer-Encoding: chunked"), std::string::npos);
-  EXPECT_NE(got.find("9\r\ndata: 1\n\n\r\n9\r\ndata: 2\n\n\r\n0\r\n\r\n"), std::string::npos) << got;
+  EXPECT_NE(got.find("9\r\ndata: 1\n\n\r\n9\r\ndata: 2\n\n\r\n0\r\n\r\n"), std::string::npos)
+      << got;
   // And the connection goes on.
   Send(fd, "GET /after HTTP/1.1\r\nHost: h\r\n\r\n");
   EXPECT_NE(Receive(fd, "/after|").find("200 OK"), std::string::npos);

@@ -61,7 +61,8 @@ TEST(JsonValueTest, RefusesEverythingElse) {
 TEST(JsonValueTest, DecodesEscapes) {
   JsonValue value;
   JsonError error;
-  ASSERT_TRUE(ParseJson("\"\\u0041\\u00e9\\u20ac\\uD834\\uDD1E\\n\"", JsonLimits(), &value, &error));
+  ASSERT_TRUE(
+      ParseJson("\"\\u0041\\u00e9\\u20ac\\uD834\\uDD1E\\n\"", JsonLimits(), &value, &error));
   EXPECT_EQ(value.text, "A\xC3\xA9\xE2\x82\xAC\xF0\x9D\x84\x9E\n");
 }
 
@@ -72,8 +73,8 @@ TEST(JsonValueTest, DuplicateKeysAreNamed) {
 }
 
 TEST(JsonValueTest, DepthNodesAndBytesAreBounded) {
-  const auto nested = [](int depth) {
-    return std::string(static_cast<size_t>(depth), '[') + std::string(static_cast<size_t>(depth), ']');
+  const auto nested = [](size_t depth) {
+    return std::string(depth, '[') + std::string(depth, ']');
   };
   EXPECT_TRUE(Accepts(nested(32)));
   EXPECT_FALSE(Accepts(nested(33)));

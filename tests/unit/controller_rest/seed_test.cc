@@ -42,7 +42,8 @@ TEST_F(SeedTest, TheTutorialFromRegisterToDeactivate) {
 
   // 4.
   const Answer group = Call("POST", "/availability-groups",
-                            R"({"name": "stats-tenant-default", "description": "R + Python stats workers"})");
+                            R"({"name": "stats-tenant-default",
+                                "description": "R + Python stats workers"})");
   ASSERT_EQ(group.status, 201) << group.body;
   const std::string group_path = "/availability-groups/" + group.data()["id"].get<std::string>();
   EXPECT_EQ(Call("POST", group_path + "/images", "{\"ref\": \"" + id + "\"}").status, 200);
