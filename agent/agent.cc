@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <memory>
+#include <set>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -86,6 +87,12 @@ bool SignalIsPending() {
          (::sigismember(&pending, SIGTERM) == 1 || ::sigismember(&pending, SIGINT) == 1);
 }
 
+VersionMap VersionsOf(const std::vector<link::v1::Assignment>& rows) {
+  VersionMap versions;
+  for (const link::v1::Assignment& row : rows) versions[row.name()] = row.version();
+  return versions;
+}
+
 uint32_t StartsAtOnce(const AgentConfig& config) {
   if (config.concurrent_starts != 0) return config.concurrent_starts;
   return std::max(1u, std::thread::hardware_concurrency());
@@ -150,9 +157,12 @@ class Agent final : public LinkHandler, public ObservationSink {
   void OnAssignments(AssignmentChanges changes, std::function<void()> durable) override {
     const absl::Status written = journal_->ApplyAssignments(changes.rows, changes.removed);
     if (!written.ok()) {
-      // Not acked: the controller sends them again. Acting on them would forget them in a crash.
+      // Acting on them would forget them in a crash: have the controller send them again.
       Log(Severity::kError, "journal.assignments_not_written",
           {{"error", std::string(written.message())}});
+      const auto held = journal_->Assignments();
+      BUNKER_CHECK(held.ok());  // a journal that can't even be read is a lost journal
+      link_->ResetHeld(VersionsOf(*held));
       return;
     }
     durable();
@@ -161,7 +171,7 @@ class Agent final : public LinkHandler, public ObservationSink {
   }
 
   void OnTunnel(const link::v1::OpenTunnel& request, std::shared_ptr<Tunnel> tunnel) override {
-    ExecTunnel::Serve({*loop_, *vm_pool_, *bunker_runner_}, request, std::move(tunnel));
+    ExecTunnel::Serve({*loop_, *bunker_runner_, live_execs_}, request, std::move(tunnel));
   }
 
   void OnRevoked(const std::string& reason) override {
@@ -266,7 +276,7 @@ class Agent final : public LinkHandler, public ObservationSink {
     ASSIGN_OR_RETURN(options.facts, ReadHostFacts(config_, verdict_));
     options.boot_counter = journal_->boot_counter();
     ASSIGN_OR_RETURN(held_, journal_->Assignments());
-    for (const link::v1::Assignment& row : held_) options.held[row.name()] = row.version();
+    options.held = VersionsOf(held_);
     link_ = std::make_unique<LinkClient>(*loop_, std::move(options), *this);
     return absl::OkStatus();
   }
@@ -290,6 +300,7 @@ class Agent final : public LinkHandler, public ObservationSink {
         bunker_table_->Remove(bunker.wanted.bunker_id());
     }
     EvictStrangers(ready);
+    image_runner_->CollectBlobs();
     return absl::OkStatus();
   }
 
@@ -357,6 +368,9 @@ class Agent final : public LinkHandler, public ObservationSink {
 
   void WindDown() {
     link_.reset();
+    // The link tells them no more: end the commands, and with them their hold on the channels.
+    for (const auto& exec : std::set<std::shared_ptr<ExecTunnel>>(live_execs_))
+      exec->OnClosed(absl::CancelledError("the agent stops"));
     image_pool_->Shutdown();
     vm_pool_->Shutdown();
   }
@@ -380,6 +394,7 @@ class Agent final : public LinkHandler, public ObservationSink {
   std::unique_ptr<ImageTable> image_table_;
   std::unique_ptr<BunkerTable> bunker_table_;
   std::unique_ptr<LinkClient> link_;
+  std::set<std::shared_ptr<ExecTunnel>> live_execs_;
   UniqueFd signals_;
 };
 

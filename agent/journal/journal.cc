@@ -3,6 +3,7 @@
 #include <string_view>
 #include <utility>
 
+#include "common/base/log.h"
 #include "common/base/mutex.h"
 #include "common/base/reason.h"
 #include "common/base/status_macros.h"
@@ -101,7 +102,12 @@ class SqliteJournal final : public Journal {
     RETURN_IF_ERROR(body());
     RETURN_IF_ERROR(Annotate(transaction.Commit(), "writing the agent's journal"));
     // This is the only connection, so that it may checkpoint between two transactions.
-    if (database_.wal_pages() > kCheckpointPages) return database_.Checkpoint();
+    // The row is durable whatever becomes of the checkpoint: a later one copies it.
+    if (database_.wal_pages() > kCheckpointPages) {
+      if (const absl::Status copied = database_.Checkpoint(); !copied.ok())
+        Log(Severity::kWarning, "journal.checkpoint_failed",
+            {{"error", std::string(copied.message())}});
+    }
     return absl::OkStatus();
   }
 

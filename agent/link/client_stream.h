@@ -86,6 +86,11 @@ class ClientStream : private grpc::ClientBidiReactor<Out, In> {
     CloseLocked();
   }
 
+  size_t queued_messages() {
+    MutexLock lock(mutex_);
+    return queue_.size();
+  }
+
   size_t queued_bytes() {
     MutexLock lock(mutex_);
     return queued_bytes_;

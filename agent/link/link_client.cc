@@ -158,6 +158,11 @@ void LinkClient::OnAssignmentFrame(link::v1::AssignmentFrame frame) {
   });
 }
 
+void LinkClient::ResetHeld(VersionMap held) {
+  receiver_.ResetHeld(std::move(held));
+  if (session_ != nullptr) session_->stream->Cancel();  // OnDone dials again, after a pause
+}
+
 void LinkClient::OnAck(const link::v1::Ack& ack) {
   if (!sender_.OnAck(session_->number, ack.frame())) {
     Log(Severity::kWarning, "link.protocol_error", {{"what", "an ack of no frame in flight"}});

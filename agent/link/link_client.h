@@ -86,6 +86,10 @@ class LinkClient {
   void UpsertObservation(const link::v1::Observation& row);
   void RemoveObservation(const std::string& name);
 
+  // Assignments that were handed over could not be made durable: `held` is what the journal has.
+  // Ends the session, so that the controller sends the difference again.
+  void ResetHeld(VersionMap held);
+
   // Welcomed, and not parted since.
   bool connected() const { return session_ != nullptr && session_->welcomed; }
 

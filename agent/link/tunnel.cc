@@ -16,6 +16,7 @@ using link::v1::ControllerTunnelFrame;
 constexpr size_t kMaxWaitingBytes = 1 << 20;
 // Frames of 64 KiB: the mark of kHighWaterBytes stops a handler long before.
 constexpr size_t kMaxQueuedFrames = 1024;
+constexpr size_t kBusyFrames = 64;  // from here on output is gathered
 
 }  // namespace
 
@@ -54,15 +55,26 @@ void Tunnel::Serve(TunnelHandler* handler) {
 
 bool Tunnel::SendOutput(bool is_stderr, std::string_view data) {
   if (closed_ || result_sent_) return true;
-  while (!data.empty()) {
-    AgentTunnelFrame frame;
-    frame.mutable_output()->set_stderr(is_stderr);
-    frame.mutable_output()->set_data(data.data(), std::min(data.size(), kMaxOutputBytes));
-    data.remove_prefix(frame.output().data().size());
-    stream_->Write(std::move(frame));
-  }
-  above_mark_ = stream_->queued_bytes() > kHighWaterBytes;
+  // A command that writes a line at a time makes many small pieces: they are gathered while the
+  // stream is busy, so that neither its queue nor the wire is full of tiny frames.
+  gathered_[is_stderr ? 1 : 0].append(data);
+  if (stream_->queued_messages() < kBusyFrames) FlushOutput();
+  above_mark_ = stream_->queued_bytes() + gathered_[0].size() + gathered_[1].size() > kHighWaterBytes;
   return !above_mark_;
+}
+
+void Tunnel::FlushOutput() {
+  for (const bool is_stderr : {false, true}) {
+    std::string_view data = gathered_[is_stderr ? 1 : 0];
+    while (!data.empty()) {
+      AgentTunnelFrame frame;
+      frame.mutable_output()->set_stderr(is_stderr);
+      frame.mutable_output()->set_data(data.data(), std::min(data.size(), kMaxOutputBytes));
+      data.remove_prefix(frame.output().data().size());
+      stream_->Write(std::move(frame));
+    }
+    gathered_[is_stderr ? 1 : 0].clear();
+  }
 }
 
 void Tunnel::SendExit(const link::v1::ExecExit& exit) {
@@ -84,6 +96,7 @@ void Tunnel::SendError(const absl::Status& error) {
 }
 
 void Tunnel::SendLast(AgentTunnelFrame frame) {
+  FlushOutput();
   stream_->Write(std::move(frame));
   stream_->WritesDone();
   waiting_.clear();
@@ -155,7 +168,9 @@ void Tunnel::Deliver() {
 }
 
 void Tunnel::OnWritten() {
-  if (closed_ || !above_mark_ || stream_->queued_bytes() > kHighWaterBytes / 2) return;
+  if (closed_) return;
+  if (!result_sent_ && stream_->queued_messages() < kBusyFrames) FlushOutput();
+  if (!above_mark_ || stream_->queued_bytes() > kHighWaterBytes / 2) return;
   above_mark_ = false;
   if (handler_ != nullptr) handler_->OnWritable();
 }

@@ -65,6 +65,8 @@ class Tunnel : public std::enable_shared_from_this<Tunnel> {
 
   Tunnel() = default;
 
+  // Sends what SendOutput() has gathered, split to kMaxOutputBytes.
+  void FlushOutput();
   void SendLast(link::v1::AgentTunnelFrame frame);
   void OnFrame(link::v1::ControllerTunnelFrame frame);
   void OnWritten();
@@ -79,6 +81,7 @@ class Tunnel : public std::enable_shared_from_this<Tunnel> {
   // Frames that the handler has not taken yet. Reading pauses above kMaxWaitingBytes.
   std::deque<link::v1::ControllerTunnelFrame> waiting_;
   size_t waiting_bytes_ = 0;
+  std::string gathered_[2];     // stdout and stderr, not yet in the stream's queue
   bool stdin_pending_ = false;  // the handler works on a chunk
   bool read_paused_ = false;
   bool above_mark_ = false;

@@ -1,6 +1,9 @@
 #include "agent/reconcile/bunker_job.h"
 
+#include <signal.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -23,6 +26,8 @@ constexpr size_t kEntropyBytes = 64;
 // A smaller bunker gets this much; placement counts kVmOverheadMb on top anyway.
 constexpr uint32_t kMinGuestMemoryMb = 96;
 constexpr absl::Duration kAbortGrace = absl::Seconds(1);
+constexpr absl::Duration kAbortDeadline = absl::Minutes(1);
+constexpr absl::Duration kConfigureTimeout = absl::Seconds(20);
 constexpr absl::Duration kWaitSlice = absl::Milliseconds(500);
 
 double MsSince(absl::Duration begin) {
@@ -53,7 +58,7 @@ guest::v1::GuestConfig ConfigFor(const link::v1::BunkerAssignment& wanted) {
   return config;
 }
 
-// The steps of a start, each undone by the destructor unless Keep() was reached.
+// The steps of a start; where one fails, all before it are undone.
 class StartJob {
  public:
   StartJob(const BunkerJobParts& parts, const BunkerJobOptions& options,
@@ -79,11 +84,25 @@ class StartJob {
     parts_.images.Pin(recipe);
   }
 
-  ~StartJob() {
-    if (running_) StopBunker(parts_, *running_, kAbortGrace);
+  StartOutcome Run() {
+    StartOutcome outcome;
+    const absl::Status status = Steps();
+    if (status.ok()) {
+      outcome.running = std::move(running_);
+      return outcome;
+    }
+    outcome.running = status;
+    const Deadline deadline(kAbortDeadline);
+    absl::Status ended;
+    do {
+      ended = StopBunker(parts_, *running_, kAbortGrace, RowAfter::kRemoved);
+    } while (!ended.ok() && !deadline.Expired());
+    outcome.left_behind = !ended.ok();
+    return outcome;
   }
 
-  absl::StatusOr<std::shared_ptr<RunningBunker>> Run() {
+ private:
+  absl::Status Steps() {
     RETURN_IF_ERROR(cancel_.Check());
     if (!parts_.images.Find(running_->row.recipe_digest()))
       return absl::NotFoundError("the image was evicted before the VM began");
@@ -102,11 +121,9 @@ class StartJob {
     observed->set_isolation(AcceleratorName(options_.accelerator));
     observed->set_start_kind("cold");
     observed->set_last_activity_unix_ms(absl::ToUnixMillis(absl::Now()));
-    RETURN_IF_ERROR(parts_.journal.PutVm(running_->row));
-    return std::move(running_);  // nothing is undone any more
+    return parts_.journal.PutVm(running_->row);
   }
 
- private:
   absl::Status MakeDisks() {
     const std::string& folder = running_->row.folder();
     RETURN_IF_ERROR(MakeFolders(folder, 0700));
@@ -159,8 +176,14 @@ class StartJob {
   }
 
   absl::Status Configure() {
+    // A guest that never answers must not outlast a cancel: ending the VM ends the wait.
+    cancel_.SetCallback([fd = running_->vm.exit_fd()] {
+      ::syscall(SYS_pidfd_send_signal, fd, SIGKILL, nullptr, 0);
+    });
     const absl::Status configured =
-        running_->channel->Configure(ConfigFor(wanted_), options_.boot_deadline);
+        running_->channel->Configure(ConfigFor(wanted_), kConfigureTimeout);
+    cancel_.ClearCallback();
+    RETURN_IF_ERROR(cancel_.Check());
     // The guest names what it could not do (an odd host name, say); it serves all the same.
     if (configured.code() == absl::StatusCode::kFailedPrecondition) {
       Log(Severity::kWarning, "guest.configure_problem",
@@ -203,17 +226,16 @@ RunningVm RecordOf(const v1::VmRow& row) {
   return vm;
 }
 
-absl::StatusOr<std::shared_ptr<RunningBunker>> StartBunker(const BunkerJobParts& parts,
-                                                           const BunkerJobOptions& options,
-                                                           const link::v1::BunkerAssignment& wanted,
-                                                           const std::string& recipe_digest,
-                                                           uid_t uid, CancelToken& cancel) {
+StartOutcome StartBunker(const BunkerJobParts& parts, const BunkerJobOptions& options,
+                         const link::v1::BunkerAssignment& wanted, const std::string& recipe_digest,
+                         uid_t uid, CancelToken& cancel) {
   StartJob job(parts, options, wanted, recipe_digest, uid, cancel);
   return job.Run();
 }
 
-void StopBunker(const BunkerJobParts& parts, RunningBunker& bunker, absl::Duration grace) {
-  const v1::VmRow& row = bunker.row;
+absl::Status StopBunker(const BunkerJobParts& parts, RunningBunker& bunker, absl::Duration grace,
+                        RowAfter row_after) {
+  v1::VmRow& row = bunker.row;
   const std::string& id = row.wanted().bunker_id();
   const auto tell = [&](const char* step, const absl::Status& status) {
     if (!status.ok())
@@ -222,12 +244,22 @@ void StopBunker(const BunkerJobParts& parts, RunningBunker& bunker, absl::Durati
   };
   if (bunker.vm.process()) {
     if (bunker.channel) tell("guest shutdown", AskGuestToEnd(bunker, grace));
-    tell("stop", parts.vmm.Stop(bunker.vm, grace).status());
+    const absl::Status stopped = parts.vmm.Stop(bunker.vm, grace).status();
+    tell("stop", stopped);
+    RETURN_IF_ERROR(stopped);
   }
   bunker.channel.reset();
+  // The row before the folder: after a crash in between, the end is known and the folder swept.
+  if (row_after == RowAfter::kFinal) {
+    if (row.observed().status() == link::v1::BunkerObservation::RUNNING)
+      row.mutable_observed()->set_status(link::v1::BunkerObservation::STOPPED);
+    tell("journal", parts.journal.PutVm(row));
+  }
   tell("remove folder", RemoveVmFolder(parts.vmm, row.folder()));
-  tell("journal", parts.journal.RemoveVm(id, row.wanted().incarnation()));
+  if (row_after == RowAfter::kRemoved)
+    tell("journal", parts.journal.RemoveVm(id, row.wanted().incarnation()));
   parts.images.Unpin(row.recipe_digest());
+  return absl::OkStatus();
 }
 
 std::shared_ptr<GuestChannel> OpenGuestChannel(Vmm& vmm, const v1::VmRow& row) {

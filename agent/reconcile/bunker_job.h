@@ -44,17 +44,30 @@ struct RunningBunker {
 // Journal and record are two forms of the same facts.
 RunningVm RecordOf(const v1::VmRow& row);
 
-// disk → VM → guest ready → configured. Pins the image first. On an error everything is undone,
-// the pin too, and nothing is left on the host or in the journal.
-absl::StatusOr<std::shared_ptr<RunningBunker>> StartBunker(const BunkerJobParts& parts,
-                                                           const BunkerJobOptions& options,
-                                                           const link::v1::BunkerAssignment& wanted,
-                                                           const std::string& recipe_digest,
-                                                           uid_t uid, CancelToken& cancel);
+struct StartOutcome {
+  absl::StatusOr<std::shared_ptr<RunningBunker>> running;
+  // The start failed, and its VM could not be ended either: row, folder, pin and uid stay taken,
+  // and the agent's next start ends it.
+  bool left_behind = false;
+};
 
-// Asks the guest, then the VMM, then kills; removes disk, folder and journal row; unpins. Goes on
-// over errors, which are logged: what is left then is swept at the next start.
-void StopBunker(const BunkerJobParts& parts, RunningBunker& bunker, absl::Duration grace);
+// disk → VM → guest ready → configured. Pins the image first. On an error everything is undone,
+// the pin too, and nothing is left on the host or in the journal (but see left_behind).
+StartOutcome StartBunker(const BunkerJobParts& parts, const BunkerJobOptions& options,
+                         const link::v1::BunkerAssignment& wanted, const std::string& recipe_digest,
+                         uid_t uid, CancelToken& cancel);
+
+// What becomes of the journal row of a VM that has ended.
+enum class RowAfter {
+  kFinal,    // stays, with its final state, until the controller has dropped the bunker
+  kRemoved,  // goes: the bunker never ran
+};
+
+// Asks the guest, then the VMM, then kills; removes disk and folder; unpins. An error says that the
+// VM still lives, and nothing was taken from it: call again. Other errors are logged: what they
+// leave is swept at the next start.
+absl::Status StopBunker(const BunkerJobParts& parts, RunningBunker& bunker, absl::Duration grace,
+                        RowAfter row_after);
 
 // Removes the folder of a VM that does not run.
 absl::Status RemoveVmFolder(Vmm& vmm, const std::string& folder);

@@ -23,6 +23,10 @@ Observed Failed(const link::v1::BunkerAssignment& wanted, const std::string& rea
   return observed;
 }
 
+bool IsFinal(const Observed& observed) {
+  return observed.status() == Observed::STOPPED || observed.status() == Observed::FAILED;
+}
+
 absl::Status NotRunning() {
   return ReasonError(
       absl::StatusCode::kFailedPrecondition, "BUNKER_NOT_RUNNING",
@@ -63,7 +67,15 @@ absl::StatusOr<std::vector<BunkerRunner::Recovered>> BunkerRunner::Recover() {
 
 absl::Status BunkerRunner::RecoverOne(const v1::VmRow& row, std::vector<Recovered>* recovered) {
   const link::v1::BunkerAssignment& wanted = row.wanted();
+  if (IsFinal(row.observed())) {
+    RETURN_IF_ERROR(RemoveVmFolder(parts_.vmm, row.folder()));
+    recovered->push_back({wanted, row.observed(), ""});
+    return absl::OkStatus();
+  }
   absl::StatusOr<VmHandle> vm = parts_.vmm.Adopt(RecordOf(row));
+  // Only "it is gone" may be taken for an end; anything else would orphan a VM that lives.
+  if (!vm.ok() && !absl::IsNotFound(vm.status()))
+    return Annotate(vm.status(), "adopting the VM of " + wanted.bunker_id());
   const bool was_running = row.observed().status() == Observed::RUNNING;
   if (vm.ok() && was_running) {
     auto running = std::make_shared<RunningBunker>();
@@ -84,20 +96,19 @@ absl::Status BunkerRunner::RecoverOne(const v1::VmRow& row, std::vector<Recovere
   // Half booted when the agent died: start over, with nothing of the first try alive.
   if (vm.ok()) RETURN_IF_ERROR(parts_.vmm.Kill(*vm).status());
   RETURN_IF_ERROR(RemoveVmFolder(parts_.vmm, row.folder()));
-  RETURN_IF_ERROR(parts_.journal.RemoveVm(wanted.bunker_id(), wanted.incarnation()));
   Log(Severity::kWarning, "vm.not_adopted",
       {{"bunker", wanted.bunker_id()},
        {"incarnation", wanted.incarnation()},
        {"was_running", was_running},
        {"why", std::string(vm.status().message())}});
-  if (was_running) {
-    const bool rebooted = row.boot_id() != HostBootId();
-    recovered->push_back(
-        {wanted,
-         Failed(wanted, rebooted ? "HOST_REBOOTED: the worker was rebooted"
-                                 : "VM_ENDED: the VM ended while the agent was away"),
-         ""});
-  }
+  if (!was_running) return parts_.journal.RemoveVm(wanted.bunker_id(), wanted.incarnation());
+  const bool rebooted = row.boot_id() != HostBootId();
+  v1::VmRow ended = row;
+  *ended.mutable_observed() =
+      Failed(wanted, rebooted ? "HOST_REBOOTED: the worker was rebooted"
+                              : "VM_ENDED: the VM ended while the agent was away");
+  RETURN_IF_ERROR(parts_.journal.PutVm(ended));
+  recovered->push_back({wanted, ended.observed(), ""});
   return absl::OkStatus();
 }
 
@@ -131,11 +142,12 @@ void BunkerRunner::Start(const link::v1::BunkerAssignment& wanted, const std::st
   auto job = [this, wanted, recipe_digest, cancel, on_started,
               uid = *uid](CancelToken& pool_token) {
     pool_token.SetCallback([&cancel] { cancel->Cancel(); });
-    auto started = StartBunker(parts_, options_.job, wanted, recipe_digest, uid, *cancel);
+    StartOutcome outcome = StartBunker(parts_, options_.job, wanted, recipe_digest, uid, *cancel);
     pool_token.ClearCallback();
-    loop_.Post([this, wanted, on_started, uid, started = std::move(started)]() mutable {
+    loop_.Post([this, wanted, on_started, uid, outcome = std::move(outcome)]() mutable {
+      auto& started = outcome.running;
       if (!started.ok()) {
-        used_uids_.erase(uid);
+        if (!outcome.left_behind) used_uids_.erase(uid);
         const std::string reason = ReasonOf(started.status());
         on_started(Failed(wanted, (reason.empty() ? "BOOT_FAILED" : reason) + ": " +
                                       std::string(started.status().message())));
@@ -160,19 +172,31 @@ void BunkerRunner::Stop(const std::string& bunker_id, uint32_t incarnation, OnSt
     return;
   }
   const std::shared_ptr<RunningBunker> running = it->second.running;
-  auto job = [this, running, on_stopped](CancelToken&) {
-    StopBunker(parts_, *running, options_.stop_grace);
-    loop_.Post([this, running, on_stopped] {
+  loop_.UnwatchFd(running->vm.exit_fd());
+  entries_.erase(it);
+  SubmitStop(running, std::move(on_stopped));
+}
+
+// Again and again until the VM is gone: its uid and its room are not free before.
+void BunkerRunner::SubmitStop(std::shared_ptr<RunningBunker> running, OnStopped on_stopped) {
+  auto again = [this, running, on_stopped] {
+    loop_.AddTimer(kRetryPause, [=, this] { SubmitStop(running, on_stopped); });
+  };
+  auto job = [this, running, on_stopped, again](CancelToken&) {
+    const absl::Status ended = StopBunker(parts_, *running, options_.stop_grace, RowAfter::kFinal);
+    loop_.Post([this, running, on_stopped, again, ended] {
+      if (!ended.ok()) return again();
       used_uids_.erase(running->row.uid());
       on_stopped();
     });
   };
-  if (!pool_.Submit(std::move(job)).ok()) {
-    loop_.AddTimer(kRetryPause, [=, this] { Stop(bunker_id, incarnation, on_stopped); });
-    return;
-  }
-  loop_.UnwatchFd(running->vm.exit_fd());
-  entries_.erase(it);
+  if (!pool_.Submit(std::move(job)).ok()) again();
+}
+
+void BunkerRunner::Forget(const std::string& bunker_id, uint32_t incarnation) {
+  if (const absl::Status status = parts_.journal.RemoveVm(bunker_id, incarnation); !status.ok())
+    Log(Severity::kWarning, "journal.vm_not_removed",
+        {{"bunker", bunker_id}, {"error", std::string(status.message())}});
 }
 
 void BunkerRunner::Watch(const std::string& bunker_id) {
@@ -194,8 +218,12 @@ void BunkerRunner::OnVmEnded(const std::string& bunker_id) {
       exit.ok() && exit->process.known && exit->process.signal == 0 && exit->process.code == 0;
   const std::string how = exit.ok() ? DescribeExit(exit->process) + ". " + exit->detail
                                     : std::string(exit.status().message());
-  listeners_.on_exit(bunker_id, running.row.wanted().incarnation(), clean,
-                     (clean ? "GUEST_POWERED_OFF: the guest ended itself, " : "VM_ENDED: ") + how);
+  const std::string reason =
+      (clean ? "GUEST_POWERED_OFF: the guest ended itself, " : "VM_ENDED: ") + how;
+  Observed* observed = running.row.mutable_observed();
+  observed->set_status(clean ? Observed::STOPPED : Observed::FAILED);
+  observed->set_status_reason(reason);
+  listeners_.on_exit(bunker_id, running.row.wanted().incarnation(), clean, reason);
 }
 
 absl::StatusOr<std::shared_ptr<GuestChannel>> BunkerRunner::FindChannel(

@@ -64,6 +64,7 @@ class BunkerRunner final : public BunkerWork {
   void Start(const link::v1::BunkerAssignment& wanted, const std::string& recipe_digest,
              std::shared_ptr<CancelToken> cancel, OnStarted on_started) override;
   void Stop(const std::string& bunker_id, uint32_t incarnation, OnStopped on_stopped) override;
+  void Forget(const std::string& bunker_id, uint32_t incarnation) override;
 
   // The channel to a running bunker's guest. BUNKER_NOT_RUNNING or STALE_INCARNATION where there
   // is none to have.
@@ -86,6 +87,7 @@ class BunkerRunner final : public BunkerWork {
 
   void Watch(const std::string& bunker_id);
   void OnVmEnded(const std::string& bunker_id);
+  void SubmitStop(std::shared_ptr<RunningBunker> running, OnStopped on_stopped);
   absl::StatusOr<uid_t> TakeUid();
   absl::Status RecoverOne(const v1::VmRow& row, std::vector<Recovered>* recovered);
   void SweepFolders();

@@ -69,11 +69,13 @@ void BunkerTable::Evaluate(const std::string& bunker_id) {
 
 void BunkerTable::EvaluateAbsent(const std::string& bunker_id, Row& row) {
   if (!row.is_wanted) {
+    work_.Forget(bunker_id, row.observed.incarnation());
     rows_.erase(bunker_id);
     sink_.Remove(NameOf(bunker_id));
     return;
   }
   if (row.observed.incarnation() != row.wanted.incarnation()) {
+    if (row.observed.incarnation() != 0) work_.Forget(bunker_id, row.observed.incarnation());
     row.observed.Clear();
     row.observed.set_bunker_id(bunker_id);
     row.observed.set_incarnation(row.wanted.incarnation());

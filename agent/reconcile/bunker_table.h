@@ -32,6 +32,8 @@ class BunkerWork {
                      std::shared_ptr<CancelToken> cancel, OnStarted on_started) = 0;
   // Ends the VM (politely first) and removes its disk, journal row and sockets.
   virtual void Stop(const std::string& bunker_id, uint32_t incarnation, OnStopped on_stopped) = 0;
+  // Nobody asks after that incarnation any more: its end need not be remembered. Repeatable.
+  virtual void Forget(const std::string& bunker_id, uint32_t incarnation) = 0;
 };
 
 class BunkerTable {

@@ -10,6 +10,7 @@ namespace bunker::agent {
 namespace {
 
 constexpr absl::Duration kMaxWaitForGuest = absl::Seconds(30);
+constexpr absl::Duration kGuestPoll = absl::Milliseconds(50);
 
 ExecSpec SpecOf(const link::v1::ExecStart& start) {
   ExecSpec spec;
@@ -31,7 +32,7 @@ ExecSpec SpecOf(const link::v1::ExecStart& start) {
 void ExecTunnel::Serve(const Parts& parts, const link::v1::OpenTunnel& request,
                        std::shared_ptr<Tunnel> tunnel) {
   std::shared_ptr<ExecTunnel> exec(new ExecTunnel(parts, request, tunnel));
-  exec->self_ = exec;
+  parts.live.insert(exec);
   tunnel->Serve(exec.get());
 }
 
@@ -51,27 +52,25 @@ void ExecTunnel::OnExec(const link::v1::ExecStart& start) {
   } else if ((*channel)->ready()) {
     Begin(*channel);
   } else {
-    WaitForGuest(*std::move(channel));
+    const absl::Duration timeout = absl::Milliseconds(spec_.timeout_ms);
+    WaitForGuest(*channel, Deadline(spec_.timeout_ms == 0 ? kMaxWaitForGuest
+                                                          : std::min(kMaxWaitForGuest, timeout)));
   }
 }
 
-// After this agent's own start, or a guest's slip of the tongue, the channel takes a moment.
-void ExecTunnel::WaitForGuest(std::shared_ptr<GuestChannel> channel) {
-  const absl::Duration timeout =
-      spec_.timeout_ms == 0 ? kMaxWaitForGuest
-                            : std::min(kMaxWaitForGuest, absl::Milliseconds(spec_.timeout_ms));
-  auto job = [post = MakePoster(), channel, timeout](CancelToken& cancel) {
-    const absl::Status ready = channel->WaitReady(timeout, &cancel);
-    post([channel, ready](ExecTunnel& exec) {
-      if (exec.ended_) return;
-      if (ready.ok())
-        exec.Begin(channel);
-      else
-        exec.Fail(ready);
-    });
-  };
-  if (const auto submitted = parts_.pool.Submit(std::move(job)); !submitted.ok())
-    Fail(submitted.status());
+// After this agent's own start, or a guest's slip of the tongue, the channel takes a moment. A
+// timer and not a thread waits for it: a guest that stays away must not hold up other bunkers.
+void ExecTunnel::WaitForGuest(const std::shared_ptr<GuestChannel>& channel,
+                              const Deadline& deadline) {
+  if (ended_) return;
+  if (channel->ready() || cancelled_) return Begin(channel);
+  if (deadline.Expired()) {
+    const absl::Status why = channel->WaitReady(absl::ZeroDuration());
+    return why.ok() ? Begin(channel) : Fail(why);
+  }
+  parts_.loop.AddTimer(kGuestPoll, [weak = weak_from_this(), channel, deadline] {
+    if (const auto self = weak.lock()) self->WaitForGuest(channel, deadline);
+  });
 }
 
 void ExecTunnel::Begin(const std::shared_ptr<GuestChannel>& channel) {
@@ -173,7 +172,7 @@ void ExecTunnel::OnClosed(const absl::Status& why) {
   }
   handle_.reset();  // kills the process tree where it still runs
   channel_.reset();
-  self_.reset();  // may be the end of this object
+  parts_.live.erase(shared_from_this());  // may be the end of this object
 }
 
 }  // namespace bunker::agent

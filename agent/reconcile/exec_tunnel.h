@@ -1,12 +1,13 @@
 // One command, from the controller's tunnel to the guest's channel and back: credit in both
 // directions, so that a slow reader stops the guest's writer and nothing piles up here.
 //
-// On the loop only. Keeps itself alive until its tunnel is closed.
+// On the loop only. Lives in Parts::live until its tunnel is closed.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 
 #include "absl/time/time.h"
@@ -14,7 +15,7 @@
 #include "agent/link/tunnel.h"
 #include "agent/reconcile/bunker_runner.h"
 #include "common/loop/event_loop.h"
-#include "common/loop/worker_pool.h"
+#include "common/proc/deadline.h"
 
 namespace bunker::agent {
 
@@ -23,8 +24,8 @@ class ExecTunnel final : public TunnelHandler, public std::enable_shared_from_th
   // What it works with; all must outlive it.
   struct Parts {
     Loop& loop;
-    WorkerPool& pool;  // for waiting until a guest is connected again
     BunkerRunner& bunkers;
+    std::set<std::shared_ptr<ExecTunnel>>& live;  // keeps them until their tunnels are closed
   };
 
   // Serves `tunnel` for that bunker until it ends.
@@ -46,7 +47,7 @@ class ExecTunnel final : public TunnelHandler, public std::enable_shared_from_th
         incarnation_(request.incarnation()),
         tunnel_(std::move(tunnel)) {}
 
-  void WaitForGuest(std::shared_ptr<GuestChannel> channel);
+  void WaitForGuest(const std::shared_ptr<GuestChannel>& channel, const Deadline& deadline);
   void Begin(const std::shared_ptr<GuestChannel>& channel);
   void PumpStdin();
   void OnOutput(bool is_stderr, const std::string& data);
@@ -72,7 +73,6 @@ class ExecTunnel final : public TunnelHandler, public std::enable_shared_from_th
   size_t unacked_bytes_ = 0;  // output that the tunnel holds above its mark
   bool cancelled_ = false;
   bool ended_ = false;  // a result was sent, or nobody waits for one
-  std::shared_ptr<ExecTunnel> self_;
 };
 
 }  // namespace bunker::agent

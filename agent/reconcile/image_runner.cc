@@ -6,6 +6,10 @@
 #include "common/base/log.h"
 
 namespace bunker::agent {
+namespace {
+// A failed bake that is tried again finds its layers for so long.
+constexpr absl::Duration kUnusedBlobLife = absl::Hours(1);
+}  // namespace
 
 void ImageRunner::Ensure(const link::v1::ImageAssignment& wanted,
                          const link::v1::ImageObservation& known,
@@ -20,9 +24,10 @@ void ImageRunner::Ensure(const link::v1::ImageAssignment& wanted,
         });
     pool_token.ClearCallback();
     loop_.Post([this, on_done, result] {
-      on_done(result);
+      // Eviction is decided on this loop alone, so nothing comes between these two.
       if (result.status() == link::v1::ImageObservation::READY)
         parts_.images.Unpin(result.recipe_digest());
+      on_done(result);
     });
   };
   const auto submitted = pool_.Submit(std::move(job));
@@ -46,33 +51,39 @@ void ImageRunner::Remember(const link::v1::ImageObservation& ready) {
 void ImageRunner::Forget(const std::string& image_id) {
   if (const absl::Status status = journal_.RemoveImage(image_id); !status.ok())
     Log(Severity::kError, "journal.image_not_removed", {{"error", std::string(status.message())}});
+  CollectBlobs();
 }
 
 void ImageRunner::Evict(const std::string& recipe_digest) {
-  const auto image = parts_.images.Find(recipe_digest);
-  if (!image) return;
+  if (!parts_.images.Find(recipe_digest)) return;
   // On the loop, so that nobody can come to want it between the decision and the rename.
   const auto retired = parts_.images.Retire(recipe_digest);
   Log(retired.ok() ? Severity::kInfo : Severity::kDebug, "image.evicted",
       {{"recipe", recipe_digest}, {"status", std::string(retired.status().message())}});
   if (!retired.ok()) return;  // in use: its bunker asks again when it ends
-  const auto submitted = pool_.Submit([this, folder = *retired, image = *image](CancelToken&) {
-    parts_.images.DeleteRetired(folder);
-    RemoveBlobsOf(image);
-  });
+  const auto submitted = pool_.Submit(
+      [this, folder = *retired](CancelToken&) { parts_.images.DeleteRetired(folder); });
   if (!submitted.ok()) Log(Severity::kWarning, "image.delete_deferred", {{"folder", *retired}});
+  CollectBlobs();
 }
 
-void ImageRunner::RemoveBlobsOf(const BakedImage& removed) {
-  std::set<std::string> kept;
-  for (const BakedImage& image : parts_.images.List())
-    kept.insert(image.blobs.begin(), image.blobs.end());
-  for (const std::string& blob : removed.blobs) {
-    const auto digest = oci::Digest::Parse(blob);
-    if (!digest.ok() || kept.count(blob) != 0) continue;
-    // One that another pull holds right now stays; it will go with that image.
-    parts_.blobs.Remove(*digest).IgnoreError();
-  }
+void ImageRunner::CollectBlobs() {
+  const auto submitted = pool_.Submit([this](CancelToken&) {
+    std::set<std::string> kept;
+    for (const BakedImage& image : parts_.images.List())
+      kept.insert(image.blobs.begin(), image.blobs.end());
+    const absl::Time unused_since = absl::Now() - kUnusedBlobLife;
+    for (const BlobInfo& blob : parts_.blobs.List()) {
+      if (blob.pins > 0 || blob.last_used > unused_since || kept.count(blob.digest.str()) != 0)
+        continue;
+      // One that a pull has taken in this moment stays, and is looked at again another time.
+      const absl::Status removed = parts_.blobs.Remove(blob.digest);
+      Log(Severity::kInfo, "blob.collected",
+          {{"digest", blob.digest.str()}, {"status", std::string(removed.message())}});
+    }
+  });
+  // Not submitted: the next eviction or start comes round to it.
+  if (!submitted.ok()) Log(Severity::kDebug, "blob.collect_deferred");
 }
 
 }  // namespace bunker::agent

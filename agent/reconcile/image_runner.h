@@ -26,9 +26,11 @@ class ImageRunner final : public ImageWork {
   void Forget(const std::string& image_id) override;
   void Evict(const std::string& recipe_digest) override;
 
- private:
-  void RemoveBlobsOf(const BakedImage& removed);
+  // Removes, in the background, blobs that no baked image was made from and that nobody has used
+  // for an hour: what failed, cancelled and evicted bakes left. To be called at start as well.
+  void CollectBlobs();
 
+ private:
   Loop& loop_;
   WorkerPool& pool_;
   Journal& journal_;

@@ -44,6 +44,13 @@ class SyncReceiver {
   // What to tell the peer at the start of a session.
   const VersionMap& held() const { return held_; }
 
+  // What was handed out since the last durable write is lost: these are the rows really held.
+  // Ends the session; the next one's hello then tells the truth.
+  void ResetHeld(VersionMap held) {
+    OnDisconnect();
+    held_ = std::move(held);
+  }
+
   // Begins a session, and ends any other. `session` is never used again in this process.
   void OnConnect(uint64_t session) {
     OnDisconnect();

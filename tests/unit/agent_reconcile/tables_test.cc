@@ -76,6 +76,9 @@ class ScriptedBunkerWork : public BunkerWork {
   void Stop(const std::string& id, uint32_t incarnation, OnStopped done) override {
     stops.push_back({id + "." + std::to_string(incarnation), std::move(done)});
   }
+  void Forget(const std::string& id, uint32_t incarnation) override {
+    forgotten.push_back(id + "." + std::to_string(incarnation));
+  }
   void FinishStart(link::v1::BunkerObservation::Status status) {
     StartCall call = starts.front();
     starts.pop_front();
@@ -92,6 +95,7 @@ class ScriptedBunkerWork : public BunkerWork {
   }
   std::deque<StartCall> starts;
   std::deque<std::pair<std::string, OnStopped>> stops;
+  std::vector<std::string> forgotten;
 };
 
 class TablesTest : public ::testing::Test {
@@ -226,8 +230,10 @@ TEST_F(TablesTest, StoppingEndsTheVmOnceAndIsFinal) {
   EXPECT_EQ(sink.Bunker("bnk").status(), link::v1::BunkerObservation::STOPPED);
   bunkers.Upsert(Bunker());
   EXPECT_TRUE(bunker_work.starts.empty()) << "a stopped incarnation never starts again";
+  EXPECT_TRUE(bunker_work.forgotten.empty()) << "its end is remembered while it is wanted";
   bunkers.Upsert(Bunker(2));
   EXPECT_EQ(bunker_work.starts.size(), 1u);
+  EXPECT_THAT(bunker_work.forgotten, ::testing::ElementsAre("bnk.1"));
 }
 
 TEST_F(TablesTest, RemovalDuringTheStartCancelsItAndLeavesNothing) {
