@@ -59,7 +59,8 @@ bool Tunnel::SendOutput(bool is_stderr, std::string_view data) {
   // stream is busy, so that neither its queue nor the wire is full of tiny frames.
   gathered_[is_stderr ? 1 : 0].append(data);
   if (stream_->queued_messages() < kBusyFrames) FlushOutput();
-  above_mark_ = stream_->queued_bytes() + gathered_[0].size() + gathered_[1].size() > kHighWaterBytes;
+  above_mark_ =
+      stream_->queued_bytes() + gathered_[0].size() + gathered_[1].size() > kHighWaterBytes;
   return !above_mark_;
 }
 
