@@ -163,11 +163,24 @@ void LeaveOldRoot(int report_fd) {
   }
 }
 
-void BuildRoot(const Plan& plan, int report_fd) {
-  const JailSpec& spec = *plan.spec;
+// Nothing that is mounted from here on may be seen by anybody else.
+void MakeMountsPrivate(const std::string& staging, int report_fd) {
+  if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0) return;
+  // In a plain chroot "/" is no mount, and pivot_root would refuse it too. Bound onto a folder and
+  // entered there, it is one.
+  if (errno != EINVAL) Fail(report_fd, "make mounts private", errno);
+  if (mount("/", staging.c_str(), nullptr, MS_BIND | MS_REC, nullptr) != 0) {
+    Fail(report_fd, "make the chroot a mount", errno);
+  }
+  if (chdir(staging.c_str()) != 0 || chroot(".") != 0) Fail(report_fd, "enter the chroot", errno);
   if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) {
     Fail(report_fd, "make mounts private", errno);
   }
+}
+
+void BuildRoot(const Plan& plan, int report_fd) {
+  const JailSpec& spec = *plan.spec;
+  MakeMountsPrivate(spec.staging, report_fd);
   unsigned long root_flags = MS_NOSUID | MS_NOEXEC;
   if (!spec.kvm_device) root_flags |= MS_NODEV;
   if (mount("jail", spec.staging.c_str(), "tmpfs", root_flags,
