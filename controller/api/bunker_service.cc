@@ -75,6 +75,15 @@ absl::Status CheckProfile(const Caller& caller, NetworkProfile profile) {
                               "an administrator, or use isolated", name, name));
 }
 
+// What the closed profiles take, with one of the others.
+absl::Status CheckNetworkFields(const v1::BunkerSpec& spec) {
+  Validator v;
+  if (spec.network_allowlist_size() > 0)
+    v.Refuse("network_allowlist", "is not available yet; leave it out");
+  if (spec.interfaces_size() > 0) v.Refuse("interfaces", "is not available yet; leave it out");
+  return v.status();
+}
+
 absl::StatusOr<absl::Duration> WaitOf(bool has_wait_s, uint32_t wait_s) {
   if (!has_wait_s) return absl::ZeroDuration();
   if (wait_s > kMaxWaitSeconds)
@@ -82,21 +91,40 @@ absl::StatusOr<absl::Duration> WaitOf(bool has_wait_s, uint32_t wait_s) {
   return absl::Seconds(wait_s);
 }
 
-// After the commit: waits for one of `statuses`, then answers with the row as it then is.
+struct Waiting {
+  Core::WaitId id = 0;
+  FinishBunker finish;  // null once it was answered
+
+  void Finish(absl::StatusOr<v1::Bunker> answer) {
+    if (finish) std::exchange(finish, nullptr)(std::move(answer));
+  }
+};
+
+// After the commit: waits for one of `statuses`, then answers with the row as it then is. A client
+// that goes away is waited for no longer.
 void AnswerWhen(CallContext& context, RowPtr<Bunker> bunker, std::set<BunkerStatus> statuses,
                 absl::Duration wait, FinishBunker finish) {
   Core* core = &context.core;
   const absl::Time deadline = context.turn.now() + wait;
+  auto waiting = std::make_shared<Waiting>();
+  waiting->finish = std::move(finish);
+  if (context.info.cancel != nullptr) {
+    *context.info.cancel = [core, waiting] {
+      core->CancelWait(waiting->id);
+      waiting->Finish(ApiError("UNAVAILABLE", "the client went away"));
+    };
+  }
   context.turn.AfterCommit([core, bunker, statuses = std::move(statuses), deadline,
-                            finish](const absl::Status& committed) mutable {
-    if (!committed.ok()) return finish(committed);
-    core->WaitForBunker(bunker, std::move(statuses), deadline,
-                        [core, bunker, finish](RowPtr<Bunker> last) {
+                            waiting](const absl::Status& committed) mutable {
+    if (!committed.ok()) return waiting->Finish(committed);
+    if (!waiting->finish) return;
+    waiting->id = core->WaitForBunker(bunker, std::move(statuses), deadline,
+                                      [core, bunker, waiting](RowPtr<Bunker> last) {
       const RowPtr<Bunker> row = last != nullptr ? last : bunker;
-      core->Post([row, finish](Engine& engine, Turn& turn) {
+      core->Post([row, waiting](Engine& engine, Turn& turn) {
         v1::Bunker message = Row(engine, *row);
-        turn.AfterCommit([message = std::move(message), finish](const absl::Status&) {
-          finish(message);
+        turn.AfterCommit([message = std::move(message), waiting](const absl::Status&) {
+          waiting->Finish(message);
         });
       });
     });
@@ -110,12 +138,13 @@ void AnswerNow(CallContext& context, absl::StatusOr<v1::Bunker> answer, FinishBu
 }
 
 absl::StatusOr<RowPtr<Bunker>> Create(CallContext& context, const v1::BunkerSpec& spec) {
+  const CreateBunkerSpec wanted = SpecOf(spec, context.info.received_at);
+  RETURN_IF_ERROR(CheckProfile(context.caller, wanted.network_profile));
+  RETURN_IF_ERROR(CheckNetworkFields(spec));
   RETURN_IF_ERROR(ValidateBunkerSpec(spec));
   if (context.caller.tenant_id.empty())
     return ValidationError("image",
                            "the operator has no tenant to own a bunker; use a tenant's key");
-  const CreateBunkerSpec wanted = SpecOf(spec, context.info.received_at);
-  RETURN_IF_ERROR(CheckProfile(context.caller, wanted.network_profile));
   PlacementExplanation why;
   auto created = context.engine.CreateBunker(context.turn, context.caller, wanted, &why);
   if (!created.ok() && !why.error_code.empty() && ReasonOf(created.status()) == why.error_code)

@@ -177,11 +177,8 @@ void ToMessage(const Bunker& bunker, const Image* image, v1::Bunker* out) {
   out->set_lifecycle_mode(ToProto<v1::LifecycleMode>(bunker.lifecycle_mode));
   out->set_network_profile(ToProto<v1::NetworkProfile>(bunker.network_profile));
   out->set_status(ToProto<v1::BunkerStatus>(bunker.status));
-  if (!bunker.status_reason.empty()) {
-    out->set_status_reason(bunker.status_message.empty()
-                               ? bunker.status_reason
-                               : bunker.status_reason + ": " + bunker.status_message);
-  }
+  if (!bunker.status_reason.empty()) out->set_status_reason(bunker.status_reason);
+  if (!bunker.status_message.empty()) out->set_status_message(bunker.status_message);
   out->set_incarnation(bunker.incarnation);
   if (!bunker.worker_id.empty()) out->set_worker_id(bunker.worker_id);
   out->set_cpu_millicores(bunker.cpu_millicores);

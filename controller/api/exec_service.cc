@@ -32,6 +32,7 @@ struct Exec {
   absl::Time deadline;
   FinishExec finish;
   bool cancelled = false;
+  Core::WaitId wait = 0;
   ExecBackend::Id run_id = 0;
   bool running = false;
 };
@@ -73,13 +74,31 @@ v1::ExecResponse ResponseOf(ExecOutcome result, bool base64) {
 
 void Begin(std::shared_ptr<Exec> exec, Engine& engine, Turn& turn);
 
+// Once: a client that went away has been answered already.
+void Answer(const std::shared_ptr<Exec>& exec, absl::StatusOr<v1::ExecResponse> response) {
+  if (!exec->finish) return;
+  std::exchange(exec->finish, nullptr)(std::move(response));
+}
+
 void Fail(const std::shared_ptr<Exec>& exec, Turn& turn, const absl::Status& status) {
-  turn.AfterCommit([exec, status](const absl::Status&) { exec->finish(status); });
+  turn.AfterCommit([exec, status](const absl::Status&) { Answer(exec, status); });
+}
+
+// Nobody is waiting any more. What runs is ended; what waits is forgotten at once, and its input,
+// which may be large, with it.
+void Cancel(const std::shared_ptr<Exec>& exec) {
+  if (exec->cancelled || !exec->finish) return;
+  exec->cancelled = true;
+  if (exec->running) return exec->backend->Cancel(exec->run_id);
+  exec->core->CancelWait(exec->wait);
+  exec->command = ExecCommand();
+  Answer(exec, ApiError("UNAVAILABLE", "the client went away"));
 }
 
 void WaitUntilRunning(std::shared_ptr<Exec> exec, RowPtr<Bunker> bunker) {
-  exec->core->WaitForBunker(bunker, {BunkerStatus::kRunning}, exec->deadline,
-                            [exec](RowPtr<Bunker>) {
+  if (exec->cancelled) return;
+  exec->wait = exec->core->WaitForBunker(bunker, {BunkerStatus::kRunning}, exec->deadline,
+                                         [exec](RowPtr<Bunker>) {
     exec->core->Post([exec](Engine& engine, Turn& turn) { Begin(exec, engine, turn); });
   });
 }
@@ -91,11 +110,19 @@ void Finished(const std::shared_ptr<Exec>& exec, absl::StatusOr<ExecOutcome> res
     if (!result.ok()) return Fail(exec, turn, result.status());
     auto response = std::make_shared<v1::ExecResponse>(
         ResponseOf(*std::move(result), exec->base64));
-    turn.AfterCommit([exec, response](const absl::Status&) { exec->finish(*response); });
+    turn.AfterCommit([exec, response](const absl::Status&) { Answer(exec, *response); });
   });
 }
 
-void RunNow(const std::shared_ptr<Exec>& exec, const Bunker& bunker) {
+void RunNow(const std::shared_ptr<Exec>& exec, const Bunker& bunker,
+            const absl::Status& committed) {
+  if (exec->cancelled || !committed.ok()) {
+    exec->core->Post([exec](Engine& engine, Turn& turn) {
+      engine.EndExec(turn, exec->bunker_id);
+    });
+    if (!committed.ok()) Answer(exec, committed);
+    return;
+  }
   exec->running = true;
   exec->run_id = exec->backend->Run(bunker, std::move(exec->command),
                                     [exec](absl::StatusOr<ExecOutcome> result) {
@@ -109,18 +136,21 @@ bool IsComingUp(const Bunker& bunker) {
 }
 
 void Begin(std::shared_ptr<Exec> exec, Engine& engine, Turn& turn) {
-  if (exec->cancelled)
-    return Fail(exec, turn, ApiError("UNAVAILABLE", "the client went away"));
+  if (exec->cancelled) return;
   const auto bunker = engine.FindBunker(exec->caller, exec->bunker_id);
   if (!bunker.ok()) return Fail(exec, turn, bunker.status());
   exec->bunker_id = (*bunker)->id;  // by now the name may be another's
   if (IsComingUp(**bunker) && turn.now() < exec->deadline) {
-    turn.AfterCommit([exec, row = *bunker](const absl::Status&) { WaitUntilRunning(exec, row); });
+    turn.AfterCommit([exec, row = *bunker](const absl::Status& committed) {
+      if (!committed.ok()) return Answer(exec, committed);
+      WaitUntilRunning(exec, row);
+    });
     return;
   }
   const auto begun = engine.BeginExec(turn, exec->caller, exec->bunker_id);
   if (!begun.ok()) return Fail(exec, turn, begun.status());
-  turn.AfterCommit([exec, row = *begun](const absl::Status&) { RunNow(exec, *row); });
+  turn.AfterCommit(
+      [exec, row = *begun](const absl::Status& committed) { RunNow(exec, *row, committed); });
 }
 
 void RunExec(ExecBackend* backend, CallContext& context, const v1::ExecRequest& request,
@@ -140,10 +170,7 @@ void RunExec(ExecBackend* backend, CallContext& context, const v1::ExecRequest& 
   exec->base64 = request.output() == v1::OUTPUT_ENCODING_BASE64;
   exec->deadline = context.turn.now() + exec->command.timeout;
   if (context.info.cancel != nullptr) {
-    *context.info.cancel = [exec] {
-      exec->cancelled = true;
-      if (exec->running) exec->backend->Cancel(exec->run_id);
-    };
+    *context.info.cancel = [exec] { Cancel(exec); };
   }
   Begin(exec, context.engine, context.turn);
 }

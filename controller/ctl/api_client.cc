@@ -5,6 +5,7 @@
 #include "common/base/reason.h"
 #include "common/base/status_macros.h"
 #include "common/http/url.h"
+#include "controller/ctl/format.h"
 #include "controller/ctl/json_read.h"
 #include "nlohmann/json.hpp"
 
@@ -132,6 +133,12 @@ absl::StatusOr<Json> ApiClient::Call(const std::string& method, const std::strin
   http::Request request = NewRequest(method, path);
   request.total_timeout = timeout;
   if (!body.is_null()) {
+    if (const std::string at = NotUtf8At(body); !at.empty()) {
+      return absl::InvalidArgumentError(
+          Printable(at) + " holds bytes that are no UTF-8, which the API can't carry: send it as "
+          "base64 and decode it inside, as in `base64 FILE | bunkerctl exec -i BUNKER -- "
+          "sh -c 'base64 -d >FILE'`");
+    }
     request.headers.emplace_back("Content-Type", "application/json");
     request.body = body.dump(-1, ' ', false, Json::error_handler_t::replace);
   }

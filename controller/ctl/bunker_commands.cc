@@ -61,13 +61,19 @@ std::string TimingsOf(const Json& bunker) {
   return text;
 }
 
+// The code and what it means.
+std::string ReasonOf(const Json& bunker) {
+  const std::string message = TextAt(bunker, "status_message");
+  return TextAt(bunker, "status_reason") + (message.empty() ? "" : ": " + message);
+}
+
 std::string Details(const Json& bunker) {
   std::string out;
   const std::pair<const char*, std::string> lines[] = {
       {"id", TextAt(bunker, "id")},
       {"name", TextAt(bunker, "name")},
       {"status", TextAt(bunker, "status")},
-      {"reason", TextAt(bunker, "status_reason")},
+      {"reason", ReasonOf(bunker)},
       {"image", TextAt(bunker, "image")},
       {"digest", TextAt(bunker, "image_digest")},
       {"worker", TextAt(bunker, "worker_id")},
@@ -139,7 +145,7 @@ int CreateBunker(Session& session, const CreateBunkerOptions& options) {
   return session.Fail(absl::FailedPreconditionError(
       ComingUp(*bunker) ? "the bunker is still coming up: look again with `bunkerctl bunker show " +
                               TextAt(*bunker, "id") + "`"
-                        : "the bunker is " + status + ": " + TextAt(*bunker, "status_reason")));
+                        : "the bunker is " + status + ": " + ReasonOf(*bunker)));
 }
 
 int ListBunkers(Session& session, const std::string& status) {

@@ -1,5 +1,6 @@
 #include "controller/ctl/json_read.h"
 
+#include "common/base/utf8.h"
 #include "nlohmann/json.hpp"
 
 namespace bunker::ctl {
@@ -24,7 +25,35 @@ std::string Spell(const Json& value) {
   return joined;
 }
 
+// False, with the place added to `path`, where something in `value` is no text.
+bool AllText(const Json& value, std::string* path) {
+  if (value.is_string()) return IsUtf8(value.get_ref<const std::string&>());
+  if (!value.is_structured()) return true;
+  size_t index = 0;
+  for (const auto& [key, part] : value.items()) {
+    std::string below;
+    const bool named = value.is_object();
+    if (named && !IsUtf8(key)) {
+      *path = ToValidUtf8(key);
+      return false;
+    }
+    if (!AllText(part, &below)) {
+      const bool dot = !below.empty() && below.front() != '[';
+      *path = (named ? key : "[" + std::to_string(index) + "]") + (dot ? "." : "") + below;
+      return false;
+    }
+    ++index;
+  }
+  return true;
+}
+
 }  // namespace
+
+std::string NotUtf8At(const Json& value) {
+  std::string path;
+  AllText(value, &path);
+  return path;
+}
 
 std::string TextAt(const Json& value, const std::string& key) {
   const Json* found = Find(value, key);

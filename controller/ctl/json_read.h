@@ -17,4 +17,8 @@ std::optional<double> NumberAt(const nlohmann::json& value, const std::string& k
 std::optional<uint64_t> UnsignedAt(const nlohmann::json& value, const std::string& key);
 bool TrueAt(const nlohmann::json& value, const std::string& key);
 
+// Where `value` holds bytes that are no UTF-8, as "command[2]"; "" where nowhere. JSON can't carry
+// them: they would arrive as other bytes.
+std::string NotUtf8At(const nlohmann::json& value);
+
 }  // namespace bunker::ctl

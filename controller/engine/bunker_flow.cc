@@ -223,13 +223,21 @@ absl::StatusOr<RowPtr<Bunker>> Engine::PlaceBunker(Turn& turn, const Caller& cal
   if (where.image_ready) row.boot_since = turn.now();
 
   // The bunker's row first: it is what makes the image in use there.
-  const RowPtr<Bunker> placed = PutBunker(turn, std::move(row));
+  RowPtr<Bunker> placed = PutBunker(turn, std::move(row));
   if (!where.image_ready) {
     WantEntry(turn, image, where.worker_id, /*by_group=*/false);
     const RowPtr<CacheEntry> cold =
         s.entries.Find(CacheEntry::Key(image.id, where.worker_id));
     if (cold->status == CacheStatus::kFailed) RetryEntry(turn, *cold);
     ElectResolver(turn, image);
+    // Its file had not gone yet: nothing is going to become ready, the boot can begin.
+    const RowPtr<CacheEntry> revived =
+        s.entries.Find(CacheEntry::Key(image.id, where.worker_id));
+    if (revived->assigned && revived->status == CacheStatus::kReady) {
+      Bunker booting = *s.bunkers.Find(placed->id);
+      booting.boot_since = turn.now();
+      placed = PutBunker(turn, std::move(booting));
+    }
   }
   CacheEntry entry = *s.entries.Find(CacheEntry::Key(image.id, where.worker_id));
   entry.last_used_at = turn.now();

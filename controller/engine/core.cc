@@ -178,17 +178,17 @@ bool Settled(const RowPtr<Bunker>& row, const std::set<BunkerStatus>& statuses) 
 
 }  // namespace
 
-void Core::WaitForBunker(RowPtr<Bunker> last_seen, std::set<BunkerStatus> statuses,
-                         absl::Time deadline, BunkerDone done) {
+Core::WaitId Core::WaitForBunker(RowPtr<Bunker> last_seen, std::set<BunkerStatus> statuses,
+                                 absl::Time deadline, BunkerDone done) {
   BUNKER_CHECK(loop_.OnLoop());
   BUNKER_CHECK(last_seen != nullptr);
   const absl::Duration left = deadline - loop_.Now();
   if (Settled(last_seen, statuses) || left <= absl::ZeroDuration()) {
     done(std::move(last_seen));
-    return;
+    return 0;
   }
   const std::string bunker_id = last_seen->id;
-  const uint64_t id = next_waiter_++;
+  const WaitId id = next_waiter_++;
   Waiter waiter;
   waiter.statuses = std::move(statuses);
   waiter.row = std::move(last_seen);
@@ -198,22 +198,35 @@ void Core::WaitForBunker(RowPtr<Bunker> last_seen, std::set<BunkerStatus> status
         if (*alive) FinishWaiter(bunker_id, id);
       });
   waiters_[bunker_id].emplace(id, std::move(waiter));
+  return id;
+}
+
+void Core::CancelWait(WaitId id) {
+  BUNKER_CHECK(loop_.OnLoop());
+  for (auto it = waiters_.begin(); it != waiters_.end(); ++it) {
+    const auto found = it->second.find(id);
+    if (found == it->second.end()) continue;
+    loop_.CancelTimer(found->second.timer);
+    it->second.erase(found);
+    if (it->second.empty()) waiters_.erase(it);
+    return;
+  }
 }
 
 void Core::OnBunkerChanges(const ChangeSet& changes) {
   for (const Change<Bunker>& change : changes.bunkers) {
     const auto it = waiters_.find(change.id);
     if (it == waiters_.end()) continue;
-    std::vector<uint64_t> settled;
+    std::vector<WaitId> settled;
     for (auto& [id, waiter] : it->second) {
       waiter.row = change.after;
       if (Settled(waiter.row, waiter.statuses)) settled.push_back(id);
     }
-    for (const uint64_t id : settled) FinishWaiter(change.id, id);
+    for (const WaitId id : settled) FinishWaiter(change.id, id);
   }
 }
 
-void Core::FinishWaiter(const std::string& bunker_id, uint64_t waiter_id) {
+void Core::FinishWaiter(const std::string& bunker_id, WaitId waiter_id) {
   const auto it = waiters_.find(bunker_id);
   if (it == waiters_.end()) return;
   const auto found = it->second.find(waiter_id);

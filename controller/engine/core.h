@@ -68,8 +68,14 @@ class Core {
   // `done` runs once on the loop, when the committed bunker is in one of `statuses`, or final,
   // failed or gone (null), or at `deadline`, with the row as it then is. On the loop only.
   using BunkerDone = absl::AnyInvocable<void(RowPtr<Bunker>)>;
-  void WaitForBunker(RowPtr<Bunker> last_seen, std::set<BunkerStatus> statuses,
-                     absl::Time deadline, BunkerDone done);
+  using WaitId = uint64_t;
+  // For CancelWait(); 0 where `done` has run already.
+  WaitId WaitForBunker(RowPtr<Bunker> last_seen, std::set<BunkerStatus> statuses,
+                       absl::Time deadline, BunkerDone done);
+  // Forgets a wait: its `done` never runs. One that is over, or 0, is none. On the loop only.
+  void CancelWait(WaitId id);
+  // Waits under way, by bunkers. On the loop only.
+  size_t waits() const { return waiters_.size(); }
 
   Loop& loop() { return loop_; }
 
@@ -101,7 +107,7 @@ class Core {
   void Release(std::unique_ptr<Turn> turn, const ChangeSet& changes, const absl::Status& status);
   void Tick();
   void OnBunkerChanges(const ChangeSet& changes);
-  void FinishWaiter(const std::string& bunker_id, uint64_t waiter_id);
+  void FinishWaiter(const std::string& bunker_id, WaitId waiter_id);
 
   Loop& loop_;
   Store& store_;
@@ -124,8 +130,8 @@ class Core {
   uint64_t sequence_ = 0;
   WatchId next_watch_ = 1;
   std::map<WatchId, Watcher> watchers_;
-  uint64_t next_waiter_ = 1;
-  std::map<std::string, std::map<uint64_t, Waiter>> waiters_;  // by bunker
+  WaitId next_waiter_ = 1;
+  std::map<std::string, std::map<WaitId, Waiter>> waiters_;  // by bunker
   Loop::TimerId tick_timer_ = 0;
   // Callbacks that may outlive the core look here first.
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);

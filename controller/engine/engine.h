@@ -194,6 +194,7 @@ class Engine {
 
   // The sweep by itself: evicts what nothing wants or uses, forgets what is old.
   void Sweep(Turn& turn);
+  bool LazyKept(const Image& image, const CacheEntry& entry) const;
 
   // For tests and an oracle: the first broken invariant, or OK. Slow.
   absl::Status CheckInvariants() const;

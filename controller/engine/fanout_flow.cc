@@ -19,14 +19,7 @@ constexpr absl::Duration kResolverPatience = absl::Seconds(60);
 void Restart(CacheEntry& entry, absl::Time now) {
   Advance(entry, CacheStatus::kPending, now);
   ++entry.attempt;
-  entry.retry_at.reset();
-  entry.stage.clear();
-  entry.bytes_done = 0;
-  entry.bytes_total = 0;
-  entry.rate_bytes_per_s = 0;
-  entry.error_code.clear();
-  entry.error_message.clear();
-  entry.retryable = false;
+  ForgetProgress(entry);
 }
 
 // Wanted again. A worker that has not told that the file is gone may never have heard that it was

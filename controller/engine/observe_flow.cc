@@ -2,6 +2,7 @@
 // bounded by what was assigned, and what makes no sense is logged and left alone.
 #include <algorithm>
 #include <string>
+#include <tuple>
 #include <utility>
 
 #include "controller/engine/engine.h"
@@ -15,7 +16,8 @@ constexpr size_t kMaxMessageBytes = 2048;
 std::string Bounded(const std::string& text) { return text.substr(0, kMaxMessageBytes); }
 
 // The code and the text for people, where the worker sent both as one.
-std::pair<std::string, std::string> SplitReason(const BunkerObservation& seen) {
+std::pair<std::string, std::string> SplitReason(const BunkerObservation& seen,
+                                                const char* fallback) {
   const std::string& reason = seen.status_reason;
   const auto is_code = [](char c) {
     return (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
@@ -29,7 +31,7 @@ std::pair<std::string, std::string> SplitReason(const BunkerObservation& seen) {
   const size_t space = front.rfind(' ');
   const std::string word = space == std::string::npos ? front : front.substr(space + 1);
   const bool code = word.size() >= 3 && std::all_of(word.begin(), word.end(), is_code);
-  return {code ? word.substr(0, 64) : "BOOT_FAILED", text};
+  return {code ? word.substr(0, 64) : fallback, text};
 }
 
 std::string IdIn(const std::string& name, std::string_view prefix) {
@@ -251,7 +253,7 @@ void Engine::ObserveBunker(Turn& turn, const std::string& worker_id, uint64_t ve
   }
   if (seen.status == BunkerStatus::kStopped) {
     if (row.live() && !row.stop_wanted) {
-      row.status_reason = seen.status_reason.empty() ? "GUEST_EXITED" : Bounded(seen.status_reason);
+      std::tie(row.status_reason, row.status_message) = SplitReason(seen, "GUEST_EXITED");
     }
     BunkerGone(turn, row);
     return;
@@ -280,7 +282,7 @@ void Engine::ObserveBunker(Turn& turn, const std::string& worker_id, uint64_t ve
 void Engine::BunkerFailed(Turn& turn, Bunker row, const BunkerObservation& seen) {
   // A boot that was cancelled because the bunker was to end has not failed.
   if (row.live() && !row.stop_wanted) {
-    const auto [code, message] = SplitReason(seen);
+    const auto [code, message] = SplitReason(seen, "BOOT_FAILED");
     FailBunker(turn, row, code, message);
     row = *state_->bunkers.Find(row.id);
   }
@@ -339,6 +341,7 @@ void Engine::OnObservationRemoved(Turn& turn, const std::string& worker_id,
     // It is wanted and the worker has nothing of it: from the start.
     if (entry.assigned && entry.status != CacheStatus::kPending) {
       Advance(entry, CacheStatus::kPending, turn.now());
+      ForgetProgress(entry);
     }
     PutEntry(turn, std::move(entry));
     return;

@@ -129,16 +129,25 @@ void Engine::TickEntries(Turn& turn) {
   for (const std::string& id : unresolved) ElectResolver(turn, *s.images.Find(id));
 }
 
+// What lazy_pull has brought is kept for the next bunker while the image is in service, where a
+// next one can be placed.
+bool Engine::LazyKept(const Image& image, const CacheEntry& entry) const {
+  if (!image.active || !image.lazy_pull || entry.status != CacheStatus::kReady) return false;
+  const std::vector<const Group*> groups = state_->GroupsHolding(image);
+  return groups.empty() || state_->WorkersOf(groups).count(entry.worker_id) > 0;
+}
+
 void Engine::Sweep(Turn& turn) {
   State& s = *state_;
   std::vector<RowPtr<CacheEntry>> entries;
   for (const auto& [key, entry] : s.entries.rows()) {
-    if (entry->assigned && !entry->wanted && !EntryInUse(*entry)) entries.push_back(entry);
+    // One that no worker was told of yet ends too: nothing else would take it from its status.
+    const bool there = entry->assigned || entry->status != CacheStatus::kEvicted;
+    if (there && !entry->wanted && !EntryInUse(*entry)) entries.push_back(entry);
   }
   for (const RowPtr<CacheEntry>& entry : entries) {
     const RowPtr<Image> image = s.images.Find(entry->image_id);
-    // What lazy_pull has brought is kept for the next bunker while the image is in service.
-    if (image->active && image->lazy_pull && entry->status == CacheStatus::kReady) continue;
+    if (LazyKept(*image, *entry)) continue;
     Log(Severity::kInfo, "image.evicted",
         {{"image", entry->image_id}, {"worker", entry->worker_id}});
     DropAssignment(turn, *entry);

@@ -90,7 +90,7 @@ void AgentSession::OnFrame(Engine& engine, Turn& turn, AgentFrame frame, const R
       OnObservations(engine, turn, std::move(*frame.mutable_observations()), resume);
       break;
     case AgentFrame::kAck:
-      OnAck(engine, turn, frame.ack());
+      OnAck(engine, turn, frame.ack(), resume);
       break;
     case AgentFrame::kHello:
       stream_->Abort({grpc::StatusCode::FAILED_PRECONDITION, "a second hello on one stream"});
@@ -141,7 +141,8 @@ void AgentSession::OnObservations(Engine& engine, Turn& turn, link::v1::Observat
   });
 }
 
-void AgentSession::OnAck(Engine& engine, Turn& turn, const link::v1::Ack& ack) {
+void AgentSession::OnAck(Engine& engine, Turn& turn, const link::v1::Ack& ack,
+                         const Resume& resume) {
   if (!sender_.OnAck(number_, ack.frame())) {
     stream_->Abort({grpc::StatusCode::FAILED_PRECONDITION, "an ack of no frame in flight"});
     return;
@@ -149,6 +150,16 @@ void AgentSession::OnAck(Engine& engine, Turn& turn, const link::v1::Ack& ack) {
   for (const link::v1::Rejection& rejection : ack.rejections()) {
     engine.OnRejection(turn, worker_id_, rejection.name(), rejection.version(), rejection.code(),
                        rejection.message());
+  }
+  if (ack.rejections_size() > 0) {
+    turn.AfterCommit([number = number_, &resume](const absl::Status& status) {
+      if (status.ok()) return;
+      // They are taken back, and an agent tells them once a session.
+      resume(number, [&](AgentSession& session) {
+        session.Goodbye("the controller can't store rejections: " + std::string(status.message()),
+                        /*final=*/false);
+      });
+    });
   }
   Pump();
 }

@@ -65,7 +65,7 @@ class AgentSession {
  private:
   void OnObservations(Engine& engine, Turn& turn, link::v1::ObservationFrame frame,
                       const Resume& resume);
-  void OnAck(Engine& engine, Turn& turn, const link::v1::Ack& ack);
+  void OnAck(Engine& engine, Turn& turn, const link::v1::Ack& ack, const Resume& resume);
   void Pump();
   void ArmPing();
   void ArmSilence();

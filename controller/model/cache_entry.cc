@@ -41,6 +41,17 @@ void Advance(CacheEntry& entry, CacheStatus to, absl::Time now) {
   entry.updated_at = now;
 }
 
+void ForgetProgress(CacheEntry& entry) {
+  entry.retry_at.reset();
+  entry.stage.clear();
+  entry.bytes_done = 0;
+  entry.bytes_total = 0;
+  entry.rate_bytes_per_s = 0;
+  entry.error_code.clear();
+  entry.error_message.clear();
+  entry.retryable = false;
+}
+
 std::optional<double> CacheEntry::eta_s() const {
   if (status != CacheStatus::kBuilding || rate_bytes_per_s == 0 || bytes_total == 0) {
     return std::nullopt;

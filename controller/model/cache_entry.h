@@ -73,6 +73,9 @@ struct CacheEntry {
   std::optional<double> eta_s() const;
 };
 
+// What was told of the attempt so far, failures counted in a row apart, is no longer true.
+void ForgetProgress(CacheEntry& entry);
+
 // Moves the entry. REQUIRES: CanAdvance(entry.status, to).
 void Advance(CacheEntry& entry, CacheStatus to, absl::Time now);
 

@@ -89,7 +89,7 @@ class CacheStream : public std::enable_shared_from_this<CacheStream> {
     if (const absl::Status admitted = Dispatcher::StillAdmitted(info_, engine, turn);
         !admitted.ok())
       return End(turn, admitted);
-    const std::set<std::string> dirty = std::exchange(dirty_, {});
+    std::set<std::string> dirty = std::exchange(dirty_, {});
     if (dirty.empty()) return;
     const auto rows = engine.ListCache(caller_, image_id_);
     if (!rows.ok()) return End(turn, rows.status());
@@ -104,8 +104,9 @@ class CacheStream : public std::enable_shared_from_this<CacheStream> {
       if (present.count(id) == 0 && known_.count(id) > 0) removed.push_back(id);
     }
     turn.AfterCommit([self = shared_from_this(), changed = std::move(changed),
-                      removed = std::move(removed)](const absl::Status& committed) {
-      if (!committed.ok()) return;
+                      removed = std::move(removed),
+                      dirty = std::move(dirty)](const absl::Status& committed) mutable {
+      if (!committed.ok()) return self->dirty_.merge(dirty);
       for (const CacheView& view : changed) self->SendRow(view);
       for (const std::string& id : removed) self->SendRemoved(id);
     });
@@ -140,8 +141,8 @@ class CacheStream : public std::enable_shared_from_this<CacheStream> {
     if (std::exchange(stopped_, true)) return;
     core_.loop().CancelTimer(timer_);
     exchange_->OnClosed([] {});  // what it held was this stream
-    // Not from within the watcher's own call.
-    core_.loop().Post([self = shared_from_this()] { self->core_.Unwatch(self->watch_); });
+    // Not from within the watcher's own call; and as an event, which dies with the core.
+    core_.Post([self = shared_from_this()](Engine&, Turn&) { self->core_.Unwatch(self->watch_); });
   }
 
   Core& core_;
@@ -166,9 +167,14 @@ struct Snapshot {
   std::vector<CacheView> rows;
 };
 
-absl::StatusOr<Snapshot> TakeSnapshot(CallContext& context, const std::string& ref) {
+absl::StatusOr<Snapshot> TakeSnapshot(CallContext& context,
+                                      const v1::GetImageCacheRequest& request) {
+  constexpr char kNoPages[] = "belongs to pages, and a stream has none; leave it out";
+  if (request.has_limit()) return ValidationError("limit", kNoPages);
+  if (request.has_cursor()) return ValidationError("cursor", kNoPages);
   Snapshot snapshot;
-  ASSIGN_OR_RETURN(const RowPtr<Image> image, context.engine.FindImage(context.caller, ref));
+  ASSIGN_OR_RETURN(const RowPtr<Image> image,
+                   context.engine.FindImage(context.caller, request.image()));
   snapshot.image_id = image->id;
   ASSIGN_OR_RETURN(snapshot.rows, context.engine.ListCache(context.caller, image->id));
   return snapshot;
@@ -180,8 +186,8 @@ void StartCacheStream(Core& core, Dispatcher& dispatcher, CallInfo info,
                       const v1::GetImageCacheRequest& request, absl::Duration heartbeat,
                       std::shared_ptr<HttpExchange> exchange) {
   const std::string id = info.request_id;
-  auto run = [&core, heartbeat, exchange, id, ref = request.image()](CallContext& context) {
-    auto snapshot = TakeSnapshot(context, ref);
+  auto run = [&core, heartbeat, exchange, id, request](CallContext& context) {
+    auto snapshot = TakeSnapshot(context, request);
     if (!snapshot.ok()) {
       context.turn.AfterCommit([exchange, id, status = snapshot.status()](const absl::Status&) {
         exchange->Send(ErrorResponse(ViewOf(status), id));
@@ -190,7 +196,9 @@ void StartCacheStream(Core& core, Dispatcher& dispatcher, CallInfo info,
     }
     auto stream = std::make_shared<CacheStream>(core, context.info, context.caller,
                                                 snapshot->image_id, heartbeat, exchange);
-    context.turn.AfterCommit([stream, rows = std::move(snapshot->rows)](const absl::Status&) {
+    context.turn.AfterCommit([stream, exchange, id, rows = std::move(snapshot->rows)](
+                                 const absl::Status& committed) {
+      if (!committed.ok()) return exchange->Send(ErrorResponse(ViewOf(committed), id));
       stream->Start(rows);
     });
   };

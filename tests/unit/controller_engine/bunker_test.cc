@@ -201,6 +201,39 @@ TEST_F(Bunkers, AFailedBakeFailsTheBunkersThatWaitForIt) {
   EXPECT_EQ(h.Get((*row)->id)->status_reason, "SIZE_CAP_EXCEEDED");
 }
 
+TEST_F(Bunkers, AFileThatHadNotGoneYetStartsTheBootsDeadline) {
+  const RowPtr<Image> lazy = h.Register("lazy", true);
+  const auto first = h.Create("lazy");
+  ASSERT_TRUE(first.ok()) << first.status();
+  h.MakeReady(w1, lazy->id);
+  h.Must([&](Engine& e, Turn& t) { return e.DeleteBunker(t, h.admin, (*first)->id); });
+  h.ObserveBunker(w1, (*first)->id, BunkerStatus::kStopped);
+  // A group without this worker: the sweep drops the file, of whose end the worker has not told.
+  h.AddWorker("w2");
+  h.MakeGroup("other", {"lazy"}, {"w2"});
+  h.Advance(absl::Seconds(125));
+  EXPECT_EQ(h.Entry(lazy->id, w1), nullptr);
+  EXPECT_EQ(h.ImageRow(w1, lazy->id), nullptr);
+  h.Must([&](Engine& e, Turn& t) { return e.DetachImage(t, h.admin, "other", "lazy"); });
+  for (int i = 0; i < 8; ++i) {
+    const auto row = h.Create("lazy");
+    ASSERT_TRUE(row.ok()) << row.status();
+    if ((*row)->worker_id != w1) continue;
+    EXPECT_TRUE(h.Get((*row)->id)->boot_since.has_value());
+    return;
+  }
+  ADD_FAILURE() << "none was placed on " << w1;
+}
+
+TEST_F(Bunkers, AStopThatTheGuestMadeHasACodeAndAText) {
+  const RowPtr<Bunker> row = Running();
+  h.ObserveBunker(w1, row->id, BunkerStatus::kStopped, [](BunkerObservation& seen) {
+    seen.status_reason = "GUEST_POWERED_OFF: the guest ended itself";
+  });
+  EXPECT_EQ(h.Get(row->id)->status_reason, "GUEST_POWERED_OFF");
+  EXPECT_EQ(h.Get(row->id)->status_message, "GUEST_POWERED_OFF: the guest ended itself");
+}
+
 TEST_F(Bunkers, WhatIsNotBuiltIsRefused) {
   EXPECT_EQ(ReasonOf(h.Create("a", [](CreateBunkerSpec& s) {
                         s.lifecycle_mode = LifecycleMode::kSession;

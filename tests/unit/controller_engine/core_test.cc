@@ -187,6 +187,18 @@ TEST(Core, WaitsForABunkerUntilItRunsFailsOrTheDeadline) {
   const auto late = wait(slow, absl::Seconds(5));
   h.Advance(absl::Seconds(6));
   EXPECT_EQ(*late, "provisioning");
+
+  auto told = std::make_shared<bool>(false);
+  const Core::WaitId id =
+      h.core->WaitForBunker(slow, {BunkerStatus::kRunning}, h.loop.Now() + absl::Seconds(5),
+                            [told](RowPtr<Bunker>) { *told = true; });
+  EXPECT_EQ(told.use_count(), 2);
+  h.core->CancelWait(id);
+  EXPECT_EQ(told.use_count(), 1) << "what a cancelled wait held is kept";
+  h.core->CancelWait(id);
+  h.ObserveBunker(w1, slow->id, BunkerStatus::kRunning);
+  h.Advance(absl::Seconds(6));
+  EXPECT_FALSE(*told);
   EXPECT_EQ(*wait(h.Get(runs->id), absl::Seconds(5)), "running");
 }
 

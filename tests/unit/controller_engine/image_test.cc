@@ -139,6 +139,47 @@ TEST(Images, RetryableFailuresBackOffUpToFiveMinutes) {
   EXPECT_EQ(h.Entry(image->id, w1)->failures, 0u);
 }
 
+TEST(Images, AWorkerThatHasNothingOfAFailedOneBeginsAfresh) {
+  Harness h;
+  const std::string w1 = h.AddWorker("w1");
+  const RowPtr<Image> image = h.Register("a");
+  h.MakeGroup("g", {"a"}, {w1});
+  h.ObserveImage(w1, image->id, CacheStatus::kFailed, [](ImageObservation& seen) {
+    seen.stage = "pulling";
+    seen.bytes_done = 5;
+    seen.error_code = "REGISTRY_UNREACHABLE";
+    seen.retryable = true;
+  });
+  EXPECT_TRUE(h.Entry(image->id, w1)->retry_at.has_value());
+  h.Run([&](Engine& e, Turn& t) { e.OnObservationRemoved(t, w1, ImageRowName(image->id)); });
+  const RowPtr<CacheEntry> entry = h.Entry(image->id, w1);
+  EXPECT_EQ(entry->status, CacheStatus::kPending);
+  EXPECT_EQ(entry->error_code, "");
+  EXPECT_EQ(entry->stage, "");
+  EXPECT_EQ(entry->bytes_done, 0u);
+  EXPECT_FALSE(entry->retry_at.has_value());
+}
+
+TEST(Images, ALazyOneThatNobodyWaitsForAnyMoreEnds) {
+  Harness h;
+  const std::string w1 = h.AddWorker("w1");
+  const std::string w2 = h.AddWorker("w2");
+  const RowPtr<Image> image = h.Register("lazy", true);
+  std::vector<RowPtr<Bunker>> rows;
+  for (int i = 0; i < 8; ++i) rows.push_back(*h.Create("lazy"));
+  // One worker resolves the ref; the other one's entry waits without a row.
+  ASSERT_NE(h.Entry(image->id, w1), nullptr);
+  ASSERT_NE(h.Entry(image->id, w2), nullptr);
+  EXPECT_NE(h.Entry(image->id, w1)->assigned, h.Entry(image->id, w2)->assigned);
+  for (const RowPtr<Bunker>& row : rows) {
+    h.Must([&](Engine& e, Turn& t) { return e.DeleteBunker(t, h.admin, row->id); });
+    h.ObserveBunker(row->worker_id, row->id, BunkerStatus::kStopped);
+  }
+  h.Advance(absl::Seconds(125));
+  EXPECT_EQ(h.Entry(image->id, w1), nullptr);  // evicted ones are not listed
+  EXPECT_EQ(h.Entry(image->id, w2), nullptr);
+}
+
 TEST(Images, StaleAttemptsAndOtherPeoplesRowsAreIgnored) {
   Harness h;
   const std::string w1 = h.AddWorker("w1");

@@ -264,6 +264,29 @@ class RawAgent {
       stream_;
 };
 
+TEST_F(SyncLinkTest, ARefusalThatFoundNoRoomIsToldAgain) {
+  const std::string image = WantImage("app");
+  RawAgent agent(controller_->address(), identity_.credential);
+  agent.Hello();
+  ASSERT_TRUE(agent.Read()->has_welcome());
+  const auto assignments = agent.Read();
+  ASSERT_TRUE(assignments && assignments->has_assignments());
+  store_.SetFull(true);
+  link::v1::AgentFrame frame;
+  frame.mutable_ack()->set_frame(assignments->assignments().frame());
+  link::v1::Rejection& refused = *frame.mutable_ack()->add_rejections();
+  refused.set_name("images/" + image);
+  refused.set_version(assignments->assignments().rows(0).version());
+  refused.set_code("VALIDATION_ERROR");
+  agent.Write(frame);
+  auto next = agent.Read();
+  while (next && !next->has_goodbye()) next = agent.Read();
+  ASSERT_TRUE(next) << "the stream ended without a goodbye";
+  EXPECT_FALSE(next->goodbye().final());
+  store_.SetFull(false);
+  agent.Cancel();
+}
+
 TEST_F(SyncLinkTest, TheFirstFrameMustBeTheHello) {
   RawAgent agent(controller_->address(), identity_.credential);
   agent.Ack(1);

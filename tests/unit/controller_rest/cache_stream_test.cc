@@ -47,6 +47,8 @@ TEST_F(CacheStreamTest, ErrorsBeforeTheStreamAreOrdinaryAnswers) {
   for (const auto& [path, key, code] :
        std::vector<std::tuple<std::string, std::string, std::string>>{
            {"/images/none/cache", key_, "NOT_FOUND"},
+           {"/images/none/cache?limit=5", key_, "VALIDATION_ERROR"},
+           {"/images/none/cache?cursor=x", key_, "VALIDATION_ERROR"},
            {"/images/none/cache", "sgk_no", "AUTH_TOKEN_INVALID"}}) {
     const UniqueFd fd(OpenStream(path, key));
     const std::string got = ReadUntil(fd.get(), "}}");

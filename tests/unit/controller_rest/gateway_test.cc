@@ -263,5 +263,39 @@ TEST_F(GatewayTest, AClientThatGoesEndsItsCommand) {
   EXPECT_TRUE(Eventually(cancelled));
 }
 
+TEST_F(GatewayTest, AClientThatGoesWhileTheBunkerComesUpRunsNothing) {
+  Boot();
+  const std::string id = Call("POST", "/images", Registration("x")).data()["id"];
+  Call("POST", "/availability-groups", R"({"name": "g"})");
+  Call("POST", "/availability-groups/g/images", R"({"ref": "x"})");
+  const std::string worker = JoinWorker("w1");
+  Call("POST", "/availability-groups/g/workers", R"({"ref": "w1"})");
+  FinishBake(worker, id);
+  const Answer made = Call("POST", "/bunkers", R"({"image": "x", "name": "b"})");
+  ASSERT_EQ(made.status, 201) << made.body;
+  const std::string body = R"({"command": "cat", "timeout_s": 1000, "stdin": "much"})";
+  const int fd = SendOnly("POST", "/bunkers/b/exec", body);
+  const auto waits = [this] { return thread_.Run([this] { return core_->waits() == 1; }); };
+  ASSERT_TRUE(Eventually(waits));
+  ::close(fd);
+  EXPECT_TRUE(Eventually([this] { return thread_.Run([this] { return core_->waits() == 0; }); }));
+  FinishBoot(worker, made.data()["id"]);
+  EXPECT_EQ(Call("POST", "/bunkers/b/exec", R"({"command": "true"})").status, 200);
+  EXPECT_EQ(thread_.Run([this] { return exec_->commands.size(); }), 1u);
+}
+
+TEST_F(GatewayTest, AClosedProfileIsDeniedBeforeItsFields) {
+  Boot();
+  ASSERT_EQ(Call("POST", "/images", Registration("x")).status, 201);
+  for (const char* fields :
+       {R"("network_profile": "allowlisted", "network_allowlist": ["a.b"])",
+        R"("network_profile": "transit", "interfaces": [{"if_name": "e", "bridge_name": "b"}])"}) {
+    const Answer answer =
+        Call("POST", "/bunkers", std::string(R"({"image": "x", )") + fields + "}");
+    EXPECT_EQ(answer.status, 403) << answer.body;
+    EXPECT_EQ(answer.code(), "NETWORK_PROFILE_DENIED");
+  }
+}
+
 }  // namespace
 }  // namespace bunker::controller
