@@ -5,11 +5,15 @@
 namespace bunker {
 
 std::string NewId(std::string_view prefix, absl::Time now, Rng& rng) {
-  const auto ms = static_cast<uint64_t>(absl::ToUnixMillis(now));
+  const auto ns = static_cast<uint64_t>(absl::ToUnixNanos(now));
+  const uint64_t ms = ns / 1'000'000;
+  // RFC 9562 §6.2, method 3: the part of a millisecond in the 12 bits after the version.
+  const uint64_t fraction = (ns % 1'000'000) * 4096 / 1'000'000;
   std::string bytes;
   for (int shift = 40; shift >= 0; shift -= 8) bytes += static_cast<char>((ms >> shift) & 0xff);
-  bytes += rng.Bytes(10);
-  bytes[6] = static_cast<char>((bytes[6] & 0x0f) | 0x70);
+  bytes += static_cast<char>(0x70 | (fraction >> 8));
+  bytes += static_cast<char>(fraction & 0xff);
+  bytes += rng.Bytes(8);
   bytes[8] = static_cast<char>((bytes[8] & 0x3f) | 0x80);
   return std::string(prefix) + HexEncode(bytes);
 }

@@ -9,7 +9,8 @@
 
 namespace bunker {
 
-// "img_0190…": sorts by creation time to the millisecond. `prefix` includes the underscore.
+// "img_0190…": sorts by creation time to a quarter of a microsecond. `prefix` includes the
+// underscore.
 std::string NewId(std::string_view prefix, absl::Time now, Rng& rng);
 
 // "img_" + 32 hex digits → the dashed UUID; "" where `id` has not that form.
