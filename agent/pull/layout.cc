@@ -27,11 +27,12 @@ absl::StatusOr<std::string> ReadDocument(const FileTree& tree, const oci::Descri
 // index.json lists whatever the layout holds. One image (perhaps under several names) is that; of
 // several, the pinned one or that named "latest"; otherwise they are one image's platforms.
 absl::StatusOr<oci::Descriptor> ChooseEntry(const oci::Index& index, const std::string& arch,
-                                            const oci::Digest& pinned) {
+                                            const oci::Digest& pinned, const std::string& name) {
   std::vector<oci::Descriptor> entries;
   for (const oci::Descriptor& entry : index.manifests) {
     if (entry.media_type == oci::MediaType::kOther) continue;
     if (!pinned.empty() && entry.digest == pinned) return entry;
+    if (!name.empty() && entry.ref_name != name) continue;
     if (std::none_of(entries.begin(), entries.end(),
                      [&](const auto& other) { return other.digest == entry.digest; }))
       entries.push_back(entry);
@@ -39,7 +40,9 @@ absl::StatusOr<oci::Descriptor> ChooseEntry(const oci::Index& index, const std::
   if (entries.size() == 1) return entries.front();
   if (entries.empty()) {
     return ReasonError(absl::StatusCode::kNotFound, "IMAGE_NOT_FOUND",
-                       "the layout's index.json names no image: copy one into it");
+                       name.empty() ? "the layout's index.json names no image: copy one into it"
+                                    : "the layout's index.json names no image \"" + name +
+                                          "\": look there for the names it has");
   }
   const bool platforms = std::all_of(entries.begin(), entries.end(),
                                      [](const auto& entry) { return entry.platform.has_value(); });
@@ -54,12 +57,13 @@ absl::StatusOr<oci::Descriptor> ChooseEntry(const oci::Index& index, const std::
 }  // namespace
 
 absl::StatusOr<LocalImage> ReadLayout(const FileTree& tree, const std::string& arch,
-                                      const oci::Digest& pinned, const std::string& subject) {
+                                      const oci::Digest& pinned, const std::string& subject,
+                                      const std::string& name) {
   ASSIGN_OR_RETURN(const FileRange file, tree.Open("index.json"));
   ASSIGN_OR_RETURN(const std::string body, ReadRange(file, oci::kMaxManifestBytes));
   ASSIGN_OR_RETURN(const oci::ManifestDocument listing,
                    oci::ParseManifest(body, "application/vnd.oci.image.index.v1+json"));
-  ASSIGN_OR_RETURN(const oci::Descriptor entry, ChooseEntry(*listing.index, arch, pinned));
+  ASSIGN_OR_RETURN(const oci::Descriptor entry, ChooseEntry(*listing.index, arch, pinned, name));
   const DocumentReader reader = {
       .manifest = [&](const oci::Descriptor& wanted) -> absl::StatusOr<Document> {
         ASSIGN_OR_RETURN(std::string text, ReadDocument(tree, wanted));

@@ -18,10 +18,12 @@ struct LocalImage {
   std::vector<FileRange> layers;
 };
 
-// An OCI layout: index.json names one image, or one per platform. Documents are verified; layers
+// An OCI layout: index.json names one image, or one per platform, or `name` says
+// which. Documents are verified; layers
 // are opened and have their declared sizes, their digests are left to whoever reads them.
 absl::StatusOr<LocalImage> ReadLayout(const FileTree& tree, const std::string& arch,
-                                      const oci::Digest& pinned, const std::string& subject);
+                                      const oci::Digest& pinned, const std::string& subject,
+                                      const std::string& name = "");
 
 // What `docker save` wrote before it wrote layouts (docker_archive.cc). Its layers have no digests
 // of their own beside the diff ids; compressed ones are read once to learn theirs.

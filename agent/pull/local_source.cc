@@ -59,7 +59,8 @@ class LocalSource final : public ImageSource {
     ASSIGN_OR_RETURN(OpenedFile opened, OpenInTarRoot(tar_root_, spec_.scope, spec_.tenant_id,
                                                       spec_.tar_path));
     if (opened.is_folder)
-      return ReadLayout(*MakeFolderTree(std::move(opened.fd)), arch_, pinned_, subject_);
+      return ReadLayout(*MakeFolderTree(std::move(opened.fd)), arch_, pinned_, subject_,
+                        spec_.layout_name);
     const FileRange file{.fd = std::make_shared<const UniqueFd>(std::move(opened.fd)), .offset = 0,
                          .size_bytes = opened.size_bytes, .whole_file = true};
     return ReadOne(file, stop);
@@ -74,7 +75,7 @@ class LocalSource final : public ImageSource {
     if (compression == oci::Compression::kNone) {
       ASSIGN_OR_RETURN(const auto archive, TarIndex::Read(file, stop));
       if (archive->Has("oci-layout") && archive->Has("index.json"))
-        return ReadLayout(*archive, arch_, pinned_, subject_);
+        return ReadLayout(*archive, arch_, pinned_, subject_, spec_.layout_name);
       if (archive->Has("manifest.json") && HoldsLayers(*archive))
         return ReadDockerArchive(*archive, arch_, pinned_, stop);
     }

@@ -55,6 +55,8 @@ struct SourceSpec {
   std::string tar_path;
   std::string tenant_id;
   std::string scope;  // tenant | partner | platform: bounds where tar_path may be
+  // Which image of an OCI layout, by its name there; "": the only one, or the one named latest.
+  std::string layout_name{};
 };
 
 struct ResolvedLayer {
