@@ -23,6 +23,7 @@
 #include "agent/link/link_client.h"
 #include "agent/pull/backoff.h"
 #include "agent/pull/image_source.h"
+#include "agent/pull_config.h"
 #include "agent/reconcile/bunker_runner.h"
 #include "agent/reconcile/bunker_table.h"
 #include "agent/reconcile/exec_tunnel.h"
@@ -34,7 +35,6 @@
 #include "common/base/log.h"
 #include "common/base/reason.h"
 #include "common/base/status_macros.h"
-#include "common/http/proxy.h"
 #include "common/loop/event_loop.h"
 #include "common/loop/worker_pool.h"
 
@@ -43,31 +43,8 @@ namespace {
 
 constexpr size_t kMaxQueuedImageJobs = 1024;
 constexpr size_t kMaxQueuedVmJobs = 4096;
-constexpr size_t kMaxSecretBytes = 64 * 1024;
 constexpr absl::Duration kActivityPeriod = absl::Seconds(5);
 constexpr absl::Duration kJoinRetryPause = absl::Seconds(2);
-
-absl::StatusOr<PullConfig> PullConfigOf(const AgentConfig& config) {
-  PullConfig pull;
-  for (const RegistrySettings& from : config.registries) {
-    RegistryConfig to;
-    to.host = from.host;
-    to.insecure_http = from.insecure_http;
-    to.ca_file = from.ca_file;
-    to.username = from.username;
-    to.allow_addresses = from.allow_address;
-    to.token_hosts = from.token_hosts;
-    if (!from.password_file.empty()) {
-      ASSIGN_OR_RETURN(to.password, ReadFile(from.password_file, kMaxSecretBytes));
-      while (!to.password.empty() && to.password.back() == '\n') to.password.pop_back();
-    }
-    pull.registries.push_back(std::move(to));
-  }
-  pull.mirrors = config.mirrors;
-  pull.tar_root = config.tar_root;
-  pull.proxy = http::ProxyFromEnvironment();
-  return pull;
-}
 
 QemuOptions QemuOptionsOf(const AgentConfig& config) {
   QemuOptions options;
