@@ -1,6 +1,7 @@
 #include "common/oci/manifest.h"
 
 #include <array>
+#include <map>
 #include <utility>
 
 #include "common/base/converters.h"
@@ -18,6 +19,7 @@ constexpr std::string_view kDockerList =
     "application/vnd.docker.distribution.manifest.list.v2+json";
 constexpr std::string_view kOciConfig = "application/vnd.oci.image.config.v1+json";
 constexpr std::string_view kDockerConfig = "application/vnd.docker.container.image.v1+json";
+constexpr uint64_t kMaxBlobBytes = uint64_t{1} << 50;  // so that sums of them can't overflow
 
 std::string_view WithoutParameters(std::string_view media_type) {
   media_type = media_type.substr(0, media_type.find(';'));
@@ -56,14 +58,18 @@ absl::StatusOr<Descriptor> ParseDescriptor(const nlohmann::json& json, std::stri
     return Corrupt(std::string(what) + ": " + std::string(digest.status().message()));
   descriptor.digest = *std::move(digest);
   const auto size = SizeOf(json, "size");
-  if (!size) return Corrupt(std::string(what) + " has no valid size");
+  if (!size || *size > kMaxBlobBytes) return Corrupt(std::string(what) + " has no valid size");
   descriptor.size_bytes = *size;
   if (const auto* platform = MemberOf(json, "platform"); platform && platform->is_object()) {
     descriptor.platform = Platform{StringOf(*platform, "os"), StringOf(*platform, "architecture"),
                                    StringOf(*platform, "variant")};
   }
-  if (const auto* annotations = MemberOf(json, "annotations"))
+  if (const auto* annotations = MemberOf(json, "annotations")) {
     descriptor.ref_name = StringOf(*annotations, "org.opencontainers.image.ref.name");
+    descriptor.attestation =
+        StringOf(*annotations, "vnd.docker.reference.type") == "attestation-manifest";
+  }
+  if (descriptor.platform && descriptor.platform->os == "unknown") descriptor.attestation = true;
   if (const auto* urls = MemberOf(json, "urls")) descriptor.has_urls = !urls->empty();
   return descriptor;
 }
@@ -77,9 +83,13 @@ absl::StatusOr<std::vector<Descriptor>> ParseList(const nlohmann::json& json, co
                        ", more than " + std::to_string(cap) + ": squash it");
   }
   std::vector<Descriptor> descriptors;
+  std::map<Digest, uint64_t> sizes;
   for (const nlohmann::json& entry : *list) {
     const std::string what = std::string(key) + "[" + std::to_string(descriptors.size()) + "]";
     ASSIGN_OR_RETURN(Descriptor descriptor, ParseDescriptor(entry, what));
+    const auto [known, first] = sizes.emplace(descriptor.digest, descriptor.size_bytes);
+    if (!first && known->second != descriptor.size_bytes)
+      return Corrupt(std::string(key) + " gives one digest two sizes");
     descriptors.push_back(std::move(descriptor));
   }
   return descriptors;
@@ -107,6 +117,8 @@ absl::StatusOr<MediaType> KindOf(const nlohmann::json& json, std::string_view co
   const bool has_layers = json.contains("layers") || json.contains("config");
   if (has_manifests && has_layers)
     return Corrupt("it has both manifests and layers, so it could be read in two ways");
+  if (const auto* type = MemberOf(json, "mediaType"); type != nullptr && !type->is_string())
+    return Corrupt("its mediaType is no string");
   const std::string claimed = StringOf(json, "mediaType");
   MediaType kind = ManifestTypeOf(content_type);
   const std::string_view plain = WithoutParameters(content_type);
@@ -130,6 +142,8 @@ absl::StatusOr<MediaType> KindOf(const nlohmann::json& json, std::string_view co
   }
   if (kind == MediaType::kOther) kind = has_manifests ? MediaType::kIndex : MediaType::kManifest;
   if (schema != 2u) return Corrupt("schemaVersion is not 2");
+  if (json.contains("fsLayers") || json.contains("signatures"))
+    return Corrupt("it has parts of a schema 1 manifest, so it could be read in two ways");
   if (kind == MediaType::kIndex && !has_manifests) return Corrupt("an index without manifests");
   if (kind == MediaType::kManifest && has_manifests)
     return Corrupt("it was sent as a manifest but is an index");

@@ -49,6 +49,7 @@ struct Descriptor {
   uint64_t size_bytes = 0;
   std::optional<Platform> platform;
   std::string ref_name;  // annotation org.opencontainers.image.ref.name
+  bool attestation = false;  // says something about another image and is none itself
   bool has_urls = false;  // foreign content; such URLs are never fetched
 };
 
@@ -67,6 +68,9 @@ struct ManifestDocument {
   std::optional<Index> index;
 };
 
+// Annotations, an artifactType, a subject and content embedded in a descriptor (`data`) are carried
+// along by images that have them and change nothing here; what is believed is the digest.
+//
 // `content_type` is the HTTP header or the descriptor's media type; "" where there is none, then
 // the body's `mediaType` decides, or else what the body holds. A body whose `mediaType` contradicts
 // it is refused. Errors: kInvalidArgument with LAYER_CORRUPT (not what it claims to be), or

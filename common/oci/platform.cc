@@ -11,8 +11,13 @@ namespace {
 bool IsImage(const Descriptor& entry) {
   return entry.media_type == MediaType::kManifest || entry.media_type == MediaType::kIndex;
 }
-bool IsAttestation(const Descriptor& entry) {
-  return entry.platform && entry.platform->os == "unknown";
+// How well an entry suits: 0 not at all, 2 the architecture itself, 1 its baseline by name.
+int Suitability(const Platform& platform, std::string_view wanted) {
+  if (platform.os != "linux" || !IsArchitecture(platform.architecture, wanted)) return 0;
+  std::string_view variant = platform.variant;
+  if (variant.empty()) return 2;
+  if (variant.front() == 'v') variant.remove_prefix(1);
+  return variant == (wanted == "arm64" ? "8" : "1") ? 1 : 0;
 }
 }  // namespace
 
@@ -20,6 +25,11 @@ absl::StatusOr<std::string> GoArchitecture(std::string_view arch) {
   if (arch == "X86_64") return std::string("amd64");
   if (arch == "AARCH64") return std::string("arm64");
   return absl::InvalidArgumentError("arch must be X86_64 or AARCH64");
+}
+
+bool IsArchitecture(std::string_view offered, std::string_view wanted) {
+  return offered == wanted || (wanted == "amd64" && offered == "x86_64") ||
+         (wanted == "arm64" && offered == "aarch64");
 }
 
 std::string ArchOfGoArchitecture(std::string_view architecture) {
@@ -31,7 +41,7 @@ std::string ArchOfGoArchitecture(std::string_view architecture) {
 std::string OfferedPlatforms(const Index& index) {
   std::vector<std::string> offers;
   for (const Descriptor& entry : index.manifests) {
-    if (!IsImage(entry) || !entry.platform || IsAttestation(entry)) continue;
+    if (!IsImage(entry) || !entry.platform || entry.attestation) continue;
     std::string offer = entry.platform->os + "/" + entry.platform->architecture;
     if (!entry.platform->variant.empty()) offer += "/" + entry.platform->variant;
     if (std::find(offers.begin(), offers.end(), offer) == offers.end()) offers.push_back(offer);
@@ -45,14 +55,20 @@ std::string OfferedPlatforms(const Index& index) {
 absl::StatusOr<Descriptor> ChoosePlatform(const Index& index, std::string_view arch) {
   ASSIGN_OR_RETURN(const std::string wanted, GoArchitecture(arch));
   const Descriptor* unnamed = nullptr;
+  const Descriptor* best = nullptr;
+  int best_suits = 0;
   for (const Descriptor& entry : index.manifests) {
-    if (!IsImage(entry)) continue;
+    if (!IsImage(entry) || entry.attestation) continue;
     if (!entry.platform) {
       if (unnamed == nullptr) unnamed = &entry;
       continue;
     }
-    if (entry.platform->os == "linux" && entry.platform->architecture == wanted) return entry;
+    if (const int suits = Suitability(*entry.platform, wanted); suits > best_suits) {
+      best = &entry;
+      best_suits = suits;
+    }
   }
+  if (best != nullptr) return *best;
   if (unnamed != nullptr) return *unnamed;
   return ReasonError(absl::StatusCode::kNotFound, "ARCH_UNAVAILABLE",
                      "the image offers " + OfferedPlatforms(index) + " but not linux/" + wanted +

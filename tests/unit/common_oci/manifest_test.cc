@@ -78,6 +78,34 @@ TEST(ManifestTest, RefusesWhatCouldBeReadInTwoWays) {
   EXPECT_EQ(ReasonFor(ListOf({{"linux", "amd64"}}), kOci), "LAYER_CORRUPT");
 }
 
+// One that takes the first of two members, or one that knows schema 1, would see another image.
+TEST(ManifestTest, RefusesWhatReadersWouldReadDifferently) {
+  const std::string twice =
+      R"({"schemaVersion":2,"layers":[],"config":{},"layers":[]})";
+  const auto parsed = ParseManifest(twice, kOci);
+  EXPECT_EQ(ReasonOf(parsed.status()), "LAYER_CORRUPT");
+  EXPECT_THAT(std::string(parsed.status().message()), HasSubstr("names a member twice"));
+  json image = Image();
+  image["fsLayers"] = json::array();
+  EXPECT_EQ(ReasonFor(image, kOci), "LAYER_CORRUPT");
+  image = Image();
+  image["mediaType"] = json::array({kOciIndex});
+  EXPECT_EQ(ReasonFor(image, kOci), "LAYER_CORRUPT");
+  image = Image();
+  image["layers"].push_back(Descriptor(kGzipLayer, 11));  // the first one's digest
+  EXPECT_EQ(ReasonFor(image, kOci), "LAYER_CORRUPT");
+}
+
+TEST(ManifestTest, CarriesWhatChangesNothing) {
+  json image = Image();
+  image["annotations"] = {{"org.opencontainers.image.title", "x"}};
+  image["subject"] = Descriptor(kOci);
+  image["artifactType"] = "application/vnd.example";
+  image["layers"][0]["annotations"] = {{"a", "b"}};
+  image["layers"][0]["data"] = "bm90IHRoZSBsYXllcg==";
+  EXPECT_TRUE(ParseManifest(image.dump(), kOci).ok());
+}
+
 TEST(ManifestTest, RefusesWhatIsNoImage) {
   json image = Image();
   image["config"]["mediaType"] = "application/vnd.cncf.helm.config.v1+json";
@@ -107,7 +135,8 @@ TEST(ManifestTest, RefusesDamage) {
       EXPECT_EQ(ReasonFor(image, kOci), "LAYER_CORRUPT") << image;
     }
   }
-  for (const json& wrong : {json(-1), json(1.5), json("10"), json(nullptr), json(UINT64_MAX)}) {
+  for (const json& wrong : {json(-1), json(1.5), json("10"), json(nullptr), json(UINT64_MAX),
+                            json(uint64_t{1} << 51)}) {
     json image = Image();
     image["layers"][0]["size"] = wrong;
     EXPECT_EQ(ReasonFor(image, kOci), "LAYER_CORRUPT") << wrong;
@@ -125,6 +154,8 @@ TEST(ManifestTest, RefusesDamage) {
 TEST(ManifestTest, HasCaps) {
   json image = Image();
   for (size_t i = 1; i < kMaxLayers; ++i) image["layers"].push_back(Descriptor(kGzipLayer));
+  EXPECT_EQ(ReasonOf(ParseManifest("{\"layers\":[" + std::string(200'000, ','), kOci).status()),
+            "LAYER_CORRUPT");  // before anything is built of it
   EXPECT_EQ(ParseManifest(image.dump(), kOci)->manifest->layers.size(), kMaxLayers);
   image["layers"].push_back(Descriptor(kGzipLayer));
   EXPECT_EQ(ReasonFor(image, kOci), "LAYER_UNSUPPORTED");
@@ -159,6 +190,50 @@ TEST(PlatformTest, ChoosesLinuxOfTheArch) {
   EXPECT_EQ(ChoosePlatform(index, "X86_64")->digest, Digest::Of("linuxamd64"));
   EXPECT_EQ(ChoosePlatform(index, "AARCH64")->digest, Digest::Of("linuxarm64"));
   EXPECT_EQ(OfferedPlatforms(index), "windows/amd64, linux/arm64, linux/amd64");
+}
+
+TEST(PlatformTest, TakesTheBaselineWhateverTheOrder) {
+  struct Row {
+    std::string arch;
+    std::vector<std::pair<std::string, std::string>> offers;  // architecture, variant
+    int chosen;                                               // -1: none
+  };
+  const Row table[] = {
+      {"X86_64", {{"amd64", "v3"}, {"amd64", ""}}, 1},
+      {"X86_64", {{"amd64", "v3"}, {"amd64", "v1"}, {"amd64", "v2"}}, 1},
+      {"X86_64", {{"amd64", "v1"}, {"amd64", ""}}, 1},
+      {"X86_64", {{"amd64", ""}, {"amd64", ""}}, 0},
+      {"X86_64", {{"amd64", "v2"}, {"386", ""}}, -1},
+      {"X86_64", {{"x86_64", ""}}, 0},
+      {"AARCH64", {{"arm", "v8"}, {"arm64", "v8"}}, 1},
+      {"AARCH64", {{"arm64", "v9"}, {"arm64", "8"}, {"aarch64", ""}}, 2},
+      {"AARCH64", {{"arm", "v7"}, {"arm64", "v9"}}, -1},
+  };
+  for (const Row& row : table) {
+    json index = ListOf({});
+    for (const auto& [architecture, variant] : row.offers) {
+      json entry = Descriptor(kOci);
+      entry["digest"] = Digest::Of(std::to_string(index["manifests"].size())).str();
+      entry["platform"] = {{"os", "linux"}, {"architecture", architecture}};
+      if (!variant.empty()) entry["platform"]["variant"] = variant;
+      index["manifests"].push_back(entry);
+    }
+    const auto chosen = ChoosePlatform(Parsed(index), row.arch);
+    if (row.chosen < 0) {
+      EXPECT_EQ(ReasonOf(chosen.status()), "ARCH_UNAVAILABLE") << index;
+    } else {
+      ASSERT_TRUE(chosen.ok()) << index;
+      EXPECT_EQ(chosen->digest, Digest::Of(std::to_string(row.chosen))) << index;
+    }
+  }
+}
+
+TEST(PlatformTest, NeverTakesAnAttestation) {
+  json entry = Descriptor(kOci);
+  entry["annotations"] = {{"vnd.docker.reference.type", "attestation-manifest"}};
+  json index = ListOf({});
+  index["manifests"].push_back(entry);
+  EXPECT_EQ(ReasonOf(ChoosePlatform(Parsed(index), "X86_64").status()), "ARCH_UNAVAILABLE");
 }
 
 TEST(PlatformTest, TakesAnEntryWithoutAPlatformLast) {
