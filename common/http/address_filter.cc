@@ -64,13 +64,17 @@ std::string RefusalOfV6(const V6& a) {
   const auto v4_at = [&](size_t i) { return Ip(a[i], a[i + 1], a[i + 2], a[i + 3]); };
   static constexpr V6 kLoopback = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1};
   static constexpr V6 kAwsMetadata = {0xfd, 0, 0x0e, 0xc2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0x54};
+  static constexpr V6 kGceMetadata = {0xfd, 0x20, 0, 0xce, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0x54};
   if (a == V6{}) return "an unspecified address";
   if (a == kLoopback) return "a loopback address";
-  if (a == kAwsMetadata) return "a cloud metadata address";
+  if (a == kAwsMetadata || a == kGceMetadata) return "a cloud metadata address";
   if (starts({0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff})) return RefusalOfV4(v4_at(12));
   if (starts({0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0})) return RefusalOfV4(v4_at(12));
   if (starts({0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0})) return RefusalOfV4(v4_at(12));
+  if (starts({0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0})) return RefusalOfV4(v4_at(12));
+  if (starts({0, 0x64, 0xff, 0x9b, 0, 1})) return RefusalOfV4(v4_at(12));
   if (starts({0x20, 0x02})) return RefusalOfV4(v4_at(2));
+  if (starts({0x20, 0x01, 0, 0})) return RefusalOfV4(~v4_at(12));  // Teredo hides it inverted
   if (a[0] == 0xfe && (a[1] & 0xc0) == 0x80) return "a link-local address";
   if (a[0] == 0xff) return "a multicast address";
   if (IsOwnV6(a)) return "an address of this host";

@@ -16,7 +16,8 @@ namespace bunker::http {
 // "" where the address may be reached by anyone's request; otherwise what it is: "a loopback
 // address", "an address of this host", "a link-local address", "a cloud metadata address",
 // "a multicast address", "an unspecified address", "not an IP address".
-// Other private ranges are allowed. IPv4 inside IPv6 (mapped, NAT64, 6to4) is looked through.
+// Other private ranges are allowed. IPv4 inside IPv6 (mapped, translated, NAT64, 6to4, Teredo) is
+// looked through.
 std::string RefusalOf(const sockaddr* address);
 
 // The same for an IP literal; "" for names, which are not resolved here, but "localhost" is

@@ -35,6 +35,14 @@ std::string ResponseHead::Header(std::string_view lower_case_name) const {
   return "";
 }
 
+std::string ResponseHead::AllOf(std::string_view lower_case_name) const {
+  std::string all;
+  for (const auto& [name, value] : headers) {
+    if (name == lower_case_name) all += (all.empty() ? "" : ", ") + value;
+  }
+  return all;
+}
+
 std::optional<uint64_t> ResponseHead::ContentLength() const {
   const std::string text = Header("content-length");
   uint64_t length = 0;

@@ -31,6 +31,8 @@ struct ResponseHead {
 
   // The first value, or "".
   std::string Header(std::string_view lower_case_name) const;
+  // All values of a header that may come several times, in one comma list.
+  std::string AllOf(std::string_view lower_case_name) const;
   std::optional<uint64_t> ContentLength() const;
 };
 
@@ -62,7 +64,8 @@ struct Request {
 
   absl::Duration connect_timeout = absl::Seconds(10);
   absl::Duration total_timeout = absl::InfiniteDuration();
-  // Less than this many bytes a second over `low_speed_time` ends the request. 0: never.
+  // Less than this many bytes a second on average over any one stretch of `low_speed_time` ends the
+  // request; stretches follow one another and the time that `sink` takes is not counted. 0: never.
   uint32_t low_speed_bytes_per_s = 10 * 1024;
   absl::Duration low_speed_time = absl::Seconds(30);
 

@@ -68,6 +68,11 @@ CurlPair::~CurlPair() {
   curl_multi_cleanup(multi);
 }
 
+// Through a proxy the address is the proxy's, which the operator chose.
+bool Transfer::IsFiltered() const {
+  return !hop_.policy.any_address && proxy_.empty() && hop_.request->unix_socket.empty();
+}
+
 size_t Transfer::OnHeader(char* data, size_t size, size_t count, void* self) {
   return static_cast<Transfer*>(self)->HeaderLine({data, size * count}) ? size * count : 0;
 }
@@ -78,10 +83,7 @@ size_t Transfer::OnBody(char* data, size_t size, size_t count, void* self) {
 
 curl_socket_t Transfer::OnOpenSocket(void* opaque, curlsocktype, curl_sockaddr* address) {
   auto* self = static_cast<Transfer*>(opaque);
-  // Through a proxy this is the proxy's address, which the operator chose.
-  const bool filtered = !self->hop_.policy.any_address && self->proxy_.empty() &&
-                        self->hop_.request->unix_socket.empty();
-  if (filtered) {
+  if (self->IsFiltered()) {
     const std::string why = RefusalOf(&address->addr);
     if (!why.empty()) {
       self->refused_ = AddressText(&address->addr) + " is " + why;
@@ -89,6 +91,19 @@ curl_socket_t Transfer::OnOpenSocket(void* opaque, curlsocktype, curl_sockaddr* 
     }
   }
   return ::socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+}
+
+// Runs once there is a connection, an old one too, and before the request is sent on it. The
+// filter knows the addresses of this host's interfaces; what the kernel routes to itself besides
+// (a local route) shows by both ends having one address.
+int Transfer::OnConnected(void* opaque, char* peer, char* own, int, int) {
+  auto* self = static_cast<Transfer*>(opaque);
+  if (!self->IsFiltered()) return CURL_PREREQFUNC_OK;
+  std::string why = RefusalOfHost(peer);
+  if (why.empty() && std::string_view(peer) == own) why = "an address of this host";
+  if (why.empty()) return CURL_PREREQFUNC_OK;
+  self->refused_ = std::string(peer) + " is " + why;
+  return CURL_PREREQFUNC_ABORT;
 }
 
 bool Transfer::HeaderLine(std::string_view line) {
@@ -154,8 +169,27 @@ bool Transfer::BodyPiece(std::string_view piece) {
     response_.body.append(piece);
     return true;
   }
+  const auto before = std::chrono::steady_clock::now();
   verdict_ = hop_.request->sink(piece);
+  stretch_start_ += std::chrono::steady_clock::now() - before;  // not the peer's time
   return verdict_.ok();
+}
+
+bool Transfer::TooSlow() {
+  const uint64_t limit = hop_.request->low_speed_bytes_per_s;
+  if (limit == 0) return false;
+  const auto now = std::chrono::steady_clock::now();
+  const double seconds = std::chrono::duration<double>(now - stretch_start_).count();
+  if (seconds < absl::ToDoubleSeconds(hop_.request->low_speed_time)) return false;
+  const uint64_t bytes = body_bytes_ - stretch_bytes_;
+  stretch_start_ = now;
+  stretch_bytes_ = body_bytes_;
+  if (static_cast<double>(bytes) >= static_cast<double>(limit) * seconds) return false;
+  verdict_ = absl::DeadlineExceededError(
+      hop_.url.scheme + "://" + hop_.url.HostPort() + ": only " + std::to_string(bytes) +
+      " bytes came within " + std::to_string(static_cast<int>(seconds)) + " s, less than " +
+      std::to_string(limit) + " a second");
+  return true;
 }
 
 absl::Status Transfer::SetHeaders() {
@@ -198,6 +232,8 @@ absl::Status Transfer::Configure() {
     options.Set(CURLOPT_UNIX_SOCKET_PATH, request.unix_socket.c_str());
   options.Set(CURLOPT_OPENSOCKETFUNCTION, &Transfer::OnOpenSocket);
   options.Set(CURLOPT_OPENSOCKETDATA, this);
+  options.Set(CURLOPT_PREREQFUNCTION, &Transfer::OnConnected);
+  options.Set(CURLOPT_PREREQDATA, this);
   options.Set(CURLOPT_HEADERFUNCTION, &Transfer::OnHeader);
   options.Set(CURLOPT_HEADERDATA, this);
   options.Set(CURLOPT_WRITEFUNCTION, &Transfer::OnBody);
@@ -208,11 +244,6 @@ absl::Status Transfer::Configure() {
   if (request.total_timeout != absl::InfiniteDuration()) {
     options.Set(CURLOPT_TIMEOUT_MS,
         static_cast<long>(absl::ToInt64Milliseconds(request.total_timeout)));
-  }
-  if (request.low_speed_bytes_per_s != 0) {
-    options.Set(CURLOPT_LOW_SPEED_LIMIT, static_cast<long>(request.low_speed_bytes_per_s));
-    options.Set(CURLOPT_LOW_SPEED_TIME,
-        std::max(1L, static_cast<long>(absl::ToInt64Seconds(request.low_speed_time))));
   }
   if (request.method == "HEAD") {
     options.Set(CURLOPT_NOBODY, 1L);
@@ -229,6 +260,7 @@ absl::Status Transfer::Configure() {
 }
 
 CURLcode Transfer::Drive() {
+  stretch_start_ = std::chrono::steady_clock::now();
   curl_multi_add_handle(pair_.multi, pair_.easy);
   CURLcode result = CURLE_OK;
   for (bool done = false; !done;) {
@@ -248,6 +280,10 @@ CURLcode Transfer::Drive() {
     if (hop_.request->stop && hop_.request->stop()) {
       verdict_ = ReasonError(absl::StatusCode::kCancelled, "CANCELLED",
                              "the request was cancelled because its result is no longer wanted");
+      result = CURLE_ABORTED_BY_CALLBACK;
+      break;
+    }
+    if (TooSlow()) {
       result = CURLE_ABORTED_BY_CALLBACK;
       break;
     }
@@ -274,9 +310,11 @@ absl::Status Transfer::StatusOf(CURLcode code) const {
       return absl::UnavailableError(where + ": " + why +
                                     " (a server without TLS must be configured as such)");
     case CURLE_OPERATION_TIMEDOUT: return absl::DeadlineExceededError(where + ": " + why);
-    case CURLE_PARTIAL_FILE:
+    case CURLE_PARTIAL_FILE: return absl::DataLossError(where + ": " + why);
+    case CURLE_OUT_OF_MEMORY:  // also what libcurl says of one endless header line
+      return absl::ResourceExhaustedError(where + ": " + why);
     case CURLE_HTTP2_STREAM:
-    case CURLE_HTTP2: return absl::DataLossError(where + ": " + why);
+    case CURLE_HTTP2:
     case CURLE_RECV_ERROR:
       // The server's reset in the middle of a body is a cut as much as a short body is.
       return body_bytes_ > 0 ? absl::DataLossError(where + ": " + why)

@@ -4,6 +4,7 @@
 #include <curl/curl.h>
 #include <sys/socket.h>
 
+#include <chrono>
 #include <memory>
 #include <string>
 
@@ -42,10 +43,15 @@ class Transfer {
   static size_t OnHeader(char* data, size_t size, size_t count, void* self);
   static size_t OnBody(char* data, size_t size, size_t count, void* self);
   static curl_socket_t OnOpenSocket(void* self, curlsocktype purpose, curl_sockaddr* address);
+  static int OnConnected(void* self, char* peer, char* own, int peer_port, int own_port);
 
+  // Whether the address filter has a say in where this hop connects to.
+  bool IsFiltered() const;
   absl::Status Configure();
   absl::Status SetHeaders();
   CURLcode Drive();
+  // Ends the transfer where the stretch that is over brought too little.
+  bool TooSlow();
   absl::Status StatusOf(CURLcode code) const;
   bool HeaderLine(std::string_view line);
   bool BodyPiece(std::string_view piece);
@@ -62,6 +68,8 @@ class Transfer {
   uint64_t body_bytes_ = 0;
   bool to_sink_ = false;
   bool head_seen_ = false;
+  std::chrono::steady_clock::time_point stretch_start_;
+  uint64_t stretch_bytes_ = 0;
   absl::Status verdict_;     // what a callback decided
   std::string refused_;      // the address that the filter refused, and why
 };

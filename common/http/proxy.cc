@@ -74,7 +74,8 @@ bool EntryMatches(std::string entry, const Url& url) {
 }  // namespace
 
 ProxyConfig ProxyFromEnvironment() {
-  return {.http = FirstOf({"http_proxy", "all_proxy", "ALL_PROXY"}),
+  const char* const upper = Env("REQUEST_METHOD").empty() ? "HTTP_PROXY" : "http_proxy";
+  return {.http = FirstOf({"http_proxy", upper, "all_proxy", "ALL_PROXY"}),
           .https = FirstOf({"https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"}),
           .no_proxy = FirstOf({"no_proxy", "NO_PROXY"})};
 }

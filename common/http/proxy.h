@@ -18,8 +18,8 @@ struct ProxyConfig {
                          // each with an optional :port
 };
 
-// http_proxy (lower case only: the upper-case name can be set by a client of a CGI program),
-// https_proxy, HTTPS_PROXY, all_proxy, ALL_PROXY, no_proxy, NO_PROXY.
+// http_proxy, https_proxy, all_proxy and no_proxy, each in lower case or else in upper case.
+// HTTP_PROXY is not believed where REQUEST_METHOD is set: a CGI program's client can set it.
 ProxyConfig ProxyFromEnvironment();
 
 // The proxy's URL, or "" for a direct connection. Loopback targets are never proxied.

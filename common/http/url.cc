@@ -25,7 +25,14 @@ std::string Part(const Handle& handle, CURLUPart part, unsigned flags) {
 }
 
 absl::Status Bad(std::string_view text, std::string_view why) {
+  // What may be a secret is not repeated: user info, and a query (signed URLs carry theirs there).
+  const size_t query = text.find('?');
+  if (query != std::string_view::npos) text = text.substr(0, query + 1);
   std::string shown;
+  if (const size_t at = text.rfind('@'); at != std::string_view::npos) {
+    shown = "…";
+    text = text.substr(at);
+  }
   for (const char c : text.substr(0, 120)) shown.push_back(c >= ' ' && c < 0x7f ? c : '?');
   return absl::InvalidArgumentError("URL \"" + shown + "\": " + std::string(why));
 }

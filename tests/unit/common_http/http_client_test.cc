@@ -274,6 +274,31 @@ TEST(HttpClientTest, IgnoresTheEnvironmentsProxy) {
   EXPECT_TRUE(client.Do(Get(server.url())).ok());
   EXPECT_EQ(ProxyFromEnvironment().http, "http://127.0.0.1:1");
   ::unsetenv("http_proxy");
+  ::setenv("HTTP_PROXY", "http://127.0.0.1:2", 1);
+  EXPECT_EQ(ProxyFromEnvironment().http, "http://127.0.0.1:2");
+  ::setenv("REQUEST_METHOD", "GET", 1);  // a CGI's client says what HTTP_PROXY is
+  EXPECT_EQ(ProxyFromEnvironment().http, "");
+  ::unsetenv("REQUEST_METHOD");
+  ::unsetenv("HTTP_PROXY");
+}
+
+// Bursts that would each look fast enough: what counts is what a whole stretch brings.
+TEST(HttpClientTest, HoldsTheAverageToTheLowestSpeed) {
+  ScriptedServer server([](const std::string&) {
+    return "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + std::string(900, 'x');
+  });
+  server.KeepOpen();
+  Client client(Open());
+  Request request = Get(server.url());
+  request.low_speed_bytes_per_s = 1000;
+  request.low_speed_time = absl::Milliseconds(500);
+  const auto start = std::chrono::steady_clock::now();
+  const auto response = client.Do(request);
+  EXPECT_EQ(response.status().code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_THAT(std::string(response.status().message()), HasSubstr("less than 1000 a second"));
+  const auto took = std::chrono::steady_clock::now() - start;
+  EXPECT_GE(took, std::chrono::milliseconds(900));  // 900 bytes are enough for the first stretch
+  EXPECT_LT(took, std::chrono::seconds(3));
 }
 
 TEST(HttpClientTest, StopsWithinAMoment) {

@@ -10,6 +10,7 @@
 namespace bunker::http {
 namespace {
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 TEST(UrlTest, ParsesAndNormalises) {
   const auto url = ParseUrl("HTTPS://Example.ORG/a?b=c#d");
@@ -41,6 +42,12 @@ TEST(UrlTest, ResolvesRedirects) {
   EXPECT_FALSE(ResolveUrl(base, "https://user:pw@b.example/").ok());
 }
 
+TEST(UrlTest, RepeatsNoSecrets) {
+  for (const std::string text : {"https://ada:canary@b.example/x", "https://b example/?sig=canary",
+                                 "https://ada:can?ary@b.example/canary"})
+    EXPECT_THAT(std::string(ParseUrl(text).status().message()), Not(HasSubstr("canary"))) << text;
+}
+
 TEST(UrlTest, TellsOriginsApart) {
   const Url base = *ParseUrl("https://a.example/x");
   EXPECT_TRUE(SameOrigin(base, *ParseUrl("https://A.example:443/y")));
@@ -63,7 +70,9 @@ TEST(AddressFilterTest, RefusesWhatIsNear) {
       {"::ffff:127.0.0.1", "loopback"}, {"::ffff:169.254.169.254", "metadata"},
       {"::127.0.0.1", "loopback"}, {"64:ff9b::7f00:1", "loopback"},
       {"64:ff9b::a9fe:a9fe", "metadata"}, {"2002:7f00:1::", "loopback"},
-      {"2002:a9fe:a9fe::1", "metadata"},
+      {"2002:a9fe:a9fe::1", "metadata"}, {"fd20:ce::254", "metadata"},
+      {"::ffff:0:127.0.0.1", "loopback"}, {"64:ff9b:1::7f00:1", "loopback"},
+      {"2001:0:1:2:3:4:80ff:fffe", "loopback"}, {"2001:0:1:2:3:4:5601:5601", "metadata"},
   };
   for (const auto& [host, words] : table)
     EXPECT_THAT(RefusalOfHost(host), HasSubstr(words)) << host;
