@@ -72,7 +72,10 @@ struct BakeSummary {
 
 // The version of everything that decides the file's bytes beside the layers. Raise it with any
 // change to layout or metadata: caches are keyed by it through the recipe digest.
-inline constexpr int kBakeWriterVersion = 1;
+inline constexpr int kBakeWriterVersion = 2;
+
+// The file system's label is this and the writer's version: what a file says of its origin.
+inline constexpr char kImageLabelPrefix[] = "bunker-";
 
 // "sha256:<hex>" over the diff ids in order, the layout's constants and the writer's version: the
 // key of the image cache.

@@ -21,6 +21,9 @@ class Ext4Checksum {
     return Crc(crc, data);
   }
 
+  // crc32c over the UUID and `data`: values of extended attributes that have an inode of their own.
+  uint32_t OfValue(std::string_view data) const { return Crc(seed_, data); }
+
   // crc32c over the UUID, a block's own number, and `data`: extended attribute blocks.
   uint32_t OfBlock(uint64_t block, std::string_view data) const {
     const uint32_t crc =

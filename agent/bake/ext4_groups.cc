@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "agent/bake/bake_error.h"
+#include "agent/bake/bake_types.h"
 #include "agent/bake/data_layout.h"
 #include "common/base/hex.h"
 #include "common/base/log.h"
@@ -153,9 +154,10 @@ absl::StatusOr<Ext4Geometry> PlanGeometry(uint64_t end, uint64_t inodes) {
 
 absl::StatusOr<std::unique_ptr<Ext4Groups>> Ext4Groups::Create(const Ext4Geometry& geometry,
                                                                const Ext4Identity& identity,
+                                                               bool value_inodes,
                                                                BlockWriter* writer) {
   std::unique_ptr<Ext4Groups> groups(new Ext4Groups(geometry, writer));
-  RETURN_IF_ERROR(groups->Initialize(identity));
+  RETURN_IF_ERROR(groups->Initialize(identity, value_inodes));
   return groups;
 }
 
@@ -163,7 +165,7 @@ Ext4Groups::~Ext4Groups() {
   if (fs_ != nullptr) ext2fs_free(fs_);
 }
 
-absl::Status Ext4Groups::Initialize(const Ext4Identity& identity) {
+absl::Status Ext4Groups::Initialize(const Ext4Identity& identity, bool value_inodes) {
   first_block_.assign(kBlockBytes, '\0');
   ext2_super_block wish = {};
   ext2fs_blocks_count_set(&wish, geometry_.total_blocks);
@@ -180,6 +182,7 @@ absl::Status Ext4Groups::Initialize(const Ext4Identity& identity) {
                           EXT4_FEATURE_COMPAT_SPARSE_SUPER2;
   wish.s_feature_incompat = EXT2_FEATURE_INCOMPAT_FILETYPE | EXT3_FEATURE_INCOMPAT_EXTENTS |
                             EXT4_FEATURE_INCOMPAT_64BIT | EXT4_FEATURE_INCOMPAT_FLEX_BG;
+  if (value_inodes) wish.s_feature_incompat |= EXT4_FEATURE_INCOMPAT_EA_INODE;
   wish.s_feature_ro_compat = EXT2_FEATURE_RO_COMPAT_LARGE_FILE | EXT4_FEATURE_RO_COMPAT_HUGE_FILE |
                              EXT4_FEATURE_RO_COMPAT_DIR_NLINK | EXT4_FEATURE_RO_COMPAT_EXTRA_ISIZE |
                              EXT4_FEATURE_RO_COMPAT_METADATA_CSUM;
@@ -200,6 +203,9 @@ absl::Status Ext4Groups::Initialize(const Ext4Identity& identity) {
   fs_->now = kTimestamp;
   std::memcpy(super->s_uuid, identity.uuid.data(), 16);
   std::memcpy(super->s_hash_seed, identity.hash_seed.data(), 16);
+  const std::string label = absl::StrCat(kImageLabelPrefix, kBakeWriterVersion);
+  BUNKER_CHECK(label.size() <= sizeof super->s_volume_name);
+  std::memcpy(super->s_volume_name, label.data(), label.size());
   super->s_def_hash_version = EXT2_HASH_HALF_MD4;
   super->s_flags = EXT2_FLAGS_UNSIGNED_HASH;
   super->s_checksum_type = EXT2_CRC32C_CHKSUM;

@@ -45,9 +45,10 @@ absl::StatusOr<Ext4Geometry> PlanGeometry(uint64_t end, uint64_t inodes);
 
 class Ext4Groups {
  public:
+  // `value_inodes`: some inodes hold values of extended attributes.
   static absl::StatusOr<std::unique_ptr<Ext4Groups>> Create(const Ext4Geometry& geometry,
                                                             const Ext4Identity& identity,
-                                                            BlockWriter* writer);
+                                                            bool value_inodes, BlockWriter* writer);
   ~Ext4Groups();
 
   void MarkBlocks(uint64_t block, uint64_t count);
@@ -61,7 +62,7 @@ class Ext4Groups {
  private:
   Ext4Groups(const Ext4Geometry& geometry, BlockWriter* writer)
       : geometry_(geometry), writer_(writer) {}
-  absl::Status Initialize(const Ext4Identity& identity);
+  absl::Status Initialize(const Ext4Identity& identity, bool value_inodes);
   void CountGroups();
 
   const Ext4Geometry geometry_;

@@ -130,7 +130,11 @@ absl::StatusOr<std::string> Ext4Image::SymlinkBlock(const Member& member, uint32
 // Returns what goes into the inode.
 absl::StatusOr<std::string> Ext4Image::AddXattrs(const Member& member, InodeFields* fields) {
   if (member.xattrs.empty()) return std::string();
-  EncodedXattrs encoded = EncodeXattrs(member.xattrs);
+  const auto put_value = [&](std::string_view value, uint32_t hash) {
+    fields->blocks += BlocksFor(value.size());  // charged to the owner, too
+    return AddValueInode(value, hash);
+  };
+  ASSIGN_OR_RETURN(EncodedXattrs encoded, EncodeXattrs(member.xattrs, checksum_, put_value));
   if (!encoded.block.empty()) {
     // The checksum covers the block's own number where an inode's would stand.
     const uint64_t at = writer_->position();
@@ -142,6 +146,22 @@ absl::StatusOr<std::string> Ext4Image::AddXattrs(const Member& member, InodeFiel
     ++fields->blocks;
   }
   return std::move(encoded.inode);
+}
+
+absl::StatusOr<uint32_t> Ext4Image::AddValueInode(std::string_view value, uint32_t hash) {
+  const auto inode = static_cast<uint32_t>(inode_count() + 1);
+  InodeFields fields;
+  fields.type = LINUX_S_IFREG;
+  fields.metadata.mode = 0600;
+  fields.size = value.size();
+  fields.flags = EXT4_EA_INODE_FL;
+  fields.value_hash = hash;
+  ASSIGN_OR_RETURN(const uint64_t at, AppendBlocks(value));
+  ASSIGN_OR_RETURN(const std::string block,
+                   ExtentRoot({DataRun{0, at, BlocksFor(value.size())}}, inode, &fields));
+  fields.i_block = block;
+  inodes_ += EncodeInode(fields);
+  return inode;
 }
 
 absl::Status Ext4Image::WriteFile(FileId id, NodeId node, uint32_t inode) {
@@ -191,8 +211,8 @@ void Ext4Image::MarkData(Ext4Groups* groups) const {
 }
 
 absl::Status Ext4Image::WriteTables(const Ext4Geometry& geometry, Ext4Groups* groups) {
-  for (uint32_t inode = 1; inode < first_node_.size(); ++inode) {
-    const NodeId node = first_node_[inode];
+  for (uint32_t inode = 1; inode <= inode_count(); ++inode) {
+    const NodeId node = inode < first_node_.size() ? first_node_[inode] : kNoNode;
     groups->SetInodeChecksum(inode, inodes_.data() + (inode - 1) * size_t{kInodeBytes});
     groups->MarkInode(inode, node != kNoNode && tree_->file_of(node).is_directory);
   }
@@ -208,10 +228,9 @@ absl::StatusOr<uint64_t> Ext4Image::Write() {
   writer_->SkipTo(metadata_start_);
   RETURN_IF_ERROR(WriteInodes());
   metadata_end_ = writer_->position();
-  ASSIGN_OR_RETURN(const Ext4Geometry geometry,
-                   PlanGeometry(metadata_end_, first_node_.size() - 1));
+  ASSIGN_OR_RETURN(const Ext4Geometry geometry, PlanGeometry(metadata_end_, inode_count()));
   ASSIGN_OR_RETURN(const std::unique_ptr<Ext4Groups> groups,
-                   Ext4Groups::Create(geometry, identity_, writer_));
+                   Ext4Groups::Create(geometry, identity_, has_value_inodes(), writer_));
   MarkData(groups.get());
   RETURN_IF_ERROR(WriteTables(geometry, groups.get()));
   RETURN_IF_ERROR(writer_->Drain());

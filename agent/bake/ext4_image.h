@@ -42,9 +42,12 @@ class Ext4Image {
   absl::StatusOr<std::string> ExtentRoot(const std::vector<DataRun>& runs, uint32_t inode,
                                          InodeFields* fields);
   absl::StatusOr<std::string> AddXattrs(const Member& member, InodeFields* fields);
+  absl::StatusOr<uint32_t> AddValueInode(std::string_view value, uint32_t hash);
   absl::StatusOr<uint64_t> AppendBlocks(std::string_view bytes);
   absl::Status WriteTables(const Ext4Geometry& geometry, Ext4Groups* groups);
   void MarkData(Ext4Groups* groups) const;
+  uint64_t inode_count() const { return inodes_.size() / kInodeBytes; }
+  bool has_value_inodes() const { return inode_count() >= first_node_.size(); }
 
   const RootfsTree* const tree_;
   BlockWriter* const writer_;
@@ -52,7 +55,9 @@ class Ext4Image {
   const Ext4Checksum checksum_;
   std::vector<uint32_t> inode_of_;  // by FileId; 0: not in the image
   std::vector<NodeId> first_node_;  // by inode: the name that came first; numbers have no gaps
-  std::string inodes_;              // raw, from inode 1 on
+  // Raw, from inode 1 on. Inodes of attributes' values come last: an image without any is the same
+  // as if there were no such thing.
+  std::string inodes_;
   uint64_t metadata_start_ = 0;
   uint64_t metadata_end_ = 0;
   uint64_t entries_ = 0;

@@ -44,6 +44,12 @@ std::string EncodeInode(const InodeFields& fields) {
   inode.i_file_acl = static_cast<uint32_t>(fields.xattr_block);
   inode.osd2.linux2.l_i_file_acl_high = static_cast<uint16_t>(fields.xattr_block >> 32);
   inode.i_extra_isize = kExtraBytes;
+  if (fields.flags & EXT4_EA_INODE_FL) {
+    // Time fields that mean something else here: the value's hash, and how many entries use it.
+    auto* plain = reinterpret_cast<ext2_inode*>(&inode);
+    ext2fs_set_ea_inode_hash(plain, fields.value_hash);
+    ext2fs_set_ea_inode_ref(plain, 1);
+  }
   BUNKER_CHECK(fields.i_block.size() <= sizeof(inode.i_block));
   std::memcpy(inode.i_block, fields.i_block.data(), fields.i_block.size());
 

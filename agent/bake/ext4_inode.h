@@ -17,6 +17,7 @@ struct InodeFields {
   uint64_t links = 1;
   uint32_t flags = 0;  // EXT4_*_FL
   uint64_t xattr_block = 0;
+  uint32_t value_hash = 0;   // with EXT4_EA_INODE_FL: of the attribute's value that the inode holds
   std::string_view i_block;  // up to 60 bytes
   std::string_view xattrs;   // empty or kInodeXattrBytes
 };

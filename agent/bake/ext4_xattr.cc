@@ -9,6 +9,7 @@
 #include "agent/bake/bake_error.h"
 #include "agent/bake/posix_acl.h"
 #include "common/base/log.h"
+#include "common/base/status_macros.h"
 
 namespace bunker::agent {
 namespace {
@@ -43,8 +44,12 @@ struct DiskXattr {
   uint8_t index;
   std::string_view name;
   std::string value;
+  bool in_block = false;     // not within the inode
+  bool elsewhere = false;    // the value is in an inode of its own
+  uint32_t value_inode = 0;  // once that has a number
+  uint32_t value_hash = 0;
   size_t EntryBytes() const { return (kEntryBytes + name.size() + 3) & ~size_t{3}; }
-  size_t ValueBytes() const { return (value.size() + 3) & ~size_t{3}; }
+  size_t ValueBytes() const { return elsewhere ? 0 : (value.size() + 3) & ~size_t{3}; }
   size_t Bytes() const { return EntryBytes() + ValueBytes(); }
 };
 
@@ -59,50 +64,83 @@ DiskXattr ToDisk(const std::pair<std::string, std::string>& xattr) {
   BUNKER_CHECK(space != nullptr);
   std::string_view rest = xattr.first;
   rest.remove_prefix(space->prefix.size());
-  return DiskXattr{space->index, rest, DiskValue(xattr.first, xattr.second)};
+  DiskXattr disk;
+  disk.index = space->index;
+  disk.name = rest;
+  disk.value = DiskValue(xattr.first, xattr.second);
+  return disk;
 }
 
-// Splits into what fits into the inode, in order, and what goes to the block.
-void Split(const Xattrs& xattrs, std::vector<DiskXattr>* inode, std::vector<DiskXattr>* block,
-           size_t* block_bytes) {
+// Says of each whether it goes to the inode (while they fit, in order) or to the block. Returns the
+// bytes of the block.
+size_t Split(std::vector<DiskXattr>* xattrs) {
   size_t inode_bytes = kInodeHeaderBytes + kTerminatorBytes;
-  *block_bytes = kBlockHeaderBytes + kTerminatorBytes;
-  for (const auto& xattr : xattrs) {
-    DiskXattr disk = ToDisk(xattr);
-    if (inode_bytes + disk.Bytes() <= kInodeXattrBytes) {
-      inode_bytes += disk.Bytes();
-      inode->push_back(std::move(disk));
-    } else {
-      *block_bytes += disk.Bytes();
-      block->push_back(std::move(disk));
-    }
+  size_t block_bytes = kBlockHeaderBytes + kTerminatorBytes;
+  for (DiskXattr& xattr : *xattrs) {
+    xattr.in_block = inode_bytes + xattr.Bytes() > kInodeXattrBytes;
+    (xattr.in_block ? block_bytes : inode_bytes) += xattr.Bytes();
   }
+  return block_bytes;
 }
 
-// Entries from `first` on, values from the end down; value offsets count from `origin`.
-uint32_t Place(const std::vector<DiskXattr>& xattrs, std::string* area, size_t first, size_t origin,
-               bool hashed) {
+// Makes room by moving the largest values out. False where the names alone are too much.
+bool Place(std::vector<DiskXattr>* xattrs) {
+  while (Split(xattrs) > kBlockBytes) {
+    DiskXattr* largest = nullptr;
+    for (DiskXattr& xattr : *xattrs) {
+      if (!xattr.in_block || xattr.ValueBytes() == 0) continue;
+      if (largest == nullptr || xattr.value.size() > largest->value.size()) largest = &xattr;
+    }
+    if (largest == nullptr) return false;
+    largest->elsewhere = true;
+  }
+  return true;
+}
+
+std::vector<DiskXattr> ToDisk(const Xattrs& xattrs) {
+  std::vector<DiskXattr> disk;
+  disk.reserve(xattrs.size());
+  for (const auto& xattr : xattrs) disk.push_back(ToDisk(xattr));
+  return disk;
+}
+
+// One step of ext4's hash over words.
+uint32_t Mix(uint32_t hash, uint32_t word) {
+  return (hash << 16) ^ (hash >> 16) ^ word;
+}
+
+// Entries from `first` on, values from the end down; value offsets count from `origin`. Within the
+// inode, entries have a hash only where their value is elsewhere.
+uint32_t Lay(const std::vector<DiskXattr>& xattrs, bool block, size_t first, size_t origin,
+             std::string* area) {
   size_t at = first;
   size_t value_end = area->size();
   uint32_t hash = 0;
   for (const DiskXattr& xattr : xattrs) {
+    if (xattr.in_block != block) continue;
     value_end -= xattr.ValueBytes();
     // Built aside: the library's hash wants the entry and its name next to each other, aligned.
     alignas(4) char bytes[kEntryBytes + 256] = {};
     auto* entry = reinterpret_cast<ext2_ext_attr_entry*>(bytes);
     entry->e_name_len = static_cast<uint8_t>(xattr.name.size());
     entry->e_name_index = xattr.index;
-    entry->e_value_offs = static_cast<uint16_t>(xattr.value.empty() ? 0 : value_end - origin);
     entry->e_value_size = static_cast<uint32_t>(xattr.value.size());
+    entry->e_value_inum = xattr.value_inode;
     std::memcpy(bytes + kEntryBytes, xattr.name.data(), xattr.name.size());
-    std::memcpy(area->data() + value_end, xattr.value.data(), xattr.value.size());
-    if (hashed) {
-      // The hash runs over the value in words, padding included.
-      std::string padded = xattr.value;
-      padded.resize(xattr.ValueBytes());
-      entry->e_hash = ext2fs_ext_attr_hash_entry(entry, padded.data());
-      hash = (hash << 16) ^ (hash >> 16) ^ entry->e_hash;
+    if (xattr.elsewhere) {
+      // The library hashes the name; the value's part is its inode's hash.
+      entry->e_hash = Mix(ext2fs_ext_attr_hash_entry(entry, nullptr), xattr.value_hash);
+    } else {
+      entry->e_value_offs = static_cast<uint16_t>(xattr.value.empty() ? 0 : value_end - origin);
+      std::memcpy(area->data() + value_end, xattr.value.data(), xattr.value.size());
+      if (block) {
+        // The hash runs over the value in words, padding included.
+        std::string padded = xattr.value;
+        padded.resize(xattr.ValueBytes());
+        entry->e_hash = ext2fs_ext_attr_hash_entry(entry, padded.data());
+      }
     }
+    hash = Mix(hash, entry->e_hash);
     std::memcpy(area->data() + at, bytes, xattr.EntryBytes());
     at += xattr.EntryBytes();
   }
@@ -146,34 +184,38 @@ absl::Status CheckXattrs(Xattrs* xattrs) {
     unique.push_back(std::move(xattr));
   }
   *xattrs = std::move(unique);
-  std::vector<DiskXattr> inode, block;
-  size_t block_bytes = 0;
-  Split(*xattrs, &inode, &block, &block_bytes);
-  if (block_bytes > kBlockBytes) {
-    return LayerRefused("its extended attributes do not fit into one block of 4 KiB");
+  std::vector<DiskXattr> disk = ToDisk(*xattrs);
+  if (!Place(&disk)) {
+    return LayerRefused("the names of its extended attributes do not fit into one block of 4 KiB");
   }
   return absl::OkStatus();
 }
 
-EncodedXattrs EncodeXattrs(const Xattrs& xattrs) {
+absl::StatusOr<EncodedXattrs> EncodeXattrs(const Xattrs& xattrs, const Ext4Checksum& checksum,
+                                           const PutValue& put_value) {
   EncodedXattrs encoded;
-  std::vector<DiskXattr> inode, block;
-  size_t block_bytes = 0;
-  Split(xattrs, &inode, &block, &block_bytes);
-  BUNKER_CHECK(block_bytes <= kBlockBytes);
-  if (!inode.empty()) {
+  std::vector<DiskXattr> disk = ToDisk(xattrs);
+  BUNKER_CHECK(Place(&disk));
+  size_t in_block = 0;
+  for (DiskXattr& xattr : disk) {
+    if (xattr.in_block) ++in_block;
+    if (!xattr.elsewhere) continue;
+    xattr.value_hash = checksum.OfValue(xattr.value);
+    ASSIGN_OR_RETURN(xattr.value_inode, put_value(xattr.value, xattr.value_hash));
+  }
+  if (in_block < disk.size()) {
     encoded.inode.assign(kInodeXattrBytes, '\0');
     const uint32_t magic = EXT2_EXT_ATTR_MAGIC;
     std::memcpy(encoded.inode.data(), &magic, sizeof(magic));
-    Place(inode, &encoded.inode, kInodeHeaderBytes, kInodeHeaderBytes, /*hashed=*/false);
+    Lay(disk, /*block=*/false, kInodeHeaderBytes, kInodeHeaderBytes, &encoded.inode);
   }
-  if (!block.empty()) {
+  if (in_block > 0) {
     encoded.block.assign(kBlockBytes, '\0');
     ext2_ext_attr_header header = {};
     header.h_magic = EXT2_EXT_ATTR_MAGIC;
     header.h_refcount = 1;
     header.h_blocks = 1;
-    header.h_hash = Place(block, &encoded.block, kBlockHeaderBytes, 0, /*hashed=*/true);
+    header.h_hash = Lay(disk, /*block=*/true, kBlockHeaderBytes, 0, &encoded.block);
     std::memcpy(encoded.block.data(), &header, sizeof(header));
   }
   return encoded;

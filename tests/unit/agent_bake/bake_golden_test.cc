@@ -20,7 +20,7 @@ std::string Pattern(size_t bytes, uint32_t seed) {
 TEST(BakeGolden, Recipe) {
   EXPECT_EQ(RecipeDigest({"sha256:" + std::string(64, '0'), "sha256:" + std::string(64, '1')}),
             "sha256:"
-            "a4c58f23fcc2df35e1abec51b85bdeb37368c7f0113bcdad1c3d7c2d777bb532");
+            "978f93458b24a2486a210f86dc6b085fded40a20f42bd22557152ea95dbe3ce4");
 }
 
 TEST(BakeGolden, OneEmptyLayer) {
@@ -29,7 +29,7 @@ TEST(BakeGolden, OneEmptyLayer) {
   ASSERT_TRUE(summary.ok()) << summary.status();
   EXPECT_EQ(summary->rootfs_digest,
             "fsverity-sha256:"
-            "c48bbe527ce94c5cdf5d4c7326437fb4ff1910e0307bf5d765a8c7e530718505");
+            "a6c117bafe15b26fb6447c7d6a004c61410eb0a2ae4659ae634c11b7a22e56f7");
 }
 
 TEST(BakeGolden, EveryKindOfEntry) {
@@ -58,7 +58,7 @@ TEST(BakeGolden, EveryKindOfEntry) {
   EXPECT_EQ(CheckImage(baker.image()), "");
   EXPECT_EQ(summary->rootfs_digest,
             "fsverity-sha256:"
-            "133194a2534fbca7bee087bf384cb1808b574a91ae449cf1caef4a3f06bc9c85");
+            "5475ea6f3ce89dc66885f85b51213d4a2383c88ee4ff88da43e66828e2f20ff8");
 }
 
 }  // namespace

@@ -278,6 +278,55 @@ TEST(BakeSemantics, ExtendedAttributes) {
                                               "ovl: user.overlay.redirect", "ovl: com.apple.x"));
 }
 
+// What does not fit beside the inode and in one block: the largest values get inodes of their own.
+TEST(BakeSemantics, LargeExtendedAttributes) {
+  const auto pattern = [](size_t bytes, char first) {
+    std::string value(bytes, first);
+    for (size_t i = 0; i < bytes; ++i)
+      value[i] = static_cast<char>(first + static_cast<char>(i % 23));
+    return value;
+  };
+  std::string acl("\2\0\0\0\1\0\6\0\xff\xff\xff\xff", 12);
+  for (int i = 0; i < 1200; ++i) {
+    acl += std::string("\2\0\4\0", 4) + static_cast<char>(i & 0xff) +
+           static_cast<char>(4 + i / 256) + std::string("\0\0", 2);
+  }
+  acl += std::string("\4\0\4\0\xff\xff\xff\xff\x10\0\4\0\xff\xff\xff\xff\x20\0\4\0\xff\xff\xff\xff",
+                     24);
+  TarEntry sum{.name = "sum", .data = "content"};
+  for (char c = 'a'; c < 'k'; ++c) {
+    sum.pax.emplace_back(std::string("SCHILY.xattr.user.") + c, pattern(900, c));
+  }
+  const Image image =
+      BakeAndRead({TarBuilder()
+                       .Add({.name = "one", .pax = {{"SCHILY.xattr.user.x", pattern(5001, 'x')}}})
+                       .Add({.name = "most",
+                             .pax = {{"SCHILY.xattr.user.m", pattern(65'536, 'm')},
+                                     {"SCHILY.xattr.trusted.t", pattern(65'536, 't')},
+                                     {"SCHILY.xattr.user.s", "small"}}})
+                       .Add({.name = "twin", .pax = {{"SCHILY.xattr.user.x", pattern(5001, 'x')}}})
+                       .Add({.name = "acl", .pax = {{"SCHILY.xattr.system.posix_acl_access", acl}}})
+                       .Add({.name = "folder",
+                             .type = '5',
+                             .pax = {{"SCHILY.xattr.user.f", pattern(9000, 'f')}}})
+                       .Add(sum)
+                       .Finish()});
+  EXPECT_EQ(Paths(image), "acl folder most one sum twin");
+  EXPECT_EQ(image.at("one").xattrs.at("user.x"), pattern(5001, 'x'));
+  EXPECT_EQ(image.at("twin").xattrs.at("user.x"), pattern(5001, 'x'));
+  EXPECT_EQ(image.at("most").xattrs.at("user.m"), pattern(65'536, 'm'));
+  EXPECT_EQ(image.at("most").xattrs.at("trusted.t"), pattern(65'536, 't'));
+  EXPECT_EQ(image.at("most").xattrs.at("user.s"), "small");
+  EXPECT_EQ(image.at("folder").xattrs.at("user.f"), pattern(9000, 'f'));
+  EXPECT_EQ(image.at("acl").xattrs.at("system.posix_acl_access").size(), 4 + 4 + 1200 * 8 + 12u);
+  for (char c = 'a'; c < 'k'; ++c) {
+    EXPECT_EQ(image.at("sum").xattrs.at(std::string("user.") + c), pattern(900, c));
+  }
+  EXPECT_EQ(image.at("sum").content, "content");
+  // The owner is charged for its values: 16 blocks each.
+  EXPECT_EQ(image.at("most").blocks, 2 * 16 * 8u);
+}
+
 TEST(BakeSemantics, SparseFilesStaySparse) {
   // GNU's 1.0 form: the map stands before the data.
   std::string map = "3\n0\n4096\n1048576\n10\n52428800\n0\n";
