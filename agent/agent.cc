@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "agent/bake_limits.h"
 #include "agent/cache/blob_store.h"
 #include "agent/cache/image_store.h"
 #include "agent/host_facts.h"
@@ -207,10 +208,9 @@ class Agent final : public LinkHandler, public ObservationSink {
     image_pool_ =
         std::make_unique<WorkerPool>("image", config_.concurrent_image_jobs, kMaxQueuedImageJobs);
     vm_pool_ = std::make_unique<WorkerPool>("vm", StartsAtOnce(config_), kMaxQueuedVmJobs);
-    image_runner_ =
-        std::make_unique<ImageRunner>(*loop_, *image_pool_, *journal_,
-                                      ImageJobParts{*puller_, *blobs_, *images_, config_.bake_uid,
-                                                    absl::Seconds(config_.bake_deadline_s)});
+    image_runner_ = std::make_unique<ImageRunner>(
+        *loop_, *image_pool_, *journal_,
+        ImageJobParts{*puller_, *blobs_, *images_, config_.bake_uid, LimitsOf(config_)});
     image_table_ = std::make_unique<ImageTable>(
         *image_runner_, *this,
         [this](const std::string& image_id) { bunker_table_->OnImageChange(image_id); });

@@ -62,8 +62,15 @@ absl::Status ReadImages(const toml::table& table, AgentConfig* config) {
   in.Read("tar_root", &config->tar_root);
   in.Read("bake_uid", &config->bake_uid, 1u, kMaxUid);
   in.Read("bake_deadline_s", &config->bake_deadline_s, 10u, 86'400u);
+  in.Read("bake_cpu_s", &config->bake_cpu_s, 5u, 86'400u);
+  in.Read("bake_memory_mib", &config->bake_memory_mib, 256u, 1u << 20);
+  in.Read("bake_max_members", &config->bake_max_members, uint64_t{1}, uint64_t{100'000'000});
+  in.Read("bake_max_ratio", &config->bake_max_ratio, 2u, 100'000u);
   in.Read("concurrent_jobs", &config->concurrent_image_jobs, 1u, 64u);
   in.Read("mirrors", &config->mirrors);
+  in.Read("docker_config", &config->docker_config);
+  in.Read("fetches_per_registry", &config->fetches_per_registry, 1u, 64u);
+  in.Read("fetches", &config->fetches, 1u, 256u);
   for (const toml::table* registry : in.Tables("registry"))
     RETURN_IF_ERROR(ReadRegistry(*registry, config));
   return in.Finish();

@@ -42,9 +42,16 @@ struct AgentConfig {
   std::string tar_root;            // folder for build_source tar; empty: none allowed
   uint32_t bake_uid = 64010;
   uint32_t bake_deadline_s = 1800;
+  uint32_t bake_cpu_s = 120;  // bounds of one bake; see BakeLimits
+  uint32_t bake_memory_mib = 4096;
+  uint64_t bake_max_members = 1'000'000;
+  uint32_t bake_max_ratio = 200;
   uint32_t concurrent_image_jobs = 4;
   std::vector<RegistrySettings> registries;
   std::map<std::string, std::string> mirrors;  // registry host -> other endpoint
+  std::string docker_config;                   // credentials in Docker's form; read at start-up
+  uint32_t fetches_per_registry = 2;           // at the same time
+  uint32_t fetches = 8;                        // the same, over all registries
 
   // [vm]
   std::string qemu = "/usr/bin/qemu-system-x86_64";

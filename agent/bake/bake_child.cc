@@ -18,6 +18,7 @@
 #include "agent/bake/bake_supervisor.h"
 #include "agent/bake/confine.h"
 #include "agent/bake/frame_pipe.h"
+#include "agent/bake/layer_feed.h"
 #include "bunker/bake/v1/bake_child.pb.h"
 #include "common/base/mutex.h"
 #include "common/base/reason.h"
@@ -79,9 +80,18 @@ absl::StatusOr<BakeSummary> RunRequest(const pb::BakeRequest& request) {
   BakeInputs inputs;
   inputs.out_fd = kImageFd;
   inputs.tree_fd = request.keep_tree() ? kTreeFd : -1;
+  std::unique_ptr<FeedReader> feed;
+  if (request.followed()) {
+    ASSIGN_OR_RETURN(feed, FeedReader::Map(UniqueFd(kFeedFd)));
+  }
   for (const pb::Layer& layer : request.layers()) {
-    const int fd = kFirstLayerFd + static_cast<int>(layers.size());
-    inputs.sources.push_back(std::make_unique<FdLayerSource>(UniqueFd(fd)));
+    UniqueFd fd(kFirstLayerFd + static_cast<int>(layers.size()));
+    if (feed != nullptr) {
+      inputs.sources.push_back(std::make_unique<FollowedLayerSource>(
+          std::move(fd), feed.get(), layers.size(), layer.size_bytes()));
+    } else {
+      inputs.sources.push_back(std::make_unique<FdLayerSource>(std::move(fd)));
+    }
     layers.push_back(LayerInput{"", FromProto(layer.compression()), layer.blob_digest(),
                                 layer.diff_id(), layer.size_bytes()});
   }

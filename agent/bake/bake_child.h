@@ -9,7 +9,8 @@ enum BakeChildFd : int {
   kEventFd = 4,    // BakeEvent frames, outwards
   kImageFd = 5,
   kTreeFd = 6,
-  kFirstLayerFd = 7,
+  kFeedFd = 7,  // how far the blobs have come (layer_feed.h), where some are still under way
+  kFirstLayerFd = 8,
 };
 inline constexpr int kMaxLayers = 256;
 

@@ -13,21 +13,25 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <optional>
 #include <utility>
 
-#include "absl/time/clock.h"
 #include "agent/bake/bake_child.h"
 #include "agent/bake/bake_error.h"
 #include "agent/bake/child_process.h"
 #include "agent/bake/frame_pipe.h"
+#include "agent/bake/layer_feed.h"
 #include "bunker/bake/v1/bake_child.pb.h"
 #include "common/base/status_macros.h"
 #include "common/base/unique_fd.h"
+#include "common/proc/deadline.h"
 
 namespace bunker::agent {
 namespace {
 
 namespace pb = bunker::bake::v1;
+
+constexpr absl::Duration kProgressEvery = absl::Milliseconds(80);
 
 // A file that is gone again unless it is kept.
 class OutputFile {
@@ -90,13 +94,15 @@ absl::Status Check(const BakeOptions& options) {
 absl::Status OpenLayers(const BakeOptions& options, std::vector<UniqueFd>* fds,
                         uint64_t* total_bytes) {
   for (const LayerInput& layer : options.layers) {
-    UniqueFd fd(open(layer.path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
+    UniqueFd fd(layer.fd >= 0 ? fcntl(layer.fd, F_DUPFD_CLOEXEC, 0)
+                              : open(layer.path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
     struct stat status {};
     if (!fd || fstat(fd.get(), &status) != 0 || !S_ISREG(status.st_mode)) {
       return WithReason(ErrnoError(fd ? EINVAL : errno, absl::StrCat("opening ", layer.path)),
                         "SOURCE_NOT_READABLE");
     }
-    *total_bytes += static_cast<uint64_t>(status.st_size);
+    *total_bytes +=
+        options.feed != nullptr ? layer.size_bytes : static_cast<uint64_t>(status.st_size);
     fds->push_back(std::move(fd));
   }
   return absl::OkStatus();
@@ -122,6 +128,7 @@ pb::BakeRequest ToProto(const BakeOptions& options) {
   request.mutable_limits()->set_memory_bytes(options.limits.memory_bytes);
   request.set_uid(options.child_uid);
   request.set_gid(options.child_gid);
+  request.set_followed(options.feed != nullptr);
   return request;
 }
 
@@ -220,19 +227,24 @@ absl::StatusOr<BakeSummary> Bake(const BakeOptions& options, CancelToken& cancel
 
   ChildProcess child;
   std::vector<int> fds = {request.get(), ChildProcess::kEventPipe, image.fd(),
-                          tree.fd() >= 0 ? tree.fd() : image.fd()};
+                          tree.fd() >= 0 ? tree.fd() : image.fd(),
+                          options.feed != nullptr ? options.feed->fd() : request.get()};
   for (const UniqueFd& layer : layers) fds.push_back(layer.get());
   RETURN_IF_ERROR(child.Start(kBakeChildArgument, fds));
   cancel.SetCallback([&child] { child.Kill(); });
 
   absl::StatusOr<BakeSummary> result = absl::UnknownError("no answer");
   bool answered = false;
+  absl::Duration next_progress;
   const auto on_frame = [&](const std::string& payload) {
     pb::BakeEvent event;
     if (answered || !event.ParseFromString(payload)) return;
     if (event.has_progress()) {
+      // The child's pace is not to be relied upon.
+      if (!progress || MonotonicTime() < next_progress) return;
+      next_progress = MonotonicTime() + kProgressEvery;
       last.bytes_done = std::min(event.progress().bytes_done(), last.bytes_total);
-      if (progress) progress(last);
+      progress(last);
     } else if (event.has_summary()) {
       answered = true;
       result = FromProto(event.summary());
@@ -241,7 +253,14 @@ absl::StatusOr<BakeSummary> Bake(const BakeOptions& options, CancelToken& cancel
       result = FromProto(event.failure());
     }
   };
-  const ChildEnd end = child.Wait(absl::Now() + options.limits.wall_time, on_frame);
+  std::optional<Deadline> deadline;
+  const auto remaining = [&] {
+    // The time for which it waits for a registry is not the bake's; the pull has its own bounds.
+    if (options.feed != nullptr && !options.feed->complete()) return options.limits.wall_time;
+    if (!deadline) deadline.emplace(options.limits.wall_time);
+    return deadline->Remaining();
+  };
+  const ChildEnd end = child.Wait(remaining, on_frame);
   cancel.ClearCallback();
   RETURN_IF_ERROR(cancel.Check());
   if (!answered) return Explain(end, options);

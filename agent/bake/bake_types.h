@@ -20,6 +20,7 @@ struct LayerInput {
   std::string blob_digest;  // "sha256:<hex>" of the file; empty: not checked (a local tarball)
   std::string diff_id;      // "sha256:<hex>" of the tar stream; empty: computed, not checked
   uint64_t size_bytes = 0;  // of the file; 0: whatever it is
+  int fd = -1;  // in the path's place: open for reading at least as long as the bake runs
 };
 
 // Limits that turn a hostile layer into a typed refusal.
@@ -32,8 +33,12 @@ struct BakeLimits {
   absl::Duration wall_time = absl::Minutes(10);
 };
 
+class LayerFeed;
+
 struct BakeOptions {
   std::vector<LayerInput> layers;  // bottom first, 1..256
+  // Where blobs are still being pulled: how far they are. All layers then need size and digest.
+  const LayerFeed* feed = nullptr;
   uint32_t size_mib = 0;           // cap of the file's apparent size
   std::string out_path;            // created; must not exist
   std::string tree_path;           // where the fs-verity tree goes; empty: it is not kept

@@ -10,8 +10,6 @@
 #include <algorithm>
 #include <cerrno>
 
-#include "absl/time/clock.h"
-#include "agent/bake/frame_pipe.h"
 #include "common/base/log.h"
 #include "common/base/reason.h"
 
@@ -26,6 +24,8 @@ constexpr int kFirstFd = 3;
 // Above every target number and, with 256 layers, below the usual limit of 1024.
 constexpr int kParkingFd = 600;
 constexpr size_t kMaxStderrBytes = 4096;
+// How long a change of `remaining` may go unseen.
+constexpr int kMaxPollMs = 1000;
 
 // Between fork and exec, in a process whose other threads are gone: system calls only.
 [[noreturn]] void ExecChild(const char* argument, const int* fds, int count, int null_fd,
@@ -123,40 +123,48 @@ ChildEnd ChildProcess::Reap() {
   return end;
 }
 
-ChildEnd ChildProcess::Wait(absl::Time deadline,
-                            const std::function<void(const std::string&)>& on_frame) {
+void ChildProcess::TakeFrames(FrameBuffer* frames, const FrameHandler& on_frame) {
+  std::string bytes, payload;
+  const bool more_to_come = ReadSome(events_.get(), &bytes);
+  frames->Append(bytes.data(), bytes.size());
+  absl::StatusOr<bool> more = frames->Next(&payload);
+  for (; more.ok() && *more; more = frames->Next(&payload)) on_frame(payload);
+  if (!more.ok()) Kill();
+  if (!more.ok() || !more_to_come) events_.reset();
+}
+
+ChildEnd ChildProcess::Wait(const std::function<absl::Duration()>& remaining,
+                            const FrameHandler& on_frame) {
   FrameBuffer frames;
-  std::string bytes, payload, errors;
+  std::string bytes, errors;
   bool timed_out = false;
-  bool events_open = true;
-  bool errors_open = true;
-  while (events_open || errors_open) {
-    const int64_t left = absl::ToInt64Milliseconds(deadline - absl::Now());
-    if (left <= 0 && !timed_out) {
+  bool ended = false;
+  // Pipes are the child's to close whenever it likes: that it has ended is the kernel's word alone.
+  while (!ended || events_ || errors_) {
+    const absl::Duration left = remaining();
+    if (left <= absl::ZeroDuration() && !timed_out) {
       timed_out = true;
       Kill();
     }
-    pollfd polled[2] = {{events_open ? events_.get() : -1, POLLIN, 0},
-                        {errors_open ? errors_.get() : -1, POLLIN, 0}};
-    const int wait_ms = timed_out ? 1000 : static_cast<int>(std::clamp<int64_t>(left, 1, 60'000));
-    if (poll(polled, 2, wait_ms) < 0 && errno != EINTR) break;
-    if (polled[0].revents != 0) {
-      bytes.clear();
-      events_open = ReadSome(events_.get(), &bytes);
-      frames.Append(bytes.data(), bytes.size());
-      absl::StatusOr<bool> more = frames.Next(&payload);
-      for (; more.ok() && *more; more = frames.Next(&payload)) on_frame(payload);
-      if (!more.ok()) {
-        Kill();
-        events_open = false;
-      }
-    }
+    pollfd polled[3] = {{events_.get(), POLLIN, 0},
+                        {errors_.get(), POLLIN, 0},
+                        {ended ? -1 : pidfd_.get(), POLLIN, 0}};
+    const int64_t left_ms = absl::ToInt64Milliseconds(absl::Ceil(left, absl::Milliseconds(1)));
+    // What a child that has ended left in its pipes is there already.
+    const int wait_ms = ended ? 0 : static_cast<int>(std::clamp<int64_t>(left_ms, 1, kMaxPollMs));
+    const int ready = poll(polled, 3, timed_out && !ended ? kMaxPollMs : wait_ms);
+    if (ready < 0 && errno != EINTR) break;
+    if (ready == 0 && ended) break;
+    if (ready <= 0) continue;
+    if (polled[0].revents != 0) TakeFrames(&frames, on_frame);
     if (polled[1].revents != 0) {
       bytes.clear();
-      errors_open = ReadSome(errors_.get(), &bytes);
+      if (!ReadSome(errors_.get(), &bytes)) errors_.reset();
       errors.append(bytes, 0, kMaxStderrBytes - std::min(kMaxStderrBytes, errors.size()));
     }
+    if (polled[2].revents != 0) ended = true;
   }
+  if (!ended) Kill();
   ChildEnd end = Reap();
   end.timed_out = timed_out && end.signal == SIGKILL;
   end.stderr_text = std::move(errors);

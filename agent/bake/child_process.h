@@ -3,13 +3,13 @@
 // Not thread-safe, but for Kill().
 #pragma once
 
-#include <atomic>
 #include <functional>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "agent/bake/frame_pipe.h"
 #include "common/base/unique_fd.h"
 
 namespace bunker::agent {
@@ -37,11 +37,15 @@ class ChildProcess {
   // SIGKILL. Thread-safe once Start() has returned.
   void Kill();
 
-  // Hands each frame to `on_frame` until the child has ended; kills it at `deadline`, and where it
+  using FrameHandler = std::function<void(const std::string&)>;
+
+  // Hands each frame to `on_frame` until the child has ended, whatever became of its pipes; kills
+  // it once `remaining`, asked at least once a second, says that no time is left, and where it
   // breaks the framing.
-  ChildEnd Wait(absl::Time deadline, const std::function<void(const std::string&)>& on_frame);
+  ChildEnd Wait(const std::function<absl::Duration()>& remaining, const FrameHandler& on_frame);
 
  private:
+  void TakeFrames(FrameBuffer* frames, const FrameHandler& on_frame);
   ChildEnd Reap();
 
   UniqueFd pidfd_;

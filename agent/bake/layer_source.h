@@ -16,6 +16,8 @@ class LayerSource {
   // Reads up to `capacity` bytes at `offset`; 0 means that the blob ends there. Blocking. One
   // thread at a time.
   virtual absl::StatusOr<size_t> ReadAt(uint64_t offset, char* buffer, size_t capacity) = 0;
+  // From any thread: a read that waits, now or later, ends with CANCELLED.
+  virtual void Stop() {}
 };
 
 class FdLayerSource : public LayerSource {

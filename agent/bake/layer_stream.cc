@@ -36,6 +36,7 @@ LayerStream::LayerStream(const LayerInput& layer, const BakeLimits& limits, Laye
 
 LayerStream::~LayerStream() {
   abandoned_ = true;
+  if (thread_.joinable()) source_->Stop();
   in_pool_->Close();
   out_pool_->Close();
   queue_.Abandon();

@@ -22,6 +22,7 @@
 namespace bunker::agent {
 namespace {
 constexpr size_t kReadBytes = 256u << 10;
+constexpr uint64_t kWriteBehindBytes = 8u << 20;
 constexpr std::chrono::milliseconds kStopPoll{100};
 
 absl::Status Mismatch(const oci::Digest& digest, std::string_view why) {
@@ -86,8 +87,8 @@ class BlobStore::PinnedBlob final : public oci::Blob {
 
 class BlobStore::Writer final : public oci::BlobWriter {
  public:
-  Writer(oci::Digest digest, uint64_t size, UniqueFd fd)
-      : digest_(std::move(digest)), size_(size), fd_(std::move(fd)) {}
+  Writer(std::shared_ptr<State> state, oci::Digest digest, uint64_t size, UniqueFd fd)
+      : state_(std::move(state)), digest_(std::move(digest)), size_(size), fd_(std::move(fd)) {}
 
   // Hashes what an earlier attempt left; more than the blob's size is no start to build upon.
   absl::Status Resume() {
@@ -96,11 +97,13 @@ class BlobStore::Writer final : public oci::BlobWriter {
       const ssize_t n = ::read(fd_.get(), buffer.data(), buffer.size());
       if (n < 0 && errno == EINTR) continue;
       if (n < 0) return ErrnoError(errno, "read the partial blob " + digest_.str());
-      if (n == 0) return absl::OkStatus();
+      if (n == 0) break;
       offset_ += static_cast<uint64_t>(n);
       if (offset_ > size_) return Restart();
       hash_.Update(buffer.data(), static_cast<size_t>(n));
     }
+    state_->Tell(digest_, offset_);
+    return absl::OkStatus();
   }
 
   uint64_t offset() const override { return offset_; }
@@ -109,7 +112,9 @@ class BlobStore::Writer final : public oci::BlobWriter {
     if (::ftruncate(fd_.get(), 0) != 0 || ::lseek(fd_.get(), 0, SEEK_SET) != 0)
       return ErrnoError(errno, "truncate the partial blob " + digest_.str());
     offset_ = 0;
+    flushed_ = 0;
     hash_ = Sha256();
+    state_->Tell(digest_, 0);
     return absl::OkStatus();
   }
 
@@ -125,6 +130,13 @@ class BlobStore::Writer final : public oci::BlobWriter {
     }
     hash_.Update(data);
     offset_ += data.size();
+    state_->Tell(digest_, offset_);
+    // On its way to the disk as it comes, so that the sync at the end has little left to do.
+    if (offset_ - flushed_ >= kWriteBehindBytes) {
+      (void)::sync_file_range(fd_.get(), static_cast<off_t>(flushed_),
+                              static_cast<off_t>(offset_ - flushed_), SYNC_FILE_RANGE_WRITE);
+      flushed_ = offset_;
+    }
     return absl::OkStatus();
   }
 
@@ -132,9 +144,11 @@ class BlobStore::Writer final : public oci::BlobWriter {
   int fd() const { return fd_.get(); }
 
  private:
+  const std::shared_ptr<State> state_;
   const oci::Digest digest_;
   const uint64_t size_;
   const UniqueFd fd_;
+  uint64_t flushed_ = 0;
   uint64_t offset_ = 0;
   Sha256 hash_;
 };
@@ -209,6 +223,37 @@ std::shared_ptr<const oci::Blob> BlobStore::PinLocked(const oci::Digest& digest)
   it->second.last_used = absl::Now();
   return std::make_shared<PinnedBlob>(state_, PathOf(digest), digest, it->second.size_bytes,
                                       it->second.generation);
+}
+
+void BlobStore::State::Tell(const oci::Digest& digest, uint64_t bytes) {
+  MutexLock lock(mutex);
+  if (const auto flight = flights.find(digest); flight != flights.end())
+    flight->second->bytes = bytes;
+  const auto [first, last] = followers.equal_range(digest);
+  for (auto it = first; it != last; ++it) it->second->on_bytes_(bytes);
+}
+
+absl::StatusOr<std::unique_ptr<BlobStore::Follower>> BlobStore::Follow(
+    const oci::Digest& digest, std::function<void(uint64_t)> on_bytes) {
+  MutexLock lock(state_->mutex);
+  const auto blob = state_->blobs.find(digest);
+  const bool whole = blob != state_->blobs.end();
+  const std::string path = whole ? PathOf(digest) : PartialPathOf(digest);
+  UniqueFd fd(
+      ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | (whole ? 0 : O_CREAT), 0600));
+  if (!fd) return ErrnoError(errno, "open " + path);
+  std::unique_ptr<Follower> follower(new Follower(state_, std::move(fd), std::move(on_bytes)));
+  uint64_t bytes = whole ? blob->second.size_bytes : 0;
+  if (const auto flight = state_->flights.find(digest); flight != state_->flights.end())
+    bytes = flight->second->bytes;
+  follower->on_bytes_(bytes);
+  state_->followers.emplace(digest, follower.get());
+  return follower;
+}
+
+BlobStore::Follower::~Follower() {
+  MutexLock lock(state_->mutex);
+  std::erase_if(state_->followers, [this](const auto& entry) { return entry.second == this; });
 }
 
 std::shared_ptr<const oci::Blob> BlobStore::Find(const oci::Digest& digest) {
@@ -291,7 +336,7 @@ absl::Status BlobStore::FetchOnce(const oci::Digest& digest, uint64_t size_bytes
   const std::string partial = PartialPathOf(digest);
   UniqueFd fd(::open(partial.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (!fd) return ErrnoError(errno, "create " + partial);
-  Writer writer(digest, size_bytes, std::move(fd));
+  Writer writer(state_, digest, size_bytes, std::move(fd));
   absl::Status status = writer.Resume();
   *resumed = writer.offset() > 0;
   if (status.ok()) status = CheckRoom(digest, size_bytes - writer.offset());

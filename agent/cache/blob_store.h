@@ -46,6 +46,18 @@ class BlobStore final : public oci::BlobCache {
       const oci::Digest& digest, uint64_t size_bytes, const std::string& origin,
       const Fetch& fetch, const std::function<bool()>& stop) override;
 
+  // Reads along while a blob is being fetched.
+  class Follower;
+  // `on_bytes` is told how many bytes of the follower's file may be read: at once, and from then
+  // on whenever that changes, on the fetching thread and under a lock (it must be short and must
+  // not call back). Nothing is pinned and no fetch is begun.
+  //
+  // What a follower reads is not verified before the fetch has ended. Where the fetch has to start
+  // over, its file may end early or hold what was wrong: check the digest, and where it does not
+  // fit though the fetch went well, read the blob again by its path.
+  absl::StatusOr<std::unique_ptr<Follower>> Follow(const oci::Digest& digest,
+                                                   std::function<void(uint64_t)> on_bytes);
+
   // Pins and returns the blob; nullptr where it is not there.
   std::shared_ptr<const oci::Blob> Find(const oci::Digest& digest);
 
@@ -72,6 +84,7 @@ class BlobStore final : public oci::BlobCache {
   struct Flight {
     std::string origin;
     bool done = false;
+    uint64_t bytes = 0;  // there so far
     absl::Status result;
   };
 
@@ -100,16 +113,39 @@ class BlobStore final : public oci::BlobCache {
 
   // Shared with the pins handed out, which may outlive the store.
   struct State {
+    // Tells those who read along.
+    void Tell(const oci::Digest& digest, uint64_t bytes);
+
     Mutex mutex;
     CondVar changed;
     std::map<oci::Digest, Entry> blobs ABSL_GUARDED_BY(mutex);
     std::map<oci::Digest, std::shared_ptr<Flight>> flights ABSL_GUARDED_BY(mutex);
+    std::multimap<oci::Digest, Follower*> followers ABSL_GUARDED_BY(mutex);
     uint64_t next_generation ABSL_GUARDED_BY(mutex) = 1;
   };
 
   const std::string folder_;
   UniqueFd lock_;
   const std::shared_ptr<State> state_ = std::make_shared<State>();
+};
+
+class BlobStore::Follower {
+ public:
+  ~Follower();
+  Follower(const Follower&) = delete;
+  Follower& operator=(const Follower&) = delete;
+
+  // The file that becomes the blob, open for reading.
+  int fd() const { return fd_.get(); }
+
+ private:
+  friend class BlobStore;
+  Follower(std::shared_ptr<State> state, UniqueFd fd, std::function<void(uint64_t)> on_bytes)
+      : state_(std::move(state)), fd_(std::move(fd)), on_bytes_(std::move(on_bytes)) {}
+
+  const std::shared_ptr<State> state_;
+  const UniqueFd fd_;
+  const std::function<void(uint64_t)> on_bytes_;
 };
 
 }  // namespace bunker::agent

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "common/base/log.h"
+#include "common/proc/deadline.h"
 
 namespace bunker::agent {
 namespace {
@@ -79,6 +80,7 @@ void BunkerTable::EvaluateAbsent(const std::string& bunker_id, Row& row) {
     row.observed.Clear();
     row.observed.set_bunker_id(bunker_id);
     row.observed.set_incarnation(row.wanted.incarnation());
+    row.wanted_at = MonotonicTime();
   }
   if (IsFinal(row.observed)) return;
   if (row.wanted.desired() != link::v1::BunkerAssignment::RUNNING) {
@@ -104,23 +106,26 @@ void BunkerTable::BeginStart(Row& row, const std::string& recipe_digest) {
   row.start = std::make_shared<CancelToken>();
   if (row.observed.status() != Observed::PROVISIONING) Observe(row, Observed::PROVISIONING, "");
   const std::string bunker_id = row.wanted.bunker_id();
-  work_.Start(row.wanted, recipe_digest, row.start, [this, bunker_id](const Observed& result) {
-    const auto it = rows_.find(bunker_id);
-    BUNKER_CHECK(it != rows_.end() && it->second.phase == Phase::kStarting);
-    Row& started = it->second;
-    const bool running = result.status() == Observed::RUNNING;
-    started.phase = running ? Phase::kRunning : Phase::kAbsent;
-    started.start.reset();
-    started.observed = result;
-    Log(running ? Severity::kInfo : Severity::kWarning, "bunker.start",
-        {{"bunker", bunker_id},
-         {"incarnation", result.incarnation()},
-         {"to", Observed::Status_Name(result.status())},
-         {"reason", result.status_reason()}});
-    Publish(started);
-    if (!running) images_.EvictIfUnwanted(started.recipe_digest);
-    Evaluate(bunker_id);
-  });
+  const double fetch_ms = absl::ToDoubleMilliseconds(MonotonicTime() - row.wanted_at);
+  work_.Start(row.wanted, recipe_digest, row.start,
+              [this, bunker_id, fetch_ms](const Observed& result) {
+                const auto it = rows_.find(bunker_id);
+                BUNKER_CHECK(it != rows_.end() && it->second.phase == Phase::kStarting);
+                Row& started = it->second;
+                const bool running = result.status() == Observed::RUNNING;
+                started.phase = running ? Phase::kRunning : Phase::kAbsent;
+                started.start.reset();
+                started.observed = result;
+                started.observed.mutable_timings()->set_fetch_ms(fetch_ms);
+                Log(running ? Severity::kInfo : Severity::kWarning, "bunker.start",
+                    {{"bunker", bunker_id},
+                     {"incarnation", result.incarnation()},
+                     {"to", Observed::Status_Name(result.status())},
+                     {"reason", result.status_reason()}});
+                Publish(started);
+                if (!running) images_.EvictIfUnwanted(started.recipe_digest);
+                Evaluate(bunker_id);
+              });
 }
 
 void BunkerTable::BeginStop(Row& row) {

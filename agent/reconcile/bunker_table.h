@@ -73,6 +73,7 @@ class BunkerTable {
     Phase phase = Phase::kAbsent;  // what is on the host
     std::string recipe_digest;     // held while the phase is not kAbsent
     std::shared_ptr<CancelToken> start;
+    absl::Duration wanted_at;  // monotonic; when this incarnation was first asked for
   };
 
   // The running row of that incarnation, or null.

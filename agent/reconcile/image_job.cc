@@ -4,7 +4,7 @@
 #include <utility>
 #include <vector>
 
-#include "agent/bake/bake_supervisor.h"
+#include "agent/reconcile/pull_and_bake.h"
 #include "common/base/log.h"
 #include "common/base/reason.h"
 #include "common/base/status_macros.h"
@@ -75,18 +75,6 @@ void FillResolved(const ResolvedImage& image, link::v1::Resolved* resolved) {
   config->set_arch(image.config.architecture);
 }
 
-Compression ToBake(oci::Compression compression) {
-  switch (compression) {
-    case oci::Compression::kNone:
-      return Compression::kNone;
-    case oci::Compression::kGzip:
-      return Compression::kGzip;
-    case oci::Compression::kZstd:
-      return Compression::kZstd;
-  }
-  return Compression::kNone;
-}
-
 std::string RecipeHex(const std::vector<std::string>& diff_ids) {
   const std::string digest = RecipeDigest(diff_ids);
   return digest.substr(digest.find(':') + 1);
@@ -118,8 +106,7 @@ class Job {
       Finish(*there);
       return absl::OkStatus();
     }
-    ASSIGN_OR_RETURN(const std::vector<LayerFile> layers, Pull());
-    ASSIGN_OR_RETURN(const BakedImage image, BakeLayers(layers, *lease));
+    ASSIGN_OR_RETURN(const BakedImage image, PullAndBakeInto(*lease));
     BUNKER_CHECK(image.recipe_digest == recipe);
     progress_.Enter("verifying");
     RETURN_IF_ERROR(cancel_.Check());
@@ -146,30 +133,20 @@ class Job {
     return absl::OkStatus();
   }
 
-  absl::StatusOr<std::vector<LayerFile>> Pull() {
-    progress_.Enter("pulling");
-    return source_->Fetch(resolved_, parts_.blobs, cancel_,
-                          [this](uint64_t done, uint64_t total) { progress_.Bytes(done, total); });
-  }
-
-  absl::StatusOr<BakedImage> BakeLayers(const std::vector<LayerFile>& layers,
-                                        const ImageStore::Lease& lease) {
-    progress_.Enter("baking");
+  absl::StatusOr<BakedImage> PullAndBakeInto(const ImageStore::Lease& lease) {
     BakeOptions options;
-    for (const LayerFile& layer : layers) {
-      options.layers.push_back({layer.path, ToBake(layer.compression), layer.digest.str(),
-                                layer.diff_id.str(), layer.size_bytes});
-    }
     options.size_mib = wanted_.size_mib();
     options.out_path = lease.temporary_rootfs_path();
     options.tree_path = options.out_path + ".verity";
-    options.limits.wall_time = parts_.bake_deadline;
+    options.limits = parts_.bake_limits;
     options.child_uid = parts_.bake_uid;
     options.child_gid = parts_.bake_uid;
-    const auto summary = Bake(options, cancel_, [this](const BakeProgress& bake) {
-      progress_.Bytes(bake.bytes_done, bake.bytes_total);
-    });
-    if (!summary.ok()) return ForgetDamaged(summary.status(), layers);
+    progress_.Enter("pulling");
+    const auto bytes = [this](uint64_t done, uint64_t total) { progress_.Bytes(done, total); };
+    const auto summary = PullAndBake(
+        *source_, resolved_, parts_.blobs, std::move(options), cancel_,
+        {.pulled = bytes, .pull_ended = [this] { progress_.Enter("baking"); }, .baked = bytes});
+    if (!summary.ok()) return ForgetDamaged(summary.status());
     Log(Severity::kInfo, "image.baked",
         {{"image", wanted_.image_id()},
          {"recipe", summary->recipe_digest},
@@ -185,15 +162,15 @@ class Job {
                      summary->apparent_bytes,
                      summary->allocated_bytes,
                      {}};
-    for (const LayerFile& layer : layers) image.blobs.push_back(layer.digest.str());
+    for (const ResolvedLayer& layer : resolved_.layers) image.blobs.push_back(layer.digest.str());
     return image;
   }
 
   // A blob was verified when it came; if it no longer hashes to its name, the disk has changed it.
   // Dropping it makes the next attempt fetch it anew.
-  absl::Status ForgetDamaged(const absl::Status& status, const std::vector<LayerFile>& layers) {
+  absl::Status ForgetDamaged(const absl::Status& status) {
     if (ReasonOf(status) != "DIGEST_MISMATCH" || !wanted_.source().has_oci_ref()) return status;
-    for (const LayerFile& layer : layers) {
+    for (const ResolvedLayer& layer : resolved_.layers) {
       if (const absl::Status dropped = parts_.blobs.Discard(layer.digest); !dropped.ok())
         Log(Severity::kWarning, "blob.discard_failed", {{"error", std::string(dropped.message())}});
     }

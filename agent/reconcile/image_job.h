@@ -7,6 +7,7 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "agent/bake/bake_types.h"
 #include "agent/cache/blob_store.h"
 #include "agent/cache/image_store.h"
 #include "agent/pull/image_source.h"
@@ -21,7 +22,7 @@ struct ImageJobParts {
   BlobStore& blobs;
   ImageStore& images;
   uid_t bake_uid = 64010;
-  absl::Duration bake_deadline = absl::Minutes(30);
+  BakeLimits bake_limits;
 };
 
 // Returns the row's end: READY, or FAILED with code, message and whether another try may help.

@@ -200,8 +200,9 @@ void ToMessage(const Bunker& bunker, const Image* image, v1::Bunker* out) {
     if (ms > 0) (timings->*setter)(ms);
   };
   set(bunker.timings.queue_ms, &v1::BunkerTimings::set_queue_ms);
-  set(bunker.timings.place_ms, &v1::BunkerTimings::set_place_ms);
-  set(bunker.timings.fetch_ms, &v1::BunkerTimings::set_fetch_ms);
+  // Known since there is a worker, though a bunker is placed in the turn that accepts it.
+  if (!bunker.worker_id.empty()) timings->set_place_ms(bunker.timings.place_ms);
+  if (bunker.started_at) timings->set_fetch_ms(bunker.timings.fetch_ms);
   set(bunker.timings.boot_ms, &v1::BunkerTimings::set_boot_ms);
   set(bunker.timings.agent_ms, &v1::BunkerTimings::set_agent_ms);
   set(bunker.timings.first_exec_ms, &v1::BunkerTimings::set_first_exec_ms);

@@ -11,8 +11,10 @@
 #include <fstream>
 #include <random>
 #include <thread>
+#include <utility>
 
 #include "agent/bake/bake_supervisor.h"
+#include "agent/bake/child_process.h"
 #include "common/base/reason.h"
 #include "common/base/sha256.h"
 #include "tests/unit/agent_bake/baker.h"
@@ -22,6 +24,9 @@ namespace bunker::agent::test {
 namespace {
 
 using ::testing::HasSubstr;
+
+// Makes this binary a child that closes what it was given and waits for ever.
+constexpr char kSilentChild[] = "silent-child";
 
 std::string Noise(size_t bytes) {
   std::mt19937_64 random(42);
@@ -260,6 +265,19 @@ TEST(BakeProcess, DeadlineKills) {
   EXPECT_FALSE(std::filesystem::exists(baker.image()));
 }
 
+// A child that was taken over may close its pipes and live on: its time ends all the same.
+TEST(BakeProcess, AChildWithoutPipesHasADeadline) {
+  ChildProcess child;
+  ASSERT_TRUE(child.Start(kSilentChild, {ChildProcess::kEventPipe}).ok());
+  bool asked = false;
+  const auto remaining = [&] {
+    return std::exchange(asked, true) ? absl::ZeroDuration() : absl::Seconds(60);
+  };
+  const ChildEnd end = child.Wait(remaining, [](const std::string&) {});
+  EXPECT_TRUE(end.timed_out);
+  EXPECT_EQ(end.signal, SIGKILL);
+}
+
 TEST(BakeProcess, KilledChildIsOneFailedAttempt) {
   Baker baker;
   baker.Layer(TarBuilder().File("big", Noise(64 << 20)).Finish());
@@ -297,6 +315,11 @@ TEST(BakeProcess, FullDisk) {
 int main(int argc, char** argv) {
   if (argc > 1 && std::string(argv[1]) == bunker::agent::kBakeChildArgument) {
     return bunker::agent::BakeChildMain();
+  }
+  if (argc > 1 && std::string(argv[1]) == bunker::agent::test::kSilentChild) {
+    alarm(60);  // should its test be killed
+    for (int fd = 0; fd < 16; ++fd) close(fd);
+    for (;;) pause();
   }
   ::testing::InitGoogleMock(&argc, argv);
   return RUN_ALL_TESTS();

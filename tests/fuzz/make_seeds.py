@@ -1,0 +1,134 @@
+#!/usr/bin/python3
+"""Writes the fuzz targets' seeds: small, valid, one for each thing that a target knows.
+
+    make_seeds.py FOLDER     FOLDER/{bake,registry,archive}/*
+"""
+import gzip
+import hashlib
+import io
+import json
+import os
+import sys
+import tarfile
+
+TIME = 1_600_000_000
+
+
+def member(name, kind=tarfile.REGTYPE, data=b"", **fields):
+    info = tarfile.TarInfo(name)
+    info.type = kind
+    info.size = len(data)
+    info.mtime = TIME
+    for key, value in fields.items():
+        setattr(info, key, value)
+    return info, data
+
+
+def tar(members, fmt=tarfile.PAX_FORMAT):
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=fmt) as archive:
+        for info, data in members:
+            archive.addfile(info, io.BytesIO(data))
+    # Without the padding to a record: a fuzzer spends its time where something is said.
+    content = out.getvalue().rstrip(b"\0")
+    return content + b"\0" * (-len(content) % 512 + 1024)
+
+
+def layers():
+    """name -> tar"""
+    yield "plain", tar([member("d", tarfile.DIRTYPE), member("d/f", data=b"x" * 700)])
+    yield "links", tar([member("f", data=b"1"), member("g", tarfile.LNKTYPE, linkname="f"),
+                        member("s", tarfile.SYMTYPE, linkname="d/../f")])
+    yield "whiteouts", tar([member("d/.wh.f"), member("e/.wh..wh..opq"), member("lib/x", data=b"2"),
+                            member("lib", tarfile.SYMTYPE, linkname="usr/lib")])
+    yield "devices", tar([member("c", tarfile.CHRTYPE, devmajor=1, devminor=3),
+                          member("b", tarfile.BLKTYPE, devmajor=300, devminor=70000),
+                          member("p", tarfile.FIFOTYPE)])
+    yield "pax", tar([member("n" * 200, data=b"y", uid=3_000_000, mtime=-5.25,
+                             pax_headers={"SCHILY.xattr.user.a": "b",
+                                          "SCHILY.xattr.security.capability": "\1" * 20})])
+    yield "gnu", tar([member("n" * 200, tarfile.SYMTYPE, linkname="m" * 200)], tarfile.GNU_FORMAT)
+    yield "ustar", tar([member("a/" * 60 + "f", data=b"z", mode=0o4755)], tarfile.USTAR_FORMAT)
+    sparse = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "s",
+              "GNU.sparse.realsize": "1048576"}
+    data = b"1\n524288\n4\n".ljust(512, b"\0") + b"data"
+    yield "sparse", tar([member("GNUSparseFile.0/s", data=data, pax_headers=sparse)])
+    yield "acl", tar([member("f", pax_headers={
+        "SCHILY.acl.access": "user::rw-,user:7:r--,group::r--,mask::r--,other::---"})])
+
+
+def bake_seeds():
+    found = dict(layers())
+    for name, content in found.items():
+        yield name, b"\0" + content
+        yield name + "-raw", b"\x08" + content
+    for low, high in (("plain", "whiteouts"), ("links", "links"), ("whiteouts", "plain")):
+        half = max(len(found[low]), len(found[high]))
+        both = found[low].ljust(half, b"\0") + found[high].ljust(half, b"\0")
+        for choice in (1, 3, 7):
+            yield f"{low}-{high}-{choice}", bytes([choice]) + both
+    yield "gzip", b"\x13" + gzip.compress(found["plain"], mtime=0)
+
+
+def digest(content):
+    return "sha256:" + hashlib.sha256(content).hexdigest()
+
+
+def image():
+    layer = tar([member("f", data=b"1")])
+    config = json.dumps({"architecture": "amd64", "os": "linux", "config": {
+        "Env": ["A=b"], "Cmd": ["/bin/sh"], "ExposedPorts": {"80/tcp": {}}},
+        "rootfs": {"type": "layers", "diff_ids": [digest(layer)]}}).encode()
+    manifest = json.dumps({
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": {"mediaType": "application/vnd.oci.image.config.v1+json",
+                   "digest": digest(config), "size": len(config)},
+        "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar",
+                    "digest": digest(layer), "size": len(layer)}]}).encode()
+    index = json.dumps({
+        "schemaVersion": 2, "manifests": [{
+            "mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest(manifest),
+            "size": len(manifest), "platform": {"architecture": "amd64", "os": "linux"}}]}).encode()
+    return layer, config, manifest, index
+
+
+def registry_seeds():
+    _, config, manifest, index = image()
+    yield "config", b"\0" + config
+    for number, text in enumerate(("debian", "docker.io/r-base:4.4", "127.0.0.1:5000/a/b:c",
+                                   "[::1]:5000/x@sha256:" + "a" * 64)):
+        yield f"ref{number}", b"\1" + text.encode()
+    yield "bearer", b'\2Bearer realm="https://a/t",service="s",scope="repository:x:pull"'
+    yield "basic", b'\2Basic realm="x", Bearer realm=y'
+    docker = manifest.replace(b"oci.image.manifest.v1", b"docker.distribution.manifest.v2")
+    yield "manifest", bytes([3 + 8]) + manifest
+    yield "index", bytes([3 + 16]) + index
+    yield "docker", bytes([3 + 24]) + docker
+    yield "any", b"\3" + manifest
+
+
+def archive_seeds():
+    layer, config, manifest, index = image()
+    blobs = {digest(content)[7:]: content for content in (layer, config, manifest)}
+    layout = [member("oci-layout", data=b'{"imageLayoutVersion":"1.0.0"}'),
+              member("index.json", data=index)]
+    layout += [member("blobs/sha256/" + name, data=content) for name, content in blobs.items()]
+    yield "layout", tar(layout)
+    saved = json.dumps([{"Config": "c.json", "RepoTags": ["a:b"], "Layers": ["l/layer.tar"]}])
+    yield "docker", tar([member("c.json", data=config), member("l/layer.tar", data=layer),
+                         member("manifest.json", data=saved.encode())])
+    yield "rootfs", layer
+    yield "rootfs-gz", gzip.compress(layer, mtime=0)
+
+
+def main():
+    for target, seeds in (("bake", bake_seeds()), ("registry", registry_seeds()),
+                          ("archive", archive_seeds())):
+        folder = os.path.join(sys.argv[1], target)
+        os.makedirs(folder, exist_ok=True)
+        for name, content in seeds:
+            with open(os.path.join(folder, name), "wb") as file:
+                file.write(content)
+
+
+main()
