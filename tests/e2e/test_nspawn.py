@@ -6,8 +6,7 @@ import os
 import re
 import unittest
 
-from harness import images, paths, processes
-from harness.nspawn import Container
+from harness import images, nspawn, paths, processes
 
 import oci
 
@@ -17,7 +16,10 @@ DROP_IN = "[Service]\nWatchdogSec=6\n"
 class UnitsTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.c = Container()
+        if reason := nspawn.why_not():
+            print("SKIPPED, all of it: " + reason, flush=True)
+            raise unittest.SkipTest(reason)
+        cls.c = nspawn.Container()
         try:
             cls.prepare()
         except BaseException:
