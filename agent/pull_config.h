@@ -10,7 +10,8 @@
 
 namespace bunker::agent {
 
-// Reads the password files; the proxies come from the environment. An error names the file.
+// Reads the password files and the docker config; the proxies come from the environment. An error
+// names the file, and nothing of what is in it.
 absl::StatusOr<PullConfig> PullConfigOf(const AgentConfig& config);
 
 }  // namespace bunker::agent

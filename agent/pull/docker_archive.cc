@@ -6,6 +6,7 @@
 
 #include "agent/pull/layout.h"
 #include "agent/pull/resolve.h"
+#include "agent/pull/tar_decoder.h"
 #include "agent/pull/tar_digest.h"
 #include "common/base/reason.h"
 #include "common/base/status_macros.h"

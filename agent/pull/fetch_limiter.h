@@ -1,7 +1,8 @@
-// How many fetches run at once, in all and per registry.
+// How many fetches run at once, in all and per registry, and which registry is left alone for now.
 // Thread-safe.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <map>
@@ -9,6 +10,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "agent/pull/backoff.h"
 #include "common/base/mutex.h"
 #include "common/base/reason.h"
@@ -33,10 +35,20 @@ class FetchLimiter {
     const std::string host_;
   };
 
+  // No new slot of this host for that long: it asked to be left alone, and what one fetch was told
+  // holds for all of them. A later call may lengthen the pause, none shortens it.
+  void Pause(const std::string& host, absl::Duration delay) {
+    const auto until = Clock::now() + absl::ToChronoMilliseconds(delay);
+    MutexLock lock(mutex_);
+    std::erase_if(paused_, [](const auto& entry) { return entry.second <= Clock::now(); });
+    Clock::time_point& end = paused_[host];
+    end = std::max(end, until);
+  }
+
   // Waits for a slot; CANCELLED where `stop` says so first.
   absl::StatusOr<std::unique_ptr<Slot>> Acquire(const std::string& host, const StopFn& stop) {
     MutexLock lock(mutex_);
-    while (total_ >= in_all_ || used_[host] >= per_registry_) {
+    while (total_ >= in_all_ || UsedBy(host) >= per_registry_ || IsPaused(host)) {
       if (stop && stop()) {
         return ReasonError(absl::StatusCode::kCancelled, "CANCELLED",
                            "the pull was cancelled because its result is no longer wanted");
@@ -49,6 +61,17 @@ class FetchLimiter {
   }
 
  private:
+  using Clock = std::chrono::steady_clock;
+
+  uint32_t UsedBy(const std::string& host) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    const auto it = used_.find(host);
+    return it == used_.end() ? 0 : it->second;
+  }
+  bool IsPaused(const std::string& host) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    const auto it = paused_.find(host);
+    return it != paused_.end() && Clock::now() < it->second;
+  }
+
   void Release(const std::string& host) {
     MutexLock lock(mutex_);
     --total_;
@@ -62,6 +85,7 @@ class FetchLimiter {
   CondVar freed_;
   uint32_t total_ ABSL_GUARDED_BY(mutex_) = 0;
   std::map<std::string, uint32_t> used_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, Clock::time_point> paused_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace bunker::agent

@@ -10,7 +10,6 @@ absl::Status Annotated(const absl::Status& status, const std::string& where) {
   return absl::InvalidArgumentError(where + ": " + std::string(status.message()));
 }
 
-
 std::string BareHostOf(const std::string& host_port) {
   if (!host_port.empty() && host_port.front() == '[')
     return host_port.substr(1, host_port.find(']') - 1);
@@ -29,12 +28,16 @@ absl::StatusOr<HostTable> HostTable::Create(const PullConfig& config) {
     RETURN_IF_ERROR(table.AddRegistry(registry));
   for (const auto& [host, endpoint] : config.mirrors)
     RETURN_IF_ERROR(table.AddMirror(host, endpoint));
+  for (const RegistryCredential& credential : config.credentials)
+    RETURN_IF_ERROR(table.AddCredential(credential));
   return table;
 }
 
 absl::Status HostTable::AddRegistry(const RegistryConfig& registry) {
   const auto host = oci::ParseRegistryHost(registry.host);
   if (!host.ok()) return Annotated(host.status(), "registries");
+  if (registry.username.find(':') != std::string::npos)
+    return absl::InvalidArgumentError("registry " + *host + ": its username holds a colon");
   const bool loopback = http::IsLoopbackHost(BareHostOf(*host));
   Row row;
   row.policy.plain_http = registry.insecure_http || (loopback && registry.ca_file.empty());
@@ -50,6 +53,14 @@ absl::Status HostTable::AddRegistry(const RegistryConfig& registry) {
     rows_.emplace(EndpointHost(*parsed), token_row);
   }
   rows_.insert_or_assign(EndpointHost(*host), std::move(row));
+  return absl::OkStatus();
+}
+
+absl::Status HostTable::AddCredential(RegistryCredential credential) {
+  const auto host = oci::ParseRegistryHost(credential.host);
+  if (!host.ok()) return Annotated(host.status(), "credentials");
+  credential.host = EndpointHost(*host);
+  credentials_.push_back(std::move(credential));
   return absl::OkStatus();
 }
 
@@ -92,6 +103,26 @@ std::string HostTable::SchemeOf(const std::string& host_port) const {
   return http::IsLoopbackHost(BareHostOf(host_port)) ? "http" : "https";
 }
 
+void HostTable::GiveCredentials(const std::string& repository, RegistryEndpoint* endpoint) const {
+  const http::Url& origin = endpoint->origin;
+  const bool default_port = origin.port == (origin.scheme == "https" ? 443 : 80);
+  const RegistryCredential* best = nullptr;
+  for (const RegistryCredential& credential : credentials_) {
+    const bool right_host = credential.host == origin.HostPort() ||
+                            (default_port && credential.host == origin.host);
+    const std::string& prefix = credential.repository_prefix;
+    const bool covers = prefix.empty() || repository == prefix ||
+                        repository.compare(0, prefix.size() + 1, prefix + "/") == 0;
+    if (!right_host || !covers) continue;
+    if (best == nullptr || prefix.size() > best->repository_prefix.size()) best = &credential;
+  }
+  if (best == nullptr) return;
+  endpoint->username = best->username;
+  endpoint->password = best->password;
+  endpoint->identity_token = best->identity_token;
+  endpoint->registry_token = best->registry_token;
+}
+
 absl::StatusOr<RegistryEndpoint> HostTable::EndpointOf(const oci::Reference& reference) const {
   RegistryEndpoint endpoint;
   endpoint.host = reference.host;
@@ -107,6 +138,7 @@ absl::StatusOr<RegistryEndpoint> HostTable::EndpointOf(const oci::Reference& ref
     endpoint.password = row->password;
     endpoint.token_hosts = row->token_hosts;
   }
+  if (endpoint.username.empty()) GiveCredentials(reference.repository, &endpoint);
   return endpoint;
 }
 

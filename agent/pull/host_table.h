@@ -21,7 +21,11 @@ struct RegistryEndpoint {
   http::Url origin;      // of base_url
   std::string username;
   std::string password;
+  std::string identity_token{};
+  std::string registry_token{};
   std::vector<std::string> token_hosts;
+
+  bool has_credentials() const { return !username.empty() || !identity_token.empty(); }
 };
 
 class HostTable {
@@ -41,11 +45,14 @@ class HostTable {
   };
   const Row* Find(const std::string& host_port) const;
   absl::Status AddRegistry(const RegistryConfig& registry);
+  absl::Status AddCredential(RegistryCredential credential);
+  void GiveCredentials(const std::string& repository, RegistryEndpoint* endpoint) const;
   absl::Status AddMirror(const std::string& host, const std::string& endpoint);
   std::string SchemeOf(const std::string& host_port) const;
 
   std::map<std::string, Row> rows_;             // by host:port
   std::map<std::string, std::string> mirrors_;  // registry host -> base URL
+  std::vector<RegistryCredential> credentials_;
 };
 
 }  // namespace bunker::agent

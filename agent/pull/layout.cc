@@ -30,7 +30,7 @@ absl::StatusOr<oci::Descriptor> ChooseEntry(const oci::Index& index, const std::
                                             const oci::Digest& pinned, const std::string& name) {
   std::vector<oci::Descriptor> entries;
   for (const oci::Descriptor& entry : index.manifests) {
-    if (entry.media_type == oci::MediaType::kOther) continue;
+    if (entry.media_type == oci::MediaType::kOther || entry.attestation) continue;
     if (!pinned.empty() && entry.digest == pinned) return entry;
     if (!name.empty() && entry.ref_name != name) continue;
     if (std::none_of(entries.begin(), entries.end(),

@@ -4,9 +4,11 @@
 #include <optional>
 #include <utility>
 
+#include "agent/pull/archive_unpacker.h"
 #include "agent/pull/layout.h"
 #include "agent/pull/local_folder.h"
 #include "agent/pull/progress_meter.h"
+#include "agent/pull/tar_decoder.h"
 #include "agent/pull/tar_digest.h"
 #include "agent/pull/tar_index.h"
 #include "common/base/reason.h"
@@ -19,8 +21,8 @@ constexpr size_t kHeadBytes = 64u << 10;
 
 class LocalSource final : public ImageSource {
  public:
-  LocalSource(std::string tar_root, SourceSpec spec, oci::Digest pinned, std::string arch)
-      : tar_root_(std::move(tar_root)), spec_(std::move(spec)), pinned_(std::move(pinned)),
+  LocalSource(const PullConfig& config, SourceSpec spec, oci::Digest pinned, std::string arch)
+      : config_(config), spec_(std::move(spec)), pinned_(std::move(pinned)),
         arch_(std::move(arch)), subject_("tar " + spec_.tar_path) {}
 
   absl::StatusOr<ResolvedImage> Resolve(CancelToken& cancel) override {
@@ -56,8 +58,8 @@ class LocalSource final : public ImageSource {
 
  private:
   absl::StatusOr<LocalImage> Read(const StopFn& stop) {
-    ASSIGN_OR_RETURN(OpenedFile opened, OpenInTarRoot(tar_root_, spec_.scope, spec_.tenant_id,
-                                                      spec_.tar_path));
+    ASSIGN_OR_RETURN(OpenedFile opened, OpenInTarRoot(config_.tar_root, spec_.scope,
+                                                      spec_.tenant_id, spec_.tar_path));
     if (opened.is_folder)
       return ReadLayout(*MakeFolderTree(std::move(opened.fd)), arch_, pinned_, subject_,
                         spec_.layout_name);
@@ -73,13 +75,32 @@ class LocalSource final : public ImageSource {
     ASSIGN_OR_RETURN(const std::string start, ReadRange(head, kHeadBytes));
     ASSIGN_OR_RETURN(const oci::Compression compression, DetectCompression(start));
     if (compression == oci::Compression::kNone) {
-      ASSIGN_OR_RETURN(const auto archive, TarIndex::Read(file, stop));
-      if (archive->Has("oci-layout") && archive->Has("index.json"))
-        return ReadLayout(*archive, arch_, pinned_, subject_, spec_.layout_name);
-      if (archive->Has("manifest.json") && HoldsLayers(*archive))
-        return ReadDockerArchive(*archive, arch_, pinned_, stop);
+      ASSIGN_OR_RETURN(auto image, ReadArchive(file, stop));
+      if (image) return *std::move(image);
+    } else {
+      bool maybe_image = false;
+      ASSIGN_OR_RETURN(const TarDigests digests, DigestUnlessImage(file, stop, &maybe_image));
+      if (!maybe_image) return Rootfs(file, digests);
+      ASSIGN_OR_RETURN(const FileRange plain, UnpackArchive(file, config_.scratch_dir,
+                                                            config_.max_archive_bytes, stop));
+      ASSIGN_OR_RETURN(auto image, ReadArchive(plain, stop));
+      if (image) return *std::move(image);
     }
-    return ReadRootfs(file, stop);
+    ASSIGN_OR_RETURN(const TarDigests digests, DigestTar(file, stop));
+    return Rootfs(file, digests);
+  }
+
+  // nullopt where the archive holds no image.
+  absl::StatusOr<std::optional<LocalImage>> ReadArchive(const FileRange& file,
+                                                        const StopFn& stop) {
+    ASSIGN_OR_RETURN(const auto archive, TarIndex::Read(file, stop));
+    std::optional<LocalImage> image;
+    if (archive->Has("oci-layout") && archive->Has("index.json")) {
+      ASSIGN_OR_RETURN(image, ReadLayout(*archive, arch_, pinned_, subject_, spec_.layout_name));
+    } else if (archive->Has("manifest.json") && HoldsLayers(*archive)) {
+      ASSIGN_OR_RETURN(image, ReadDockerArchive(*archive, arch_, pinned_, stop));
+    }
+    return image;
   }
 
   // A root file system may have a manifest.json of its own; docker's is a list.
@@ -96,8 +117,7 @@ class LocalSource final : public ImageSource {
 
   // A tarball is one layer. What stands for its manifest is made of its content, not of its
   // compression or name, so that workers agree whenever the files mean the same.
-  absl::StatusOr<LocalImage> ReadRootfs(const FileRange& file, const StopFn& stop) {
-    ASSIGN_OR_RETURN(const TarDigests digests, DigestTar(file, stop));
+  absl::StatusOr<LocalImage> Rootfs(const FileRange& file, const TarDigests& digests) {
     LocalImage local;
     local.image.manifest_digest =
         oci::Digest::Of("bunker rootfs tar v1\n" + digests.diff_id.str() + "\n");
@@ -141,7 +161,7 @@ class LocalSource final : public ImageSource {
     return absl::OkStatus();
   }
 
-  const std::string tar_root_;
+  const PullConfig& config_;
   const SourceSpec spec_;
   const oci::Digest pinned_;
   const std::string arch_;
@@ -151,9 +171,9 @@ class LocalSource final : public ImageSource {
 
 }  // namespace
 
-std::unique_ptr<ImageSource> OpenLocalSource(const std::string& tar_root, const SourceSpec& spec,
+std::unique_ptr<ImageSource> OpenLocalSource(const PullConfig& config, const SourceSpec& spec,
                                              oci::Digest pinned, const std::string& arch) {
-  return std::make_unique<LocalSource>(tar_root, spec, std::move(pinned), arch);
+  return std::make_unique<LocalSource>(config, spec, std::move(pinned), arch);
 }
 
 }  // namespace bunker::agent

@@ -12,7 +12,8 @@
 namespace bunker::agent {
 
 // Opens nothing yet: Resolve() does, and the same open files serve Fetch().
-std::unique_ptr<ImageSource> OpenLocalSource(const std::string& tar_root, const SourceSpec& spec,
+// `config` must outlive the source.
+std::unique_ptr<ImageSource> OpenLocalSource(const PullConfig& config, const SourceSpec& spec,
                                              oci::Digest pinned, const std::string& arch);
 
 }  // namespace bunker::agent

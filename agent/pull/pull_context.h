@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "agent/pull/document_cache.h"
 #include "agent/pull/fetch_limiter.h"
 #include "agent/pull/host_table.h"
 #include "agent/pull/pull_types.h"
@@ -23,6 +24,7 @@ struct PullContext {
   const HostTable hosts;
   http::Client client;
   FetchLimiter limiter;
+  DocumentCache documents;
 };
 
 }  // namespace bunker::agent

@@ -1,6 +1,7 @@
 #include "agent/pull/pull_error.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "agent/pull/image_source.h"
 #include "common/base/reason.h"
@@ -20,30 +21,35 @@ std::string Printable(std::string_view text) {
   return shown;
 }
 
-std::string Said(const http::Response& response) {
-  const std::string message = RegistryMessage(response.body);
+std::string Said(const http::Response& response, const ScrubFn& scrub) {
+  const std::string message = RegistryMessage(response.body, scrub);
   std::string text = "the registry answered " + std::to_string(response.status);
   return message.empty() ? text : text + " (" + message + ")";
 }
 }  // namespace
 
-std::string RegistryMessage(std::string_view body) {
+std::string RegistryMessage(std::string_view body, const ScrubFn& scrub) {
+  // Before it is cut: half a secret would not be found.
+  const auto shown = [&](std::string text) {
+    return Printable(scrub ? scrub(std::move(text)) : text);
+  };
   const auto json = oci::ParseObject(body, "error");
   if (!json.ok()) return "";
   if (const auto* errors = oci::MemberOf(*json, "errors");
       errors != nullptr && errors->is_array() && !errors->empty() && errors->front().is_object()) {
     const std::string code = oci::StringOf(errors->front(), "code");
     const std::string message = oci::StringOf(errors->front(), "message");
-    return Printable(code.empty() ? message : code + ": " + message);
+    return shown(code.empty() ? message : code + ": " + message);
   }
   for (const char* key : {"details", "message", "error_description", "error"}) {
-    if (const std::string text = oci::StringOf(*json, key); !text.empty()) return Printable(text);
+    if (const std::string text = oci::StringOf(*json, key); !text.empty()) return shown(text);
   }
   return "";
 }
 
-absl::Status ErrorOfAnswer(const http::Response& response, std::string_view subject) {
-  const std::string what = std::string(subject) + ": " + Said(response);
+absl::Status ErrorOfAnswer(const http::Response& response, std::string_view subject,
+                           const ScrubFn& scrub) {
+  const std::string what = std::string(subject) + ": " + Said(response, scrub);
   switch (response.status) {
     case 401:
     case 403:
@@ -53,6 +59,10 @@ absl::Status ErrorOfAnswer(const http::Response& response, std::string_view subj
     case 404:
       return ReasonError(absl::StatusCode::kNotFound, "IMAGE_NOT_FOUND",
                          what + "; check the repository, tag and digest, or push the image");
+    case 407:
+      return ReasonError(absl::StatusCode::kFailedPrecondition, "REGISTRY_UNREACHABLE",
+                         what + "; the proxy wants credentials: put them into its URL in the "
+                                "agent's environment");
     case 429:
       return ReasonError(absl::StatusCode::kUnavailable, "REGISTRY_RATE_LIMITED",
                          what + "; wait, or give the agent credentials with a higher limit");

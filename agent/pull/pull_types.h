@@ -30,16 +30,31 @@ struct RegistryConfig {
   std::vector<std::string> token_hosts;
 };
 
+// Credentials for what lies below one host and, where it is set, one start of a repository's path.
+// A RegistryConfig with a username wins over them; among them the longest prefix does.
+struct RegistryCredential {
+  std::string host;
+  std::string repository_prefix;  // "team" covers team/app and not teams/app; "": everything
+  std::string username;
+  std::string password;
+  std::string identity_token;  // in place of a password: the token service turns it into tokens
+  std::string registry_token;  // in place of all: a bearer token for the registry itself
+};
+
 struct PullConfig {
   std::vector<RegistryConfig> registries;
+  std::vector<RegistryCredential> credentials;
   // Registry host in a ref -> where it is fetched in its place: host[:port] or an http(s) URL,
   // which may have a path. Being in the configuration, such an endpoint is a listed host.
   std::map<std::string, std::string> mirrors;
   std::string tar_root;  // the folder for tar sources; "": none is allowed
   http::ProxyConfig proxy;
+  std::string scratch_dir;  // compressed image archives are unpacked in it; "": they are refused
+  uint64_t max_archive_bytes = uint64_t{64} << 30;  // of an image archive, unpacked
 
+  // In all is more than two registries that drip could hold.
   uint32_t fetches_per_registry = 2;
-  uint32_t fetches_in_all = 4;
+  uint32_t fetches_in_all = 8;
   uint32_t max_tries = 5;  // in a row, each without at least 1 MiB gained
   absl::Duration first_backoff = absl::Milliseconds(500);
   absl::Duration retry_after_cap = absl::Seconds(60);

@@ -105,6 +105,27 @@ std::string PullScope(const std::string& challenge_scope, const std::string& rep
     name = challenge_scope.substr(kPrefix.size(), last - kPrefix.size());
   return "repository:" + name + ":pull";
 }
+
+// Cuts out what `text` has in common with `secret`: all of it, or any 16 characters in a row.
+void ScrubOne(const std::string& secret, std::string* text) {
+  constexpr size_t kWindow = 16;
+  constexpr size_t kShortest = 8;  // less may be a word, and cutting that out would tell more
+  if (secret.size() < kShortest) return;
+  const size_t window = std::min(kWindow, secret.size());
+  for (size_t at = 0; at + window <= text->size();) {
+    const size_t found = secret.find(text->substr(at, window));
+    if (found == std::string::npos) {
+      ++at;
+      continue;
+    }
+    size_t length = window;
+    while (at + length < text->size() && found + length < secret.size() &&
+           (*text)[at + length] == secret[found + length])
+      ++length;
+    text->replace(at, length, "***");
+    at += 3;
+  }
+}
 }  // namespace
 
 std::optional<AuthChallenge> ParseChallenge(std::string_view value) {
@@ -133,6 +154,20 @@ bool IsRealmBound(const RegistryEndpoint& endpoint, const http::Url& realm) {
                      });
 }
 
+std::string RegistryAuth::Scrub(std::string text) const {
+  const std::string basic = absl::Base64Escape(endpoint_.username + ":" + endpoint_.password);
+  std::vector<std::string> secrets = {endpoint_.password, endpoint_.identity_token,
+                                      endpoint_.registry_token,
+                                      http::PercentEncode(endpoint_.password)};
+  if (!endpoint_.username.empty()) secrets.push_back(basic);
+  {
+    MutexLock lock(scrub_mutex_);
+    secrets.push_back(last_token_);
+  }
+  for (const std::string& secret : secrets) ScrubOne(secret, &text);
+  return text;
+}
+
 std::string RegistryAuth::BasicHeader() const {
   return "Basic " + absl::Base64Escape(endpoint_.username + ":" + endpoint_.password);
 }
@@ -147,14 +182,30 @@ std::string RegistryAuth::Header() {
 }
 
 absl::Status RegistryAuth::OnUnauthorized(const http::Response& response,
-                                          const std::string& used_header, const StopFn& stop) {
+                                          const std::string& used_header, const StopFn& stop,
+                                          std::string* retry_after) {
   const std::string& host = endpoint_.host;
   MutexLock lock(mutex_);
   if (!header_.empty() && header_ != used_header) return absl::OkStatus();  // another's new token
   header_.clear();
-  const auto challenge = ParseChallenge(response.Header("www-authenticate"));
+  if (!endpoint_.registry_token.empty()) {
+    header_ = "Bearer " + endpoint_.registry_token;
+    expires_ = absl::InfiniteFuture();
+    if (header_ != used_header) return absl::OkStatus();
+    return AuthFailed(host + " refuses the registrytoken of the docker config: renew it there");
+  }
+  const auto challenge = ParseChallenge(response.AllOf("www-authenticate"));
   if (!challenge) return AuthFailed(host + " refuses the request and does not say how to sign in");
-  if (challenge->scheme == "bearer") return FetchToken(*challenge, stop);
+  if (challenge->scheme == "bearer") return FetchToken(*challenge, stop, retry_after);
+  return SignInBasic(used_header);
+}
+
+absl::Status RegistryAuth::SignInBasic(const std::string& used_header) {
+  const std::string& host = endpoint_.host;
+  if (!endpoint_.identity_token.empty()) {
+    return AuthFailed(host + " wants a user name and a password where the docker config has an "
+                             "identitytoken: put a user name and a password there");
+  }
   if (endpoint_.username.empty()) {
     return AuthFailed(host + " wants a user name and a password: add them for this registry to the "
                              "agent's configuration");
@@ -180,20 +231,27 @@ absl::StatusOr<http::Request> RegistryAuth::TokenRequest(const AuthChallenge& ch
                       realm->HostPort() + "), which is refused: it must be https");
   }
   http::Request request;
-  if (!endpoint_.username.empty()) {
+  if (endpoint_.has_credentials()) {
     if (!IsRealmBound(endpoint_, *realm)) {
       return AuthFailed(endpoint_.host + " sends to the token service of another host (" +
                         realm->HostPort() + "), which is not given the credentials: where that is "
                         "right, list it in token_hosts of this registry");
     }
-    request.headers.emplace_back("Authorization", BasicHeader());
   }
-  std::string url = realm->text;
-  url += url.find('?') == std::string::npos ? '?' : '&';
+  std::string query;
   if (const std::string service = ParamOf(challenge, "service"); !service.empty())
-    url += "service=" + http::PercentEncode(service) + "&";
-  url += "scope=" + http::PercentEncode(PullScope(ParamOf(challenge, "scope"), repository_));
-  request.url = url;
+    query = "service=" + http::PercentEncode(service) + "&";
+  query += "scope=" + http::PercentEncode(PullScope(ParamOf(challenge, "scope"), repository_));
+  request.url = realm->text;
+  if (!endpoint_.identity_token.empty()) {
+    request.method = "POST";
+    request.headers.emplace_back("Content-Type", "application/x-www-form-urlencoded");
+    request.body = query + "&grant_type=refresh_token&client_id=bunker-agent&refresh_token=" +
+                   http::PercentEncode(endpoint_.identity_token);
+  } else {
+    request.url += (request.url.find('?') == std::string::npos ? "?" : "&") + query;
+    if (!endpoint_.username.empty()) request.headers.emplace_back("Authorization", BasicHeader());
+  }
   request.headers.emplace_back("Accept", "application/json");
   request.total_timeout = timeout_;
   request.max_redirects = 3;
@@ -202,7 +260,9 @@ absl::StatusOr<http::Request> RegistryAuth::TokenRequest(const AuthChallenge& ch
   return request;
 }
 
-absl::Status RegistryAuth::FetchToken(const AuthChallenge& challenge, const StopFn& stop) {
+absl::Status RegistryAuth::FetchToken(const AuthChallenge& challenge, const StopFn& stop,
+                                      std::string* retry_after) {
+  const auto scrub = [this](std::string text) { return Scrub(std::move(text)); };
   ASSIGN_OR_RETURN(const http::Request request, TokenRequest(challenge, stop));
   ASSIGN_OR_RETURN(const http::Url realm, http::ParseUrl(request.url));
   const std::string subject = "token service of " + endpoint_.host + " at " + realm.HostPort();
@@ -210,14 +270,15 @@ absl::Status RegistryAuth::FetchToken(const AuthChallenge& challenge, const Stop
   if (!response.ok()) return ErrorOfTransport(response.status(), subject);
   if (response->status == 200) return KeepToken(*response, realm);
   if (response->status / 100 == 4 && response->status != 429 && response->status != 408) {
-    const std::string said = RegistryMessage(response->body);
+    const std::string said = RegistryMessage(response->body, scrub);
     return AuthFailed(subject + " answered " + std::to_string(response->status) +
                       (said.empty() ? "" : " (" + said + ")") +
-                      (endpoint_.username.empty()
+                      (!endpoint_.has_credentials()
                            ? ": add credentials for this registry to the agent's configuration"
                            : ": correct this registry's credentials in the agent's configuration"));
   }
-  return ErrorOfAnswer(*response, subject);
+  *retry_after = response->Header("retry-after");
+  return ErrorOfAnswer(*response, subject, scrub);
 }
 
 absl::Status RegistryAuth::KeepToken(const http::Response& response, const http::Url& realm) {
@@ -235,6 +296,8 @@ absl::Status RegistryAuth::KeepToken(const http::Response& response, const http:
   expires_ = absl::Now() + absl::Seconds(std::min(life == 0 ? kDefaultTokenLifeS : life,
                                                   kMaxTokenLifeS));
   header_ = "Bearer " + token;
+  MutexLock lock(scrub_mutex_);
+  last_token_ = token;
   return absl::OkStatus();
 }
 

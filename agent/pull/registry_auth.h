@@ -1,5 +1,6 @@
 // How a registry wants to be asked: anonymously, with a name and password, or with a token that
-// its token service gives out for one repository.
+// its token service gives out for one repository (to anyone, for a name and password, or for an
+// identity token).
 //
 // Thread-safe: a RegistryAuth serves all fetches of one repository at one registry.
 #pragma once
@@ -44,13 +45,18 @@ class RegistryAuth {
   std::string Header();
 
   // What to do about a 401 to a request that was sent with `used_header`: OK means that Header()
-  // now gives something new to try. REGISTRY_AUTH_FAILED, or what keeps the token service away.
+  // now gives something new to try. REGISTRY_AUTH_FAILED, or what keeps the token service away;
+  // where that asks to be left alone for a while, `*retry_after` has its words.
   absl::Status OnUnauthorized(const http::Response& response, const std::string& used_header,
-                              const StopFn& stop);
+                              const StopFn& stop, std::string* retry_after);
+
+  // `text` without the credentials and tokens in use, should a registry repeat them in its errors.
+  std::string Scrub(std::string text) const;
 
  private:
-  absl::Status FetchToken(const AuthChallenge& challenge, const StopFn& stop)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status FetchToken(const AuthChallenge& challenge, const StopFn& stop,
+                          std::string* retry_after) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status SignInBasic(const std::string& used_header) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<http::Request> TokenRequest(const AuthChallenge& challenge, const StopFn& stop);
   absl::Status KeepToken(const http::Response& response, const http::Url& realm)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -64,6 +70,9 @@ class RegistryAuth {
   Mutex mutex_;  // held while a token is fetched, so that parallel fetches share it
   std::string header_ ABSL_GUARDED_BY(mutex_);
   absl::Time expires_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteFuture();
+
+  mutable Mutex scrub_mutex_;
+  std::string last_token_ ABSL_GUARDED_BY(scrub_mutex_);
 };
 
 }  // namespace bunker::agent

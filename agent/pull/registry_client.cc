@@ -13,7 +13,6 @@ namespace {
 constexpr int kMaxSignIns = 3;
 constexpr int kMaxRedirects = 5;
 constexpr uint64_t kGainThatCounts = 1u << 20;
-constexpr int kMaxTriesInAll = 64;
 
 struct ContentRange {
   uint64_t first = 0;
@@ -37,6 +36,13 @@ std::optional<ContentRange> ParseContentRange(const std::string& text) {
   range.total.emplace();
   if (!number(&*range.total) || at != end) return std::nullopt;
   return range;
+}
+
+absl::Status OtherContent(const std::string& subject, uint64_t bytes, uint64_t declared_bytes) {
+  return ReasonError(absl::StatusCode::kDataLoss, "DIGEST_MISMATCH",
+                     subject + ": the registry sent other content (" + std::to_string(bytes) +
+                         " bytes, declared " + std::to_string(declared_bytes) +
+                         "): check its storage, or push the image again");
 }
 }  // namespace
 
@@ -73,7 +79,8 @@ http::Request RegistryClient::NewRequest(const std::string& path) const {
   return request;
 }
 
-absl::StatusOr<http::Response> RegistryClient::Send(http::Request request, const StopFn& stop) {
+absl::StatusOr<http::Response> RegistryClient::Send(http::Request request, const StopFn& stop,
+                                                    std::string* retry_after) {
   request.stop = stop;
   const http::Headers plain = request.headers;
   for (int sign_ins = 0;; ++sign_ins) {
@@ -81,11 +88,17 @@ absl::StatusOr<http::Response> RegistryClient::Send(http::Request request, const
     request.headers = plain;
     if (!authorization.empty()) request.headers.emplace_back("Authorization", authorization);
     ASSIGN_OR_RETURN(http::Response response, client_->Do(request));
+    *retry_after = response.Header("retry-after");
+    if (response.status / 100 >= 4) LeaveAlone(*retry_after);
     if (response.status != 401 || sign_ins == kMaxSignIns) return response;
     // A host that the registry redirected to has no say in where credentials go.
     const auto last = http::ParseUrl(response.url);
     if (!last.ok() || !http::SameOrigin(*last, endpoint_.origin)) return response;
-    RETURN_IF_ERROR(auth_.OnUnauthorized(response, authorization, stop));
+    const absl::Status signed_in =
+        auth_.OnUnauthorized(response, authorization, stop, retry_after);
+    if (signed_in.ok()) continue;
+    LeaveAlone(*retry_after);
+    return signed_in;
   }
 }
 
@@ -93,6 +106,17 @@ absl::Duration RegistryClient::DelayAfter(const std::string& retry_after, int fa
   const absl::Duration backoff = BackoffDelay(config_.first_backoff, failed_tries);
   const auto asked = ParseRetryAfter(retry_after, absl::Now(), config_.retry_after_cap);
   return asked ? std::max(*asked, backoff) : backoff;
+}
+
+void RegistryClient::LeaveAlone(const std::string& retry_after) {
+  const auto asked = ParseRetryAfter(retry_after, absl::Now(), config_.retry_after_cap);
+  if (asked) limiter_->Pause(endpoint_.host, *asked);
+}
+
+absl::Status RegistryClient::ErrorOf(const http::Response& response,
+                                     const std::string& subject) const {
+  return ErrorOfAnswer(response, subject,
+                       [this](std::string text) { return auth_.Scrub(std::move(text)); });
 }
 
 absl::StatusOr<http::Response> RegistryClient::SendWithRetries(const http::Request& request,
@@ -103,15 +127,23 @@ absl::StatusOr<http::Response> RegistryClient::SendWithRetries(const http::Reque
     std::string retry_after;
     {
       ASSIGN_OR_RETURN(const auto slot, limiter_->Acquire(endpoint_.host, stop));
-      auto response = Send(request, stop);
+      auto response = Send(request, stop, &retry_after);
       if (response.ok() && response->status == 200) return response;
-      error = response.ok() ? ErrorOfAnswer(*response, subject)
+      error = response.ok() ? ErrorOf(*response, subject)
                             : ErrorOfTransport(response.status(), subject);
-      if (response.ok()) retry_after = response->Header("retry-after");
     }
     if (!IsWorthAnotherTry(error) || tries >= static_cast<int>(config_.max_tries)) return error;
     RETURN_IF_ERROR(WaitUnlessStopped(DelayAfter(retry_after, tries - 1), stop));
   }
+}
+
+absl::Status RegistryClient::CheckSmallHead(const http::ResponseHead& head,
+                                            const std::string& subject) {
+  const std::string encoding = head.Header("content-encoding");
+  if (head.status != 200 || encoding.empty() || encoding == "identity") return absl::OkStatus();
+  return ReasonError(absl::StatusCode::kDataLoss, "LAYER_CORRUPT",
+                     subject + ": the registry sends it in another encoding than it is stored in: "
+                     "check its configuration and proxies between");
 }
 
 absl::StatusOr<FetchedManifest> RegistryClient::GetManifest(const oci::Digest& digest,
@@ -121,13 +153,17 @@ absl::StatusOr<FetchedManifest> RegistryClient::GetManifest(const oci::Digest& d
   request.headers.emplace_back("Accept", oci::ManifestAccept());
   request.total_timeout = config_.small_request_timeout;
   request.max_body_bytes = oci::kMaxManifestBytes;
+  request.on_head = [this](const auto& head) { return CheckSmallHead(head, Subject()); };
   ASSIGN_OR_RETURN(http::Response response, SendWithRetries(request, Subject(), stop));
   FetchedManifest manifest;
   manifest.content_type = response.Header("content-type");
   manifest.digest = oci::Digest::Of(response.body);
   manifest.body = std::move(response.body);
+  // Schema 1 has the digest of its inner part, not of the body; it is refused for what it is.
   oci::Digest wanted = digest;
-  if (wanted.empty()) {  // a tag: what the registry itself says of the body must be true
+  const bool schema1 =
+      oci::ManifestTypeOf(manifest.content_type) == oci::MediaType::kDockerSchema1;
+  if (wanted.empty() && !schema1) {  // a tag: what the registry says of the body must be true
     const auto claimed = oci::Digest::Parse(response.Header("docker-content-digest"));
     if (claimed.ok()) wanted = *claimed;
   }
@@ -146,14 +182,15 @@ absl::StatusOr<std::string> RegistryClient::GetSmallBlob(const oci::Descriptor& 
   request.total_timeout = config_.small_request_timeout;
   request.max_body_bytes = oci::kMaxConfigBytes;
   const std::string subject = Subject() + ", config " + blob.digest.str();
+  request.on_head = [&](const http::ResponseHead& head) {
+    RETURN_IF_ERROR(CheckSmallHead(head, subject));
+    const uint64_t length = head.ContentLength().value_or(blob.size_bytes);
+    if (head.status != 200 || length == blob.size_bytes) return absl::OkStatus();
+    return OtherContent(subject, length, blob.size_bytes);
+  };
   ASSIGN_OR_RETURN(http::Response response, SendWithRetries(request, subject, stop));
-  if (response.body.size() != blob.size_bytes || oci::Digest::Of(response.body) != blob.digest) {
-    return ReasonError(absl::StatusCode::kDataLoss, "DIGEST_MISMATCH",
-                       subject + ": the registry sent other content (" +
-                           std::to_string(response.body.size()) + " bytes, declared " +
-                           std::to_string(blob.size_bytes) +
-                           "): check its storage, or push the image again");
-  }
+  if (response.body.size() != blob.size_bytes || oci::Digest::Of(response.body) != blob.digest)
+    return OtherContent(subject, response.body.size(), blob.size_bytes);
   return std::move(response.body);
 }
 
@@ -204,7 +241,7 @@ absl::Status RegistryClient::TryBlob(BlobAttempt& attempt) {
     return absl::OkStatus();
   };
   ASSIGN_OR_RETURN(const auto slot, limiter_->Acquire(endpoint_.host, attempt.stop));
-  const auto response = Send(std::move(request), attempt.stop);
+  const auto response = Send(std::move(request), attempt.stop, &attempt.retry_after);
   if (!response.ok()) {
     if (response.status().code() == absl::StatusCode::kResourceExhausted &&
         ReasonOf(response.status()).empty()) {
@@ -215,7 +252,6 @@ absl::Status RegistryClient::TryBlob(BlobAttempt& attempt) {
     }
     return ErrorOfTransport(response.status(), attempt.subject);
   }
-  attempt.retry_after = response->Header("retry-after");
   if (response->status == 200 || response->status == 206) {
     if (attempt.writer.offset() == attempt.size_bytes) return absl::OkStatus();
     return ErrorOfTransport(absl::DataLossError("only " + std::to_string(attempt.writer.offset()) +
@@ -230,7 +266,7 @@ absl::Status RegistryClient::TryBlob(BlobAttempt& attempt) {
                        attempt.subject + ": the registry says that it ends before its declared "
                        "size: push the image again");
   }
-  absl::Status error = ErrorOfAnswer(*response, attempt.subject);
+  absl::Status error = ErrorOf(*response, attempt.subject);
   // A signed URL that the registry redirected to may have expired: asking again makes a new one.
   const auto last = http::ParseUrl(response->url);
   const bool elsewhere = last.ok() && !http::SameOrigin(*last, endpoint_.origin);
@@ -248,14 +284,15 @@ absl::Status RegistryClient::GetBlob(const oci::Digest& digest, uint64_t size_by
                       .on_bytes = on_bytes, .subject = Subject() + ", layer " + digest.str(),
                       .no_range = false, .retry_after = ""};
   int fruitless = 0;
-  for (int tries = 1;; ++tries) {
-    const uint64_t before = writer.offset();
+  uint64_t farthest = writer.offset();  // what was there before is lost where ranges are ignored
+  for (;;) {
     attempt.retry_after.clear();
     const absl::Status status = TryBlob(attempt);
     if (status.ok() || !IsWorthAnotherTry(status)) return status;
-    const bool gained = writer.offset() >= before + kGainThatCounts;
+    const bool gained = writer.offset() >= farthest + kGainThatCounts;
+    farthest = std::max(farthest, writer.offset());
     fruitless = gained ? 0 : fruitless + 1;
-    if (fruitless >= static_cast<int>(config_.max_tries) || tries >= kMaxTriesInAll) return status;
+    if (fruitless >= static_cast<int>(config_.max_tries)) return status;
     RETURN_IF_ERROR(WaitUnlessStopped(
         DelayAfter(attempt.retry_after, std::max(0, fruitless - 1)), stop));
   }

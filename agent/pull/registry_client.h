@@ -52,12 +52,17 @@ class RegistryClient {
  private:
   struct BlobAttempt;
   // One request with its sign-in; at most three answers of 401.
-  absl::StatusOr<http::Response> Send(http::Request request, const StopFn& stop);
+  absl::StatusOr<http::Response> Send(http::Request request, const StopFn& stop,
+                                      std::string* retry_after);
   absl::StatusOr<http::Response> SendWithRetries(const http::Request& request,
                                                  const std::string& subject, const StopFn& stop);
+  static absl::Status CheckSmallHead(const http::ResponseHead& head, const std::string& subject);
   absl::Status TryBlob(BlobAttempt& attempt);
   absl::Status CheckBlobHead(BlobAttempt& attempt, const http::ResponseHead& head);
   absl::Duration DelayAfter(const std::string& retry_after, int failed_tries) const;
+  // What one request was told holds for all; to be said while its slot is held.
+  void LeaveAlone(const std::string& retry_after);
+  absl::Status ErrorOf(const http::Response& response, const std::string& subject) const;
   http::Request NewRequest(const std::string& path) const;
   std::string Subject() const;
 

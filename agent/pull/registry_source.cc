@@ -23,7 +23,7 @@ absl::Status Named(const absl::Status& status, const std::string& reference) {
 RegistrySource::RegistrySource(PullContext* context, RegistryEndpoint endpoint,
                                oci::Reference reference, oci::Digest pinned, std::string arch)
     : reference_(std::move(reference)), pinned_(std::move(pinned)), arch_(std::move(arch)),
-      parallel_(context->config.fetches_per_registry),
+      parallel_(context->config.fetches_per_registry), documents_(&context->documents),
       client_(context->config, std::move(endpoint), reference_, &context->client,
               &context->limiter) {}
 
@@ -34,9 +34,12 @@ absl::StatusOr<ResolvedImage> RegistrySource::Resolve(CancelToken& cancel) {
     return Document{std::move(manifest.body), std::move(manifest.content_type),
                     std::move(manifest.digest)};
   };
+  const std::string place = client_.endpoint().base_url + "/" + reference_.repository + "@";
   const DocumentReader reader = {
       .manifest = [&](const oci::Descriptor& entry) -> absl::StatusOr<Document> {
-        ASSIGN_OR_RETURN(Document document, get(entry.digest));
+        ASSIGN_OR_RETURN(Document document,
+                         documents_->GetOrFetch(place + "manifest " + entry.digest.str(),
+                                                [&] { return get(entry.digest); }, stop));
         if (document.body.size() == entry.size_bytes) return document;
         return ReasonError(absl::StatusCode::kDataLoss, "DIGEST_MISMATCH",
                            reference_.ToString() + ": manifest " + entry.digest.str() + " has " +
@@ -44,7 +47,20 @@ absl::StatusOr<ResolvedImage> RegistrySource::Resolve(CancelToken& cancel) {
                                "declares " + std::to_string(entry.size_bytes) +
                                ": push the image again");
       },
-      .config = [&](const oci::Descriptor& config) { return client_.GetSmallBlob(config, stop); },
+      .config = [&](const oci::Descriptor& config) -> absl::StatusOr<std::string> {
+        const auto fetch = [&]() -> absl::StatusOr<Document> {
+          ASSIGN_OR_RETURN(std::string body, client_.GetSmallBlob(config, stop));
+          return Document{std::move(body), "", config.digest};
+        };
+        ASSIGN_OR_RETURN(Document document,
+                         documents_->GetOrFetch(place + config.digest.str(), fetch, stop));
+        if (document.body.size() == config.size_bytes) return std::move(document.body);
+        return ReasonError(absl::StatusCode::kDataLoss, "DIGEST_MISMATCH",
+                           reference_.ToString() + ": config " + config.digest.str() + " has " +
+                               std::to_string(document.body.size()) + " bytes where its manifest "
+                               "declares " + std::to_string(config.size_bytes) +
+                               ": push the image again");
+      },
   };
   ASSIGN_OR_RETURN(Document top, get(pinned_.empty() ? reference_.digest : pinned_));
   ASSIGN_OR_RETURN(ResolvedImage image, ResolveDocument(std::move(top), arch_, pinned_,
@@ -103,7 +119,9 @@ absl::StatusOr<std::vector<LayerFile>> RegistrySource::Fetch(const ResolvedImage
                                                              const PullProgress& progress) {
   std::vector<ResolvedLayer> unique;
   uint64_t total = 0;
-  for (const ResolvedLayer& layer : image.layers) {
+  // Top layer first: that is the order in which a bake that reads along wants them.
+  for (auto it = image.layers.rbegin(); it != image.layers.rend(); ++it) {
+    const ResolvedLayer& layer = *it;
     const bool known = std::any_of(unique.begin(), unique.end(), [&](const ResolvedLayer& other) {
       return other.digest == layer.digest;
     });

@@ -29,6 +29,7 @@ class RegistrySource final : public ImageSource {
   const oci::Digest pinned_;
   const std::string arch_;
   const uint32_t parallel_;
+  DocumentCache* const documents_;
   RegistryClient client_;
 };
 

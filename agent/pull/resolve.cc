@@ -37,7 +37,8 @@ absl::StatusOr<std::vector<ResolvedLayer>> LayersOf(const oci::Manifest& manifes
 absl::Status CheckPlatform(const oci::ImageConfig& config, const std::string& arch) {
   ASSIGN_OR_RETURN(const std::string wanted, oci::GoArchitecture(arch));
   const bool os_right = config.os.empty() || config.os == "linux";
-  const bool arch_right = config.architecture.empty() || config.architecture == wanted;
+  const bool arch_right = config.architecture.empty() ||
+                          oci::IsArchitecture(config.architecture, wanted);
   if (os_right && arch_right) return absl::OkStatus();
   std::string offer;
   for (const char c : (config.os + "/" + config.architecture).substr(0, 80))
@@ -53,9 +54,16 @@ absl::StatusOr<ResolvedImage> ResolveDocument(Document top, const std::string& a
   const auto resolve = [&]() -> absl::StatusOr<ResolvedImage> {
     ResolvedImage image;
     Document document = std::move(top);
+    oci::MediaType expected = oci::MediaType::kOther;  // any
     for (int depth = 0;; ++depth) {
       ASSIGN_OR_RETURN(oci::ManifestDocument parsed,
                        oci::ParseManifest(document.body, document.content_type));
+      const auto found = parsed.manifest ? oci::MediaType::kManifest : oci::MediaType::kIndex;
+      if (expected != oci::MediaType::kOther && expected != found) {
+        return ReasonError(absl::StatusCode::kInvalidArgument, "LAYER_CORRUPT",
+                           "its index lists " + document.digest.str() + " as a thing that it is "
+                           "not (a manifest, an index): push the image again");
+      }
       if (parsed.manifest) {
         image.manifest_digest = document.digest;
         if (!pinned.empty() && pinned != document.digest) {
@@ -67,6 +75,9 @@ absl::StatusOr<ResolvedImage> ResolveDocument(Document top, const std::string& a
         ASSIGN_OR_RETURN(const std::string config, reader.config(parsed.manifest->config));
         ASSIGN_OR_RETURN(image.config, oci::ParseImageConfig(config));
         RETURN_IF_ERROR(CheckPlatform(image.config, arch));
+        if (!image.config.architecture.empty()) {  // by its one name, whatever the builder wrote
+          ASSIGN_OR_RETURN(image.config.architecture, oci::GoArchitecture(arch));
+        }
         ASSIGN_OR_RETURN(image.layers, LayersOf(*parsed.manifest, image.config));
         return image;
       }
@@ -77,6 +88,7 @@ absl::StatusOr<ResolvedImage> ResolveDocument(Document top, const std::string& a
       if (image.index_digest.empty()) image.index_digest = document.digest;
       ASSIGN_OR_RETURN(const oci::Descriptor chosen, oci::ChoosePlatform(*parsed.index, arch));
       ASSIGN_OR_RETURN(document, reader.manifest(chosen));
+      expected = chosen.media_type;
     }
   };
   auto image = resolve();

@@ -2,8 +2,6 @@
 // Thread-safe: free functions.
 #pragma once
 
-#include <string_view>
-
 #include "absl/status/statusor.h"
 #include "agent/pull/backoff.h"
 #include "agent/pull/file_tree.h"
@@ -18,13 +16,13 @@ struct TarDigests {
   oci::Digest diff_id;  // of the tar stream
 };
 
-// What the first bytes of a file say (512 are enough). LAYER_UNSUPPORTED for compressions that are
-// not taken (xz, bzip2, lz4) and for what is no tar at all.
-absl::StatusOr<oci::Compression> DetectCompression(std::string_view head);
-
-// Reads the range once. LAYER_CORRUPT: damaged, cut, or followed by something else;
-// LAYER_UNSUPPORTED: it unpacks to more than 200 times its size (beyond 64 MiB), or a zstd window
-// above 128 MiB.
+// Reads the range once. Errors: those of DetectCompression() and DecodeRange().
 absl::StatusOr<TarDigests> DigestTar(const FileRange& range, const StopFn& stop);
+
+// The same, but as soon as a member of the compressed tar has a name that image archives have
+// ("manifest.json", "index.json"), reading ends and `*maybe_image` is true; the digests are then
+// empty. Members are found by their headers alone, so that the answer is a guess to look into.
+absl::StatusOr<TarDigests> DigestUnlessImage(const FileRange& range, const StopFn& stop,
+                                             bool* maybe_image);
 
 }  // namespace bunker::agent

@@ -9,7 +9,6 @@
 
 #include "agent/pull/layout.h"
 #include "agent/pull/tar_decoder.h"
-#include "agent/pull/tar_decoder.h"
 #include "agent/pull/tar_digest.h"
 #include "agent/pull/tar_index.h"
 #include "common/base/log.h"

@@ -1,22 +1,27 @@
 #!/usr/bin/python3
-"""A registry on loopback that serves one OCI layout and misbehaves on demand.
+"""A registry that serves one OCI layout, or what is uploaded to it, and misbehaves on demand.
 
-faulty_registry.py DIR [--auth none|basic|token] [--user U --password P] [--token-life S]
+faulty_registry.py DIR [--auth none|basic|token|both] [--user U --password P] [--identity T]
+                   [--token-life S] [--realm URL] [--bind ADDRESS] [--port N]
+                   [--certificate PEM --key PEM] [--log-file FILE]
 
-Prints its port on the first line. Every repository name is the same layout; the tag is ignored.
-Control, on the same port:
+Prints its port on the first line. Every repository name is the same layout; a tag is a name in its
+index.json, any other one means the first image there. Control, on the same port:
   POST /_fault  {"match": SUBSTRING OF PATH, "kind": KIND, "times": N, ...}   adds a fault
   POST /_clear                                                              removes all
-  GET  /_log    the requests so far: path, authorization, range, status, bytes sent
+  POST /_put    {"kind": "manifests"|"blobs", "name", "type", "base64"}       a document of its own
+  GET  /_log    the requests so far: path, host, authorization, range, status, bytes sent, when
 Kinds: status (code, headers, body), cut (at, reset), flip, short, pad, ignore_range, lie_range,
-drip, redirect (to), encode, type (value), nodigest, headers (headers).
+drip (every, bytes), redirect (to), encode, gzip, type (value), nodigest, headers (headers),
+echo (code), unsized, chunked (extra), endless (bytes), header_lines (count), header_line (bytes),
+stall (seconds).
 """
-import argparse, base64, hashlib, json, os, re, socket, struct, threading, time
+import argparse, base64, gzip, hashlib, json, os, re, socket, ssl, struct, threading, time, urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 ARGS = None
 LOCK = threading.Lock()
-FAULTS, LOG, TOKENS = [], [], {}
+FAULTS, LOG, TOKENS, DOCUMENTS = [], [], {}, {}
 
 
 def take_fault(path):
@@ -36,31 +41,45 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def note(self, status, sent):
+        entry = {"path": self.path, "host": self.headers.get("Host", ""), "method": self.command,
+                 "authorization": self.headers.get("Authorization", ""),
+                 "range": self.headers.get("Range", ""), "status": status, "sent": sent,
+                 "when": time.monotonic()}
         with LOCK:
-            LOG.append({"path": self.path, "authorization": self.headers.get("Authorization", ""),
-                        "range": self.headers.get("Range", ""), "status": status, "sent": sent})
+            LOG.append(entry)
+            if ARGS.log_file:
+                with open(ARGS.log_file, "a", encoding="utf-8") as out:
+                    out.write(json.dumps(entry) + "\n")
+        return entry
 
     def answer(self, status, body=b"", headers=()):
         self.note(status, len(body))
+        self.plain(status, body, headers)
+
+    def plain(self, status, body=b"", headers=()):
+        pairs = list(headers.items()) if isinstance(headers, dict) else list(headers)
         self.send_response(status)
-        for name, value in dict(headers).items():
+        for name, value in pairs:
             self.send_header(name, value)
-        if not any(name.lower() == "content-length" for name in dict(headers)):
+        if not any(name.lower() == "content-length" for name, _ in pairs):
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        if self.path.startswith("/token"):
+            return self.give_token(urllib.parse.parse_qs(body.decode()))
         with LOCK:
             if self.path == "/_fault":
                 FAULTS.append(json.loads(body))
+            elif self.path == "/_put":
+                put = json.loads(body)
+                DOCUMENTS[put["kind"], put["name"]] = (base64.b64decode(put["base64"]), put["type"])
             elif self.path == "/_clear":
                 FAULTS.clear()
                 LOG.clear()
-        self.send_response(200)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
+        self.plain(200)
 
     def basic_right(self):
         want = base64.b64encode(f"{ARGS.user}:{ARGS.password}".encode()).decode()
@@ -69,60 +88,97 @@ class Handler(BaseHTTPRequestHandler):
     def signed_in(self):
         if ARGS.auth == "basic":
             return self.basic_right()
-        if ARGS.auth == "token":
+        if ARGS.auth in ("token", "both"):
             token = self.headers.get("Authorization", "").removeprefix("Bearer ")
             return TOKENS.get(token, 0) > time.monotonic()
         return True
 
     def challenge(self):
-        port = self.server.server_address[1]
         if ARGS.auth == "basic":
-            return 'Basic realm="test"'
+            return [("WWW-Authenticate", 'Basic realm="test"')]
         repo = self.path.split("/v2/")[1].rsplit("/", 2)[0]
-        realm = ARGS.realm or f"http://127.0.0.1:{port}/token"
-        return f'Bearer realm="{realm}",service="test",scope="repository:{repo}:pull,push"'
+        scheme = "https" if ARGS.certificate else "http"
+        realm = ARGS.realm or f"{scheme}://{self.headers.get('Host')}/token"
+        bearer = f'Bearer realm="{realm}",service="test",scope="repository:{repo}:pull,push"'
+        lines = [("WWW-Authenticate", bearer)]
+        if ARGS.auth == "both":  # each on a line of its own, as some registries send them
+            lines.insert(0, ("WWW-Authenticate", 'Basic realm="test"'))
+        return lines
 
-    def give_token(self):
-        if ARGS.user and not self.basic_right():
-            return self.answer(401, b'{"details":"wrong user or password"}')
-        if "scope=repository%3A" not in self.path or "%3Apull" not in self.path:
+    def give_token(self, form=None):
+        fault = take_fault(self.path) or {"kind": ""}
+        if fault["kind"] == "status":
+            return self.answer(fault["code"], fault.get("body", "").encode(), fault.get("headers", {}))
+        if fault["kind"] == "redirect":
+            return self.answer(307, b"", {"Location": fault["to"]})
+        if ARGS.identity:
+            if not form or form.get("refresh_token") != [ARGS.identity] or \
+                    form.get("grant_type") != ["refresh_token"]:
+                return self.answer(401, b'{"details":"wrong identity token"}')
+            scope = form.get("scope", [""])[0]
+        else:
+            if ARGS.user and not self.basic_right():
+                return self.answer(401, b'{"details":"wrong user or password"}')
+            query = urllib.parse.urlparse(self.path).query
+            scope = urllib.parse.parse_qs(query).get("scope", [""])[0]
+        if not re.fullmatch(r"repository:[a-z0-9/._-]+:pull", scope):
             return self.answer(400, b'{"details":"bad scope"}')
         token = base64.urlsafe_b64encode(os.urandom(18)).decode()
         TOKENS[token] = time.monotonic() + ARGS.token_life
-        self.answer(200, json.dumps({"token": token, "expires_in": 300}).encode())
+        key = "access_token" if ARGS.identity else "token"
+        self.answer(200, json.dumps({key: token, "expires_in": 300}).encode())
+
+    def do_HEAD(self):
+        self.answer(405)
 
     def do_GET(self):
         if self.path == "/_log":
             with LOCK:
                 body = json.dumps(LOG).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-            return
+            return self.plain(200, body)
+        if self.path.startswith("/token"):
+            return self.give_token()
         fault = take_fault(self.path) or {"kind": ""}
         kind = fault["kind"]
         if kind == "status":
             return self.answer(fault["code"], fault.get("body", "").encode(),
                                fault.get("headers", {}))
-        if self.path.startswith("/token"):
-            return self.give_token()
         if kind == "redirect":
             return self.answer(307, b"", {"Location": fault["to"]})
         if not self.signed_in() and not self.path.startswith("/open/"):
             return self.answer(401, b'{"errors":[{"code":"UNAUTHORIZED","message":"sign in"}]}',
-                               {"WWW-Authenticate": self.challenge()})
-        self.serve(fault)
+                               self.challenge())
+        if kind == "echo":
+            given = self.headers.get("Authorization", "")
+            said = given.split(" ")[-1]
+            if given.startswith("Basic "):
+                said += " is " + base64.b64decode(said).decode(errors="replace")
+            body = {"errors": [{"code": "DENIED", "message": "refused: " + said}]}
+            return self.answer(fault.get("code", 403), json.dumps(body).encode())
+        if kind == "stall":
+            self.note(0, 0)
+            time.sleep(fault.get("seconds", 60))
+            self.close_connection = True
+            return None
+        return self.serve(fault)
 
     def locate(self):
         found = re.search(r"/(manifests|blobs)/(.+)$", self.path)
         if not found:
             return None, None
         kind, name = found.groups()
+        with LOCK:
+            if (kind, name) in DOCUMENTS:
+                return DOCUMENTS[kind, name]
+        if not os.path.exists(os.path.join(ARGS.dir, "index.json")):
+            return None, None
         media = "application/octet-stream"
         if kind == "manifests":
             with open(os.path.join(ARGS.dir, "index.json")) as listing:
-                entry = json.load(listing)["manifests"][0]
+                entries = json.load(listing)["manifests"]
+            named = [x for x in entries if name == x.get("annotations", {}).get(
+                "org.opencontainers.image.ref.name")]
+            entry = (named or entries)[0]
             media = entry["mediaType"]
             if not name.startswith("sha256:"):
                 name = entry["digest"]
@@ -151,8 +207,10 @@ class Handler(BaseHTTPRequestHandler):
             body = body[:-7]
         if kind == "pad":
             body += b"1234567"
-        if kind == "encode":
+        if kind in ("encode", "gzip"):
             headers["Content-Encoding"] = "gzip"
+        if kind == "gzip":
+            body = gzip.compress(body)
         if kind == "headers":
             headers.update(fault["headers"])
         status, start = 200, 0
@@ -166,23 +224,44 @@ class Handler(BaseHTTPRequestHandler):
                 start = max(0, start - 3)
             headers["Content-Range"] = f"bytes {start}-{total - 1}/{total}"
             body = body[start:]
-        self.send(status, headers, body, fault)
+        return self.send(status, headers, body, fault)
 
-    def send(self, status, headers, body, fault):
+    def send_head(self, status, headers, body, fault):
+        kind = fault["kind"]
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
+        for i in range(fault.get("count", 0) if kind == "header_lines" else 0):
+            self.send_header(f"X-Filler-{i}", "x" * 100)
+        if kind == "header_line":
+            self.send_header("X-Filler", "x" * fault["bytes"])
+        if kind in ("chunked", "endless"):
+            self.send_header("Transfer-Encoding", "chunked")
+        elif kind == "unsized":
+            self.send_header("Connection", "close")
+            self.close_connection = True
+        else:
+            self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        sent = len(body)
-        if fault["kind"] == "cut":
-            sent = min(len(body), max(0, fault["at"]))
-        self.note(status, sent)
-        if fault["kind"] == "drip":
-            self.drip(body, fault)
+
+    def send(self, status, headers, body, fault):
+        kind = fault["kind"]
+        sent = min(len(body), max(0, fault["at"])) if kind == "cut" else len(body)
+        entry = self.note(status, sent)
+        try:
+            self.send_head(status, headers, body, fault)
+            if kind == "drip":
+                self.drip(body, fault)
+            elif kind == "chunked":
+                self.chunks([body, b"x" * fault.get("extra", 0)])
+            elif kind == "endless":
+                self.endless(fault["bytes"], entry)
+            else:
+                self.wfile.write(body[:sent])
+                self.wfile.flush()
+        except OSError:  # whoever asked has heard enough
+            self.close_connection = True
             return
-        self.wfile.write(body[:sent])
-        self.wfile.flush()
         if sent < len(body):
             if fault.get("reset"):
                 time.sleep(0.05)  # so that what was sent is not thrown away by the reset
@@ -190,14 +269,33 @@ class Handler(BaseHTTPRequestHandler):
                                            struct.pack("ii", 1, 0))
             self.close_connection = True
 
+    def chunks(self, pieces):
+        for piece in pieces:
+            if piece:
+                self.wfile.write(b"%x\r\n" % len(piece) + piece + b"\r\n")
+        self.wfile.write(b"0\r\n\r\n")
+
+    def endless(self, limit, entry):
+        entry["sent"] = 0
+        while entry["sent"] < limit:
+            self.wfile.write(b"10000\r\n" + b" " * 65536 + b"\r\n")
+            entry["sent"] += 65536
+        self.wfile.write(b"0\r\n\r\n")
+
     def drip(self, body, fault):
-        for i in range(len(body)):
-            try:
-                self.wfile.write(body[i:i + 1])
-                self.wfile.flush()
-            except OSError:
-                return
+        step = fault.get("bytes", 1)
+        for i in range(0, len(body), step):
+            self.wfile.write(body[i:i + step])
+            self.wfile.flush()
             time.sleep(fault.get("every", 0.2))
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 256
+
+    def handle_error(self, *unused):
+        pass  # a peer that hangs up is what many tests are about
 
 
 def main():
@@ -207,11 +305,21 @@ def main():
     parser.add_argument("--auth", default="none")
     parser.add_argument("--user", default="")
     parser.add_argument("--password", default="")
+    parser.add_argument("--identity", default="")
     parser.add_argument("--token-life", type=float, default=300)
     parser.add_argument("--realm", default="")
+    parser.add_argument("--bind", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--certificate", default="")
+    parser.add_argument("--key", default="")
+    parser.add_argument("--log-file", default="")
     ARGS = parser.parse_args()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    server = Server((ARGS.bind, ARGS.port), Handler)
+    if ARGS.certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(ARGS.certificate, ARGS.key)
+        server.socket = context.wrap_socket(server.socket, server_side=True,
+                                            do_handshake_on_connect=False)
     print(server.server_address[1], flush=True)
     server.serve_forever()
 

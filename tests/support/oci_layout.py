@@ -80,7 +80,8 @@ def main():
               "config": {"Env": ["PATH=/usr/bin:/bin", "GREETING=hello"], "Cmd": ["-c", "true"],
                          "Entrypoint": ["/bin/sh"], "WorkingDir": "/srv", "User": "1000:1000",
                          "ExposedPorts": {"8080/tcp": {}}},
-              "rootfs": {"type": "layers", "diff_ids": diff_ids}}
+              "rootfs": {"type": "layers", "diff_ids": diff_ids},
+              "history": [{"created_by": "test"} for _ in diff_ids]}
     config_digest, config_size = blob(args.dir, json.dumps(config).encode())
     manifest_type = (DOCKER + "distribution.manifest.v2+json" if args.docker
                      else OCI + "manifest.v1+json")

@@ -218,6 +218,26 @@ TEST_F(FaultyPullTest, WaitsAsLongAsTheRegistryAsks) {
   EXPECT_GE(absl::Now() - start, absl::Seconds(1));
 }
 
+TEST_F(FaultyPullTest, LeavesABusyRegistryAloneAsAWhole) {
+  config_.fetches_per_registry = 1;
+  registry_->Fault({{"match", "/manifests/"}, {"kind", "status"}, {"code", 429}, {"times", 1},
+                    {"headers", {{"Retry-After", "1"}}}});
+  auto puller = *ImagePuller::Create(config_);
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 8; ++i) {
+    threads.emplace_back([&] {
+      SourceSpec spec;
+      spec.oci_ref = registry_->host() + "/team/app:1";
+      EXPECT_TRUE((*puller->OpenSource(spec, "", "X86_64"))->Resolve(cancel_).ok());
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  const nlohmann::json log = registry_->Log();
+  ASSERT_GE(log.size(), 2u);
+  EXPECT_EQ(log[0]["status"], 429);
+  EXPECT_GE(log[1]["when"].get<double>() - log[0]["when"].get<double>(), 0.99);
+}
+
 TEST_F(FaultyPullTest, WaitsNoLongerThanTheCap) {
   config_.retry_after_cap = absl::Milliseconds(300);
   const std::string forms[] = {"99999999999999999999999", "-5", "Fri, 31 Dec 2199 23:59:59 GMT",
@@ -347,6 +367,17 @@ TEST_F(FaultyPullTest, KeepsCredentialsFromForeignTokenServices) {
   config_.registries[0].password = "pw";
   ExpectFailure("REGISTRY_AUTH_FAILED", "token_hosts");
   EXPECT_EQ(other.Log().size(), 0u);
+}
+
+TEST_F(FaultyPullTest, RepeatsNoSecretsThatTheRegistryEchoes) {
+  Start({"--auth", "basic", "--user", "ada", "--password", "canary-of-a-password"});
+  config_.registries[0].username = "ada";
+  config_.registries[0].password = "canary-of-a-password";
+  registry_->Fault({{"match", "/manifests/"}, {"kind", "echo"}});
+  const absl::Status status = Pull();
+  EXPECT_EQ(ReasonOf(status), "REGISTRY_AUTH_FAILED");
+  const std::string message(status.message());
+  EXPECT_THAT(message, HasSubstr("DENIED: refused: *** is ada:***"));
 }
 
 TEST_F(FaultyPullTest, NeverFetchesForeignLayers) {

@@ -225,6 +225,61 @@ TEST_F(LocalSourceTest, ReadsADockerArchive) {
   EXPECT_TRUE(Open(own("saved.tar"), image_.manifest_digest.str()).ok());
 }
 
+TEST_F(LocalSourceTest, ReadsCompressedArchivesAsWhatIsInThem) {
+  config_.scratch_dir = folder_.path();
+  const nlohmann::json made = MakeLayout(own("layout"), {"--layer", "gzip:a=one", "--layer",
+                                                         "tar:manifest.json=x,b=@300000"});
+  RunProgram({"tar", "-cf", own("layout.tar"), "-C", own("layout"), "."});
+  RunProgram({"skopeo", "copy", "-q", "oci:" + own("layout") + ":latest",
+              "docker-archive:" + own("saved.tar") + ":app:1"});
+  ASSERT_TRUE(Open(own("saved.tar")).ok());
+  const std::string saved = image_.manifest_digest.str();
+  for (const char* program : {"gzip", "zstd"}) {
+    const std::string end = std::string(program) == "gzip" ? ".gz" : ".zst";
+    RunProgram({program, "-q", "-k", own("layout.tar")});
+    RunProgram({program, "-q", "-k", own("saved.tar")});
+    auto files = Open(own("layout.tar" + end));
+    ASSERT_TRUE(files.ok()) << files.status();
+    EXPECT_EQ(image_.manifest_digest.str(), made["manifest"]);
+    for (const LayerFile& file : *files) ExpectContent(file);
+    files = Open(own("saved.tar" + end));
+    ASSERT_TRUE(files.ok()) << files.status();
+    EXPECT_EQ(image_.manifest_digest.str(), saved);  // the same on every worker
+    EXPECT_EQ(files->size(), 2u);
+    for (const LayerFile& file : *files) ExpectContent(file);
+  }
+}
+
+// The unpacked archive has no name, so nothing is left of it, whatever ends the reading.
+TEST_F(LocalSourceTest, BoundsWhatACompressedArchiveUnpacksTo) {
+  const TempFolder scratch;
+  config_.scratch_dir = scratch.path();
+  config_.max_archive_bytes = 1u << 20;
+  MakeLayout(own("layout"), {"--layer", "tar:a=@2000000"});
+  RunProgram({"tar", "-czf", own("layout.tar.gz"), "-C", own("layout"), "."});
+  ExpectRefused(own("layout.tar.gz"), "LAYER_UNSUPPORTED", "more than 1 MiB");
+  // A bomb behind the name that makes it an image archive.
+  const TempFolder tree;
+  std::ofstream(tree / "manifest.json") << "[]";
+  RunProgram({"truncate", "-s", "300M", tree / "zeros"});
+  RunProgram({"tar", "-czf", own("bomb.tar.gz"), "-C", tree.path(), "manifest.json", "zeros"});
+  config_.max_archive_bytes = uint64_t{1} << 40;
+  ExpectRefused(own("bomb.tar.gz"), "LAYER_UNSUPPORTED", "200 times");
+  EXPECT_TRUE(std::filesystem::is_empty(scratch.path()));
+}
+
+TEST_F(LocalSourceTest, TakesACompressedRootFileSystemWithImageNames) {
+  config_.scratch_dir = folder_.path();
+  const TempFolder tree;
+  std::ofstream(tree / "manifest.json") << R"([{"name": "a web app's"}])";
+  std::ofstream(tree / "index.json") << "{}";
+  RunProgram({"tar", "-czf", own("rootfs.tar.gz"), "-C", tree.path(), "."});
+  const auto files = Open(own("rootfs.tar.gz"));
+  ASSERT_TRUE(files.ok()) << files.status();
+  ASSERT_EQ(files->size(), 1u);
+  ExpectContent(files->front());
+}
+
 TEST_F(LocalSourceTest, DoesNotTakeACompressedArchiveForARootFileSystem) {
   MakeLayout(own("layout"), {"--layer", "gzip:a=one"});
   RunProgram({"tar", "-czf", own("layout.tar.gz"), "-C", own("layout"), "."});
