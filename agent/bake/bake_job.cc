@@ -91,7 +91,7 @@ absl::StatusOr<BakeSummary> RunBake(const std::vector<LayerInput>& layers, uint3
                                     std::atomic<uint64_t>* consumed_bytes) {
   const absl::Time start = absl::Now();
   const double cpu_start = ThreadCpuSeconds();
-  BlockWriter writer(inputs.out_fd, size_mib * kMib);
+  BlockWriter writer(inputs.out_fd, size_mib * kMib, inputs.tree_fd);
   PathTable paths;
   LayerPass pass(layers, limits, inputs.sources, &writer, &paths, consumed_bytes);
   RETURN_IF_ERROR(pass.Run());

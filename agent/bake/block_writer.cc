@@ -24,7 +24,8 @@ absl::Status WriteError(int error_number) {
 
 }  // namespace
 
-BlockWriter::BlockWriter(int fd, uint64_t cap_bytes) : fd_(fd), cap_bytes_(cap_bytes) {
+BlockWriter::BlockWriter(int fd, uint64_t cap_bytes, int tree_fd)
+    : fd_(fd), cap_bytes_(cap_bytes), tree_(tree_fd, cap_bytes) {
   for (int i = 0; i < kBuffers; ++i) {
     storage_.emplace_back(static_cast<char*>(std::aligned_alloc(kBlockBytes, kBufferBytes)),
                           &std::free);
@@ -95,7 +96,7 @@ absl::Status BlockWriter::WriteBytes(const char* data, size_t size, uint64_t off
 }
 
 absl::Status BlockWriter::WriteOut(const Buffer& buffer) {
-  tree_.Set(buffer.block, std::string_view(buffer.data, buffer.size));
+  RETURN_IF_ERROR(tree_.Set(buffer.block, std::string_view(buffer.data, buffer.size)));
   const uint64_t offset = buffer.block * kBlockBytes;
   RETURN_IF_ERROR(WriteBytes(buffer.data, buffer.size, offset));
   if (!direct_) {
@@ -191,7 +192,7 @@ absl::Status BlockWriter::Punch(uint64_t block, uint64_t count) {
   const uint64_t end = std::min(block + count, cap_bytes_ / kBlockBytes);
   if (block >= end) return absl::OkStatus();
   count = end - block;
-  tree_.SetHole(block, count);
+  RETURN_IF_ERROR(tree_.SetHole(block, count));
   if (fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                 static_cast<off_t>(block * kBlockBytes),
                 static_cast<off_t>(count * kBlockBytes)) == 0) {

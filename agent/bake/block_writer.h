@@ -23,8 +23,9 @@ namespace bunker::agent {
 class BlockWriter {
  public:
   // `fd` stays the caller's. Nothing is written at or past `cap_bytes`: from there on the writer
-  // only counts, so that the caller learns how large the file would have been.
-  BlockWriter(int fd, uint64_t cap_bytes);
+  // only counts, so that the caller learns how large the file would have been. In `tree_fd` the
+  // fs-verity tree keeps what memory should not hold (verity_tree.h); it may be -1.
+  BlockWriter(int fd, uint64_t cap_bytes, int tree_fd);
   ~BlockWriter();
 
   // The block at which the next Append() starts; whole blocks only have been appended.

@@ -1,6 +1,8 @@
 // The bake's parts by themselves: codecs fed in every way, the verity tree against its tool, times,
 // geometry.
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <fstream>
 #include <random>
@@ -83,18 +85,59 @@ TEST(VerityTree, AgreesWithTheTool) {
       const std::string data(kBlockBytes, static_cast<char>(random()));
       file.seekp(static_cast<std::streamoff>(block * kBlockBytes));
       file << data;
-      tree.Set(block, data);
+      ASSERT_TRUE(tree.Set(block, data).ok());
       if (i % 5 == 0) {  // written, then punched out again
         file.seekp(static_cast<std::streamoff>(block * kBlockBytes));
         file << std::string(kBlockBytes, '\0');
-        tree.SetHole(block, 1);
+        ASSERT_TRUE(tree.SetHole(block, 1).ok());
       }
     }
     file.close();
-    EXPECT_EQ(tree.Finish(blocks * kBlockBytes) + "\n",
-              "fsverity-sha256:" + RunCommand("fsverity digest --compact " + path))
+    const auto digest = tree.Finish(blocks * kBlockBytes);
+    ASSERT_TRUE(digest.ok()) << digest.status();
+    EXPECT_EQ(*digest + "\n", "fsverity-sha256:" + RunCommand("fsverity digest --compact " + path))
         << blocks;
   }
+}
+
+// More pages than are held: those that went to the file come back when they change, move to their
+// place in the end, and nothing shows that they were gone.
+TEST(VerityTree, SpillsToItsFile) {
+  bunker::test::TempDir folder;
+  const std::string path = folder.File("f");
+  constexpr uint64_t kPages = VerityTree::kMaxHeldPages + 500;
+  constexpr uint64_t kBlocks = kPages * 128 - 77;
+  std::ofstream(path, std::ios::binary | std::ios::trunc);
+  std::filesystem::resize_file(path, kBlocks * kBlockBytes);
+  std::fstream file(path, std::ios::binary | std::ios::in | std::ios::out);
+  const std::string tree_path = folder.File("tree");
+  const UniqueFd fd(open(tree_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  VerityTree tree(fd.get(), kBlocks * kBlockBytes * 3);  // the cap is far from being reached
+  const auto write = [&](uint64_t block, char byte) {
+    const std::string data(kBlockBytes, byte);
+    file.seekp(static_cast<std::streamoff>(block * kBlockBytes));
+    file << data;
+    if (byte == 0) return tree.SetHole(block, 1);
+    return tree.Set(block, data);
+  };
+  for (uint64_t page = 0; page < kPages; ++page) {
+    ASSERT_TRUE(write(page * 128 + page % 50, static_cast<char>(1 + page % 100)).ok());
+  }
+  struct stat status {};
+  ASSERT_EQ(fstat(fd.get(), &status), 0);
+  EXPECT_GT(status.st_size, 0) << "nothing was spilled";
+  ASSERT_TRUE(write(5 * 128 + 5, 0).ok());      // its only block of data
+  ASSERT_TRUE(write(7 * 128 + 100, 'x').ok());  // one more
+  ASSERT_TRUE(tree.SetHole(9 * 128, 128).ok());
+  file.seekp(static_cast<std::streamoff>(9 * 128 * kBlockBytes));
+  file << std::string(128 * kBlockBytes, '\0');
+  file.close();
+  const auto digest = tree.Finish(kBlocks * kBlockBytes);
+  ASSERT_TRUE(digest.ok()) << digest.status();
+  EXPECT_EQ(*digest + "\n", "fsverity-sha256:" + RunCommand("fsverity digest --compact " + path));
+  ASSERT_TRUE(tree.WriteTo(fd.get()).ok());
+  RunCommand("fsverity digest --out-merkle-tree=" + tree_path + ".tool " + path);
+  EXPECT_EQ(RunCommand("cmp " + tree_path + " " + tree_path + ".tool && echo same"), "same\n");
 }
 
 TEST(PaxTime, RoundsTowardsThePast) {
