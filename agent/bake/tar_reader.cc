@@ -119,6 +119,26 @@ absl::StatusOr<bool> TarReader::ReadHeader() {
   return LayerCorrupt(absl::StrCat("the tar stream is damaged: ", ToAbsl(error)));
 }
 
+// An archive that begins with its end mark must be all zeros. Otherwise it is something else (a
+// disk image begins like that), which would pass for an empty layer.
+absl::Status TarReader::CheckEmpty() {
+  const auto zeros = [](std::string_view data) {
+    return data.find_first_not_of('\0') == std::string_view::npos;
+  };
+  if (window_.empty() || window_.front().start != 0 ||
+      !zeros(window_.front().chunk->view().substr(0, kTarBlockBytes))) {
+    return absl::OkStatus();
+  }
+  bool clean = std::all_of(window_.begin(), window_.end(),
+                           [&](const Window& window) { return zeros(window.chunk->view()); });
+  while (clean) {
+    const ChunkPtr chunk = stream_->Next();
+    if (!chunk) return absl::OkStatus();
+    clean = zeros(chunk->view());
+  }
+  return LayerRefused("the layer is not a tar stream");
+}
+
 absl::StatusOr<bool> TarReader::Next(TarMember* member) {
   if (entry_ != nullptr) {
     // Read, not skipped by libarchive, so that the header window stays short.
@@ -127,8 +147,10 @@ absl::StatusOr<bool> TarReader::Next(TarMember* member) {
   ASSIGN_OR_RETURN(const bool more, ReadHeader());
   if (!more) {
     entry_ = nullptr;
+    if (empty_) RETURN_IF_ERROR(CheckEmpty());
     return false;
   }
+  empty_ = false;
   if (archive_filter_count(archive_.get()) != 1) return BakeInternal("a filter was slipped in");
   RETURN_IF_ERROR(Convert(member));
   return true;
@@ -136,6 +158,7 @@ absl::StatusOr<bool> TarReader::Next(TarMember* member) {
 
 absl::Status TarReader::ReadData(
     const std::function<absl::Status(uint64_t offset, std::string_view data)>& sink) {
+  uint64_t stored_bytes = 0;
   for (;;) {
     const void* data = nullptr;
     size_t size = 0;
@@ -149,6 +172,14 @@ absl::Status TarReader::ReadData(
     }
     if (size == 0) continue;
     if (offset < 0) return LayerCorrupt("a sparse file's map is damaged");
+    // Some readers pad each piece to whole tar blocks, others take the next one from where this one
+    // ends: one archive would be two different files. (The stream comes in whole tar blocks.)
+    if (stored_bytes % kTarBlockBytes != 0) {
+      const char* name = archive_entry_pathname(entry_);
+      return LayerUnsupported(name ? name : "?",
+                              "a sparse file with pieces that are not multiples of 512 bytes");
+    }
+    stored_bytes += size;
     RETURN_IF_ERROR(sink(static_cast<uint64_t>(offset),
                          std::string_view(static_cast<const char*>(data), size)));
   }
@@ -294,6 +325,8 @@ absl::Status TarReader::ConvertMetadata(TarMember* member, const PaxRecords& pax
     if (name == nullptr) continue;
     member->xattrs.emplace_back(name, std::string(static_cast<const char*>(value), size));
   }
+  // It hands them out last one first; of equal names the stream's last one counts.
+  std::reverse(member->xattrs.begin(), member->xattrs.end());
   return ConvertAcls(member);
 }
 

@@ -61,6 +61,7 @@ class TarReader {
   static ssize_t ReadCallback(archive* reader, void* self, const void** buffer);
   absl::Status Open();
   absl::StatusOr<bool> ReadHeader();
+  absl::Status CheckEmpty();
   absl::Status Convert(TarMember* member);
   absl::Status ConvertNames(TarMember* member, const PaxRecords& pax);
   absl::Status ConvertType(TarMember* member);
@@ -75,6 +76,7 @@ class TarReader {
   std::deque<Window> window_;  // what was handed out last, for the raw records
   bool in_header_ = false;
   bool opened_ = false;
+  bool empty_ = true;  // no member so far
   uint64_t position_ = 0;
 };
 

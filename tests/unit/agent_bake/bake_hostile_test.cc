@@ -48,6 +48,16 @@ TarBuilder ManyXattrs(int count, size_t name_bytes) {
   }
   return TarBuilder().Add(entry);
 }
+TarBuilder OddSparse(size_t first_piece_bytes) {
+  std::string map = "2\n0\n" + std::to_string(first_piece_bytes) + "\n4096\n3\n";
+  map.resize(512);
+  return TarBuilder().Add({.name = "x",
+                           .data = map + std::string(first_piece_bytes, 'a') + "end",
+                           .pax = {{"GNU.sparse.major", "1"},
+                                   {"GNU.sparse.minor", "0"},
+                                   {"GNU.sparse.name", "hole"},
+                                   {"GNU.sparse.realsize", "4099"}}});
+}
 TarBuilder HeaderField(int offset, const std::string& bytes) {
   TarBuilder tar;
   tar.Header({.name = "member"}, 0);
@@ -180,6 +190,8 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"xattr_of_64k", One(Pax("SCHILY.xattr.user.x", std::string(65'536, 'v'))), ""},
         Case{"xattr_names_over_a_block", One(ManyXattrs(40, 200)), kUnsupported, "'member'"},
         Case{"xattr_names_in_a_block", One(ManyXattrs(18, 200)), ""},
+        Case{"sparse_odd_pieces", One(OddSparse(5)), kUnsupported, "'hole'"},
+        Case{"sparse_whole_pieces", One(OddSparse(512)), ""},
         Case{"xattr_long_name", One(Pax("SCHILY.xattr.user." + std::string(300, 'n'), "v")),
              kUnsupported, "255"},
         Case{"xattr_no_name", One(Pax("SCHILY.xattr.user.", "v")), ""},
@@ -228,6 +240,10 @@ INSTANTIATE_TEST_SUITE_P(
                                  Compression::kZstd), ""},
         Case{"mtree", Blob("#mtree\n/set type=file\nf mode=0644 content=/etc/shadow\n",
                            Compression::kNone), kUnsupported, "not a tar"},
+        Case{"zeros", Blob(std::string(3 << 20, '\0'), Compression::kNone), ""},
+        Case{"zeros_then_something",
+             Blob(std::string(3 << 20, '\0') + "something", Compression::kNone), kUnsupported,
+             "not a tar"},
         Case{"zip", Blob("PK\3\4" + std::string(600, '\0'), Compression::kNone), kUnsupported},
         Case{"members",
              [](Baker& baker) {

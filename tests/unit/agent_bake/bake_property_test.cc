@@ -34,6 +34,7 @@ class StackMaker {
         stack.back().push_back(Member());
         if (random_() % 100 != 0 && !Meaningful(stack)) stack.back().pop_back();
       }
+      if (random_() % 64 == 0) AddBigFolder(&stack);
     }
     return stack;
   }
@@ -47,8 +48,23 @@ class StackMaker {
   }
 
  private:
+  // So many names that the folder needs an index; upper layers take some away.
+  void AddBigFolder(std::vector<std::vector<TarEntry>>* stack) {
+    const std::string folder = Path();
+    const std::string whiteout = random_() % 3 == 0 ? ".wh." : "";
+    const size_t names = 100 + random_() % 200;
+    for (size_t i = 0; i < names; ++i) {
+      stack->back().push_back({.name = folder + "/" + whiteout + "name-" + std::to_string(i) +
+                                       std::string(i % 40, 'n')});
+    }
+    if (!Meaningful(*stack)) stack->back().resize(stack->back().size() - names);
+  }
   std::string Path() {
     static const char* const kNames[] = {"a", "b", "c"};
+    // Below what is, or was, a link somewhere in the stack.
+    if (!links_.empty() && random_() % 4 == 0) {
+      return links_[random_() % links_.size()] + "/" + kNames[random_() % 3];
+    }
     std::string path = random_() % 16 == 0 ? "./" : random_() % 16 == 0 ? "/" : "";
     const size_t depth = 1 + random_() % 3;
     for (size_t i = 0; i < depth; ++i) path += (i ? "/" : "") + std::string(kNames[random_() % 3]);
@@ -60,7 +76,14 @@ class StackMaker {
   TarEntry Member() {
     TarEntry entry;
     entry.uid = random_() % 100'000;
+    entry.gid = random_() % 4 == 0 ? 4'000'000'000 : 7;
+    entry.mtime = static_cast<int64_t>(random_() % 4'000'000'000) - 2'000'000'000;
     entry.mode = 0600 | (random_() % 64);
+    while (random_() % 4 == 0) {
+      static constexpr size_t kSizes[] = {0, 1, 30, 700, 3000, 9000};
+      entry.pax.emplace_back("SCHILY.xattr.user." + std::string(1 + random_() % 3, 'x'),
+                             std::string(kSizes[random_() % 6], 'v'));
+    }
     entry.name = Path();
     switch (random_() % 16) {
       case 0:
@@ -82,6 +105,7 @@ class StackMaker {
         entry.type = '2';
         entry.link = (random_() % 3 == 0 ? "/" : random_() % 3 == 0 ? "../" : "") + Path();
         if (entry.link.rfind("./", 0) == 0 && random_() % 2) entry.link = "../../" + entry.link;
+        links_.push_back(entry.name);
         break;
       case 11:
       case 12:
@@ -100,6 +124,7 @@ class StackMaker {
     return entry;
   }
   std::mt19937_64 random_;
+  std::vector<std::string> links_;
 };
 
 std::string Describe(const std::vector<std::vector<TarEntry>>& stack) {
@@ -149,6 +174,9 @@ bool CheckStack(const std::vector<std::vector<TarEntry>>& stack, bool fsck) {
     EXPECT_EQ(entry.content, file->content) << path;
     EXPECT_EQ(entry.mode, file->mode) << path;
     EXPECT_EQ(entry.uid, file->uid) << path;
+    EXPECT_EQ(entry.gid, file->gid) << path;
+    EXPECT_EQ(entry.mtime, file->mtime) << path;
+    EXPECT_TRUE(entry.xattrs == file->xattrs) << path;
     model_groups[file.get()].insert(path);
     image_groups[entry.inode].insert(path);
   }

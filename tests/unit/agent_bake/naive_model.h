@@ -19,6 +19,9 @@ struct ModelFile {
   std::string content;  // or a link's target
   uint32_t mode = 0;
   uint64_t uid = 0;
+  uint64_t gid = 0;
+  int64_t mtime = 0;
+  std::map<std::string, std::string> xattrs = {};
 };
 
 class NaiveModel {
@@ -64,6 +67,20 @@ class NaiveModel {
       part.clear();
     }
     return clean;
+  }
+  static ModelFile Describe(const TarEntry& member) {
+    const char type = member.type == '5' ? 'd' : member.type == '2' ? 'l' : 'f';
+    ModelFile file{type,
+                   type == 'l' ? member.link : member.data,
+                   type == 'l' ? 0777 : member.mode,
+                   member.uid,
+                   member.gid,
+                   member.mtime};
+    const std::string prefix = "SCHILY.xattr.";
+    for (const auto& [key, value] : member.pax) {
+      if (key.rfind(prefix, 0) == 0) file.xattrs[key.substr(prefix.size())] = value;
+    }
+    return file;
   }
   ModelFile* Find(const std::string& path) {
     const auto found = paths_.find(path);
@@ -125,7 +142,7 @@ class NaiveModel {
     const std::string path = Clean(member.name);
     if (path.empty()) {
       if (member.type != '5') return false;
-      *paths_[""] = ModelFile{'d', "", member.mode, member.uid};
+      *paths_[""] = Describe(member);
       return true;
     }
     const std::optional<std::string> folder = Resolve(Parent(path));
@@ -145,7 +162,7 @@ class NaiveModel {
   bool Place(const TarEntry& member, const std::string& real) {
     const ModelFile* existing = Find(real);
     if (member.type == '5' && existing != nullptr && existing->type == 'd') {
-      *paths_[real] = ModelFile{'d', "", member.mode, member.uid};
+      *paths_[real] = Describe(member);
       Touch(real);
       return true;
     }
@@ -158,10 +175,7 @@ class NaiveModel {
       if (target.empty() || found == paths_.end() || found->second->type == 'd') return false;
       paths_[real] = found->second;
     } else {
-      const char type = member.type == '5' ? 'd' : member.type == '2' ? 'l' : 'f';
-      paths_[real] =
-          std::make_shared<ModelFile>(ModelFile{type, type == 'l' ? member.link : member.data,
-                                                type == 'l' ? 0777 : member.mode, member.uid});
+      paths_[real] = std::make_shared<ModelFile>(Describe(member));
     }
     Touch(real);
     return true;
