@@ -11,6 +11,7 @@ with --unpacked-since when the unpack began: what time the unpacker gave to a di
 it says nothing of the image.
 """
 import argparse
+import contextlib
 import hashlib
 import os
 import stat
@@ -62,28 +63,58 @@ def describe(root, implied):
         elif kind == stat.S_IFDIR:
             pending += [os.path.join(relative, name) for name in os.listdir(path)]
         if kind != stat.S_IFDIR:
+            entry["link count"] = info.st_nlink
             groups.setdefault(info.st_ino, []).append(relative)
         found[relative] = entry
     for members in groups.values():
+        together = frozenset(members)
         for member in members:
-            found[member]["links"] = tuple(sorted(members))
+            found[member]["links"] = together
     return found
 
 
 def compare(image, folder):
+    """[(path, what, ours, theirs)]; what is "missing" or "extra" where one side has no such path."""
     differences = []
     for path in sorted(set(image) | set(folder)):
-        shown = "/" + os.fsdecode(path)
         if path not in folder:
-            differences.append(f"{shown}: only in the image")
+            differences.append((path, "extra", True, None))
         elif path not in image:
-            differences.append(f"{shown}: missing in the image")
+            differences.append((path, "missing", None, True))
         else:
             for what in sorted(set(image[path]) | set(folder[path])):
                 ours, theirs = image[path].get(what), folder[path].get(what)
                 if ours != theirs:
-                    differences.append(f"{shown}: {what}: image {ours!r}, folder {theirs!r}")
+                    differences.append((path, what, ours, theirs))
     return differences
+
+
+def show(difference):
+    path, what, ours, theirs = difference
+    path = "/" + os.fsdecode(path)
+    if what in ("extra", "missing"):
+        return f"{path}: {'only' if what == 'extra' else 'missing'} in the image"
+    return f"{path}: {what}: image {ours!r:.300}, folder {theirs!r:.300}"
+
+
+@contextlib.contextmanager
+def mounted(image):
+    """The folder at which the image, baked here a moment ago, is mounted read-only."""
+    with tempfile.TemporaryDirectory() as mount:
+        subprocess.run(["mount", "-t", "ext4", "-o", "loop,ro,noload", image, mount], check=True)
+        try:
+            yield mount
+        finally:
+            subprocess.run(["umount", mount], check=True)
+
+
+def forget_work_times(image, folder, since_seconds):
+    """Takes out the times that folders got because an unpacker, begun then, worked in them."""
+    since = since_seconds * 10**9
+    for path, entry in folder.items():
+        if (entry["type"] == stat.S_IFDIR and entry["mtime"] is not None and path in image
+                and since <= entry["mtime"] < since + WORK_NS):
+            entry["mtime"] = image[path]["mtime"] = None
 
 
 def main():
@@ -94,23 +125,14 @@ def main():
     parser.add_argument("--unpacked-since", type=int)
     arguments = parser.parse_args()
     implied = {os.fsencode(path.strip("/")) for path in arguments.implied}
-    with tempfile.TemporaryDirectory() as mount:
-        subprocess.run(
-            ["mount", "-t", "ext4", "-o", "loop,ro,noload", arguments.image, mount], check=True)
-        try:
-            image = describe(mount, implied)
-        finally:
-            subprocess.run(["umount", mount], check=True)
+    with mounted(arguments.image) as mount:
+        image = describe(mount, implied)
     folder = describe(arguments.folder, implied)
     if arguments.unpacked_since:
-        since = arguments.unpacked_since * 10**9
-        for path, entry in folder.items():
-            if (entry["type"] == stat.S_IFDIR and entry["mtime"] is not None and path in image
-                    and since <= entry["mtime"] < since + WORK_NS):
-                entry["mtime"] = image[path]["mtime"] = None
+        forget_work_times(image, folder, arguments.unpacked_since)
     differences = compare(image, folder)
     for difference in differences[:MAX_SHOWN]:
-        print(difference)
+        print(show(difference))
     print(f"{len(image)} paths compared, {len(differences)} differences")
     return 1 if differences else 0
 

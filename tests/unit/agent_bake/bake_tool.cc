@@ -2,9 +2,14 @@
 // summary as JSON.
 //
 //   bake_tool layout DIR TAG OUT SIZE_MIB [TREE]
-//   bake_tool tar FILE OUT SIZE_MIB [TREE]
+//   bake_tool tar|tar+gzip|tar+zstd FILE OUT SIZE_MIB [TREE]
+//   bake_tool members FILE    (the members of a tar stream as the bake reads them, one a line)
 //
 // On an error it prints the reason and the message, and exits 1.
+#include <fcntl.h>
+
+#include <atomic>
+#include <clocale>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -13,8 +18,12 @@
 #include <string>
 
 #include "agent/bake/bake_supervisor.h"
+#include "agent/bake/layer_stream.h"
+#include "agent/bake/tar_reader.h"
 #include "common/base/files.h"
+#include "common/base/hex.h"
 #include "common/base/reason.h"
+#include "common/base/unique_fd.h"
 
 namespace {
 
@@ -84,6 +93,35 @@ json ToJson(const BakeSummary& summary) {
           {"peak_rss_bytes", summary.peak_rss_bytes}};
 }
 
+int PrintError(const absl::Status& status) {
+  std::cout << bunker::ReasonOf(status) << ": " << status.message() << "\n";
+  return 1;
+}
+
+int PrintMembers(const std::string& path) {
+  setlocale(LC_ALL, "C.UTF-8");
+  bunker::agent::FdLayerSource source(bunker::UniqueFd(open(path.c_str(), O_RDONLY | O_CLOEXEC)));
+  std::atomic<uint64_t> consumed{0};
+  bunker::agent::LayerStream stream(LayerInput(), bunker::agent::BakeLimits(), &source, &consumed);
+  bunker::agent::TarReader reader(&stream);
+  bunker::agent::TarMember member;
+  for (;;) {
+    const auto more = reader.Next(&member);
+    if (!more.ok()) return PrintError(more.status());
+    if (!*more) return 0;
+    std::cout << json{{"name", bunker::HexEncode(member.name)},
+                      {"link", bunker::HexEncode(member.link)},
+                      {"type", static_cast<int>(member.type)},
+                      {"size", member.size},
+                      {"mode", member.metadata.mode},
+                      {"uid", member.metadata.uid},
+                      {"gid", member.metadata.gid},
+                      {"mtime", member.metadata.mtime_seconds}}
+                     .dump()
+              << "\n";
+  }
+}
+
 int Run(const BakeOptions& options) {
   bunker::CancelToken cancel;
   const auto summary = bunker::agent::Bake(options, cancel, [](const auto& progress) {
@@ -91,10 +129,7 @@ int Run(const BakeOptions& options) {
                  static_cast<unsigned long long>(progress.bytes_done),
                  static_cast<unsigned long long>(progress.bytes_total));
   });
-  if (!summary.ok()) {
-    std::cout << bunker::ReasonOf(summary.status()) << ": " << summary.status().message() << "\n";
-    return 1;
-  }
+  if (!summary.ok()) return PrintError(summary.status());
   std::cout << ToJson(*summary).dump(1) << "\n";
   return 0;
 }
@@ -104,17 +139,22 @@ int Run(const BakeOptions& options) {
 int main(int argc, char** argv) {
   const std::string mode = argc > 1 ? argv[1] : "";
   if (mode == bunker::agent::kBakeChildArgument) return bunker::agent::BakeChildMain();
+  if (mode == "members" && argc == 3) return PrintMembers(argv[2]);
   BakeOptions options;
   int rest = 0;
   if (mode == "layout" && argc >= 6) {
     options.layers = LayersOf(argv[2], argv[3]);
     rest = 4;
-  } else if (mode == "tar" && argc >= 5) {
-    options.layers = {LayerInput{argv[2], Compression::kNone, "", "", 0}};
+  } else if (mode.rfind("tar", 0) == 0 && argc >= 5) {
+    const Compression compression = mode == "tar+gzip"   ? Compression::kGzip
+                                    : mode == "tar+zstd" ? Compression::kZstd
+                                                         : Compression::kNone;
+    options.layers = {LayerInput{argv[2], compression, "", "", 0}};
     rest = 3;
   } else {
     std::cerr << "usage: bake_tool layout DIR TAG OUT SIZE_MIB [TREE]\n"
-                 "       bake_tool tar FILE OUT SIZE_MIB [TREE]\n";
+                 "       bake_tool tar|tar+gzip|tar+zstd FILE OUT SIZE_MIB [TREE]\n"
+                 "       bake_tool members FILE\n";
     return 2;
   }
   options.out_path = argv[rest];
