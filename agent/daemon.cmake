@@ -4,6 +4,7 @@ bunker_library(NAME bunker_agent_pull_config SRCS pull_config.cc
 
 if(BUNKER_GRPC)
   bunker_binary(NAME bunker-agent SRCS main.cc agent.cc host_facts.cc
-    DEPS bunker_agent_pull_config bunker_agent_reconcile bunker_agent_exec_tunnel bunker_agent_link
+    DEPS bunker_agent_commands bunker_agent_pull_config bunker_agent_reconcile
+         bunker_agent_exec_tunnel bunker_agent_link
          bunker_http CLI11::CLI11 PkgConfig::SYSTEMD)
 endif()

@@ -10,6 +10,9 @@
 
 #include "agent/agent.h"
 #include "agent/bake/bake_supervisor.h"
+#include "agent/commands/bake_command.h"
+#include "agent/commands/exit_codes.h"
+#include "agent/commands/inspect_command.h"
 #include "agent/config.h"
 #include "agent/link/join.h"
 #include "agent/version.h"
@@ -69,6 +72,38 @@ int ProbeAccelerator(const std::string& config_path) {
   return 0;
 }
 
+CLI::App* AddBake(CLI::App& app, BakeCommandOptions* options) {
+  CLI::App* bake = app.add_subcommand("bake", "pull an image and bake it into one file, by hand");
+  bake->add_option("--source", options->source, "a reference, oci-layout:DIR[:NAME] or tar:FILE")
+      ->required();
+  bake->add_option("--out", options->out, "the file to make; must not exist")->required();
+  bake->add_option("--size-mib", options->size_mib, "the file may be at most so large")
+      ->required()
+      ->check(CLI::Range(1u, 1u << 20));
+  bake->add_option("--tree", options->tree, "keep the fs-verity tree here");
+  bake->add_option("--arch", options->arch, "amd64 or arm64; default: this host's");
+  bake->add_option("--config", options->config_path,
+                   "take registries and limits from this file; default: none is read");
+  bake->add_option("--blobs", options->blobs, "folder that keeps what is pulled; default: none");
+  bake->add_flag("--json", options->json, "print the summary, or the error, as JSON");
+  bake->add_flag("--quiet", options->quiet, "show no progress");
+  bake->footer(
+      "Ends with 0 made, 1 failed here, 2 wrong usage, 3 the image can't be baked,\n"
+      "4 the image can't be had, 130 cancelled.");
+  return bake;
+}
+
+CLI::App* AddInspect(CLI::App& app, InspectCommandOptions* options) {
+  CLI::App* inspect = app.add_subcommand("inspect", "say what a baked file says about itself");
+  inspect->add_option("FILE", options->file, "the file")->required();
+  inspect->add_option("--tree", options->tree, "its fs-verity tree; default: FILE.verity if there");
+  inspect->add_flag("--json", options->json, "print JSON");
+  inspect->footer(
+      "Ends with 0 as it was baked, 1 failed here, 2 wrong usage, 3 damaged or none of\n"
+      "ours, 4 not readable.");
+  return inspect;
+}
+
 int Main(int argc, char** argv) {
   CLI::App app{"The Bunker agent: pulls and bakes images, boots microVMs, runs commands in them"};
   app.set_version_flag("--version", kAgentVersion);
@@ -82,10 +117,20 @@ int Main(int argc, char** argv) {
   join->add_flag("--replace", replace, "join again although this worker has an identity");
   CLI::App* probe = app.add_subcommand("probe", "say which accelerator guests run on, and why");
   probe->add_option("--config", config_path, "configuration file");
+  BakeCommandOptions bake_options;
+  CLI::App* bake = AddBake(app, &bake_options);
+  InspectCommandOptions inspect_options;
+  CLI::App* inspect = AddInspect(app, &inspect_options);
   app.require_subcommand(0, 1);
-  CLI11_PARSE(app, argc, argv);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? kExitDone : kExitUsage;
+  }
   if (join->parsed()) return JoinController(config_path, token, replace);
   if (probe->parsed()) return ProbeAccelerator(config_path);
+  if (bake->parsed()) return RunBakeCommand(bake_options);
+  if (inspect->parsed()) return RunInspectCommand(inspect_options);
   return Serve(config_path);
 }
 
