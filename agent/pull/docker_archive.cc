@@ -24,9 +24,9 @@ absl::StatusOr<nlohmann::json> TheImage(const FileTree& tree) {
   ASSIGN_OR_RETURN(const FileRange file, tree.Open("manifest.json"));
   ASSIGN_OR_RETURN(const std::string text, ReadRange(file, oci::kMaxManifestBytes));
   // Its form is fixed and flat: deeper text is refused before anything is built of it.
-  ASSIGN_OR_RETURN(const nlohmann::json wrapped,
-                   oci::ParseObject("{\"images\":" + text + "}", "manifest.json"));
-  const auto& images = wrapped["images"];
+  const auto wrapped = oci::ParseObject("{\"images\":" + text + "}", "manifest.json");
+  if (!wrapped.ok()) return WithReason(wrapped.status(), "LAYER_CORRUPT");
+  const auto images = wrapped->value("images", nlohmann::json());
   if (!images.is_array() || images.empty())
     return Unsupported("the archive's manifest.json names no image: save it again");
   if (images.size() > 1) {

@@ -182,16 +182,23 @@ absl::StatusOr<std::string> RegistryClient::GetSmallBlob(const oci::Descriptor& 
   request.total_timeout = config_.small_request_timeout;
   request.max_body_bytes = oci::kMaxConfigBytes;
   const std::string subject = Subject() + ", config " + blob.digest.str();
+  std::string body;
   request.on_head = [&](const http::ResponseHead& head) {
+    body.clear();  // of an earlier try
     RETURN_IF_ERROR(CheckSmallHead(head, subject));
     const uint64_t length = head.ContentLength().value_or(blob.size_bytes);
     if (head.status != 200 || length == blob.size_bytes) return absl::OkStatus();
     return OtherContent(subject, length, blob.size_bytes);
   };
-  ASSIGN_OR_RETURN(http::Response response, SendWithRetries(request, subject, stop));
-  if (response.body.size() != blob.size_bytes || oci::Digest::Of(response.body) != blob.digest)
-    return OtherContent(subject, response.body.size(), blob.size_bytes);
-  return std::move(response.body);
+  request.sink = [&](std::string_view piece) {
+    body.append(piece);
+    return body.size() <= blob.size_bytes ? absl::OkStatus()
+                                          : OtherContent(subject, body.size(), blob.size_bytes);
+  };
+  RETURN_IF_ERROR(SendWithRetries(request, subject, stop).status());
+  if (body.size() != blob.size_bytes || oci::Digest::Of(body) != blob.digest)
+    return OtherContent(subject, body.size(), blob.size_bytes);
+  return body;
 }
 
 absl::Status RegistryClient::CheckBlobHead(BlobAttempt& attempt, const http::ResponseHead& head) {

@@ -1,6 +1,7 @@
 """A docker-registry of one test's own, and a pusher that accepts images no honest tool would push."""
 
 import hashlib
+import json
 import os
 
 import httpx
@@ -9,7 +10,7 @@ from . import paths, processes
 
 
 class Registry:
-    def __init__(self, folder, htpasswd=None, certificate=None, key=None):
+    def __init__(self, folder, htpasswd=None, certificate=None, key=None, extra=""):
         self.folder = os.path.join(folder, "registry")
         self.port = processes.free_port()
         self.host = f"127.0.0.1:{self.port}"
@@ -26,6 +27,7 @@ class Registry:
                 out.write(f"  tls:\n    certificate: {certificate}\n    key: {key}\n")
             if htpasswd:
                 out.write(f"auth:\n  htpasswd:\n    realm: test\n    path: {htpasswd}\n")
+            out.write(extra)
         self.daemon = processes.Daemon("registry", [binary, "serve", config],
                                        os.path.join(self.folder, "registry.log"))
 
@@ -79,6 +81,20 @@ class Registry:
                             headers={"Content-Type": media_type})
         if answer.status_code != 201:
             raise AssertionError(f"the registry refused the manifest: {answer.text}")
+
+    def push_layout(self, folder, repository, tag):
+        """Puts an OCI layout's first image there as it is, whatever its media types."""
+        blobs = os.path.join(folder, "blobs/sha256")
+        read = lambda digest: open(os.path.join(blobs, digest.split(":")[1]), "rb").read()
+        with open(os.path.join(folder, "index.json"), encoding="utf-8") as source:
+            top = json.load(source)["manifests"][0]
+        with self._client() as client:
+            for name in os.listdir(blobs):
+                self._put_blob(client, repository, read("sha256:" + name))
+            for entry in json.loads(read(top["digest"])).get("manifests", []):
+                self._put_manifest(client, repository, entry["digest"], read(entry["digest"]), entry["mediaType"])
+            self._put_manifest(client, repository, tag, read(top["digest"]), top["mediaType"])
+        return self.ref(repository, tag)
 
     def blob_path(self, digest):
         """The file behind a blob: a test may damage it."""

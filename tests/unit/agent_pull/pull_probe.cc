@@ -2,8 +2,8 @@
 // that build the world around it: pull_probe CONFIG BLOBS [TUNING]
 //
 // Reads one JSON object a line: {"ref" | "tar", "pinned", "arch", "tenant", "scope", "times"} and
-// answers each with one line. `times` pulls run at once and their answers come in one list. TUNING
-// is a JSON object of times, which tests shorten.
+// answers each with one line. `times` pulls run at once and their answers come in one list, as do
+// those of a list of such objects. TUNING is a JSON object of times, which tests shorten.
 #include <sys/resource.h>
 
 #include <iostream>
@@ -83,15 +83,20 @@ json PullOnce(ImagePuller& puller, BlobStore& blobs, const json& wanted) {
           {"ms", absl::ToInt64Milliseconds(absl::Now() - began)}};
 }
 
-json PullTimes(ImagePuller& puller, BlobStore& blobs, const json& wanted) {
-  const size_t times = wanted.value("times", size_t{1});
-  std::vector<json> answers(times);
+json PullAll(ImagePuller& puller, BlobStore& blobs, const json& wanted) {
+  std::vector<json> each;
+  if (wanted.is_array()) {
+    each = wanted.get<std::vector<json>>();
+  } else {
+    each.assign(wanted.value("times", size_t{1}), wanted);
+  }
+  std::vector<json> answers(each.size());
   {
     std::vector<std::jthread> threads;
-    for (size_t i = 0; i < times; ++i)
-      threads.emplace_back([&, i] { answers[i] = PullOnce(puller, blobs, wanted); });
+    for (size_t i = 0; i < each.size(); ++i)
+      threads.emplace_back([&, i] { answers[i] = PullOnce(puller, blobs, each[i]); });
   }
-  return times == 1 ? answers.front() : json(answers);
+  return each.size() == 1 ? answers.front() : json(answers);
 }
 
 int Refuse(const absl::Status& status) {
@@ -116,7 +121,7 @@ int main(int argc, char** argv) {
   if (!blobs.ok()) return Refuse(blobs.status());
   std::cout << "{}" << std::endl;  // ready
   for (std::string line; std::getline(std::cin, line);) {
-    json answer = PullTimes(**puller, **blobs, json::parse(line));
+    json answer = PullAll(**puller, **blobs, json::parse(line));
     rusage usage{};
     ::getrusage(RUSAGE_SELF, &usage);
     if (answer.is_object()) answer["peak_rss_kib"] = usage.ru_maxrss;
