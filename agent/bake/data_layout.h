@@ -9,8 +9,8 @@ inline constexpr uint32_t kBlockBytes = 4096;
 // One fs-verity tree block covers this much; pieces of this size are what workers can share.
 inline constexpr uint32_t kChunkBytes = 128 * kBlockBytes;
 inline constexpr uint32_t kChunkBlocks = kChunkBytes / kBlockBytes;
-// A layer's stream is cut here, so that a hidden file moves its own segment only.
-inline constexpr uint64_t kSegmentBytes = 4ull << 20;
+// Of so many blocks of data, one may be spent on a hole that keeps what follows in place: 4 %.
+inline constexpr uint64_t kBlocksPerSlack = 25;
 // Room for the superblock and 128 descriptor blocks (enough for 1 TiB), rounded up to a chunk.
 // Always taken, so that neither the cap nor the size moves the data.
 inline constexpr uint32_t kDescriptorBlocks = 128;

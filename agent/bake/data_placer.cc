@@ -7,30 +7,41 @@
 namespace bunker::agent {
 
 void DataPlacer::BeginLayer() {
-  stream_bytes_ = 0;
-  segment_ = 0;
-  align_ = true;
+  stream_blocks_ = 0;
+  slack_ = std::max(slack_, (kChunkBlocks - 1) * kBlocksPerSlack);
 }
 
 void DataPlacer::BeginFile(bool written) {
-  const uint64_t segment = stream_bytes_ / kSegmentBytes;
-  if (segment != segment_) {
-    segment_ = segment;
-    align_ = true;
-  }
+  placed_ = false;
   written_ = written;
-  counted_bytes_ = 0;
+  file_blocks_ = 0;
+  counted_until_ = 0;
   next_offset_ = 0;
   block_open_ = false;
   runs_.clear();
 }
 
+void DataPlacer::Align() {
+  const uint64_t at = std::max(writer_->position(), kFirstDataBlock);
+  // Wraps where the stream is behind, as it should: chunks are a power of two.
+  static_assert((kChunkBlocks & (kChunkBlocks - 1)) == 0);
+  const uint64_t hole = (stream_blocks_ - at) % kChunkBlocks;
+  const bool paid = hole * kBlocksPerSlack <= slack_;
+  if (paid) slack_ -= hole * kBlocksPerSlack;
+  writer_->SkipTo(paid ? at + hole : at);
+}
+
+void DataPlacer::Count(uint64_t offset, size_t size) {
+  const uint64_t end = BlocksFor(offset + size);
+  const uint64_t start = std::max(offset / kBlockBytes, counted_until_);
+  if (end <= start) return;
+  file_blocks_ += end - start;
+  counted_until_ = end;
+}
+
 absl::Status DataPlacer::OpenBlock(uint64_t logical) {
-  if (align_) {
-    const uint64_t at = std::max(writer_->position(), kFirstDataBlock);
-    writer_->SkipTo((at + kChunkBlocks - 1) / kChunkBlocks * kChunkBlocks);
-    align_ = false;
-  }
+  if (!placed_) Align();
+  placed_ = true;
   const uint64_t physical = writer_->position();
   if (!runs_.empty() && runs_.back().logical + runs_.back().blocks == logical &&
       runs_.back().physical + runs_.back().blocks == physical) {
@@ -48,8 +59,9 @@ absl::Status DataPlacer::CloseBlock() {
 }
 
 absl::Status DataPlacer::Data(uint64_t offset, std::string_view data) {
-  counted_bytes_ += data.size();
-  if (!written_ || data.empty()) return absl::OkStatus();
+  if (data.empty()) return absl::OkStatus();
+  Count(offset, data.size());
+  if (!written_) return absl::OkStatus();
   if (offset < next_offset_) return absl::InvalidArgumentError("its sparse map goes backwards");
   static constexpr char kZeros[kBlockBytes] = {};
   const uint64_t gap = offset - next_offset_;
@@ -88,7 +100,8 @@ absl::Status DataPlacer::Data(uint64_t offset, std::string_view data) {
 
 absl::StatusOr<std::vector<DataRun>> DataPlacer::EndFile() {
   if (block_open_) RETURN_IF_ERROR(CloseBlock());
-  stream_bytes_ += BlocksFor(counted_bytes_) * kBlockBytes;
+  stream_blocks_ += file_blocks_;
+  if (written_) slack_ += file_blocks_;
   return std::move(runs_);
 }
 

@@ -1,6 +1,11 @@
-// Gives every file its place: data of a layer goes down in segments that are cut where the layer's
-// own stream passes each 4 MiB, hidden files counted, and that start on a chunk boundary. So a file
-// that one image hides moves nothing outside its own segment, and images on one base share chunks.
+// Gives every file its place, so that images on one base share chunks: within its chunk, a file
+// lies where it would lie if nothing of its layer were hidden. Hidden files leave no more than the
+// hole that this takes, less than a chunk for each run of them; whole chunks of hidden data are
+// left out.
+//
+// Holes cost address space, no disk, and even that is bounded: a layer starts with the right to one
+// chunk of them and earns more by the data that it writes. What can't be paid for follows directly,
+// and finds its place again with a later file.
 //
 // Not thread-safe.
 #pragma once
@@ -28,16 +33,20 @@ class DataPlacer {
   absl::StatusOr<std::vector<DataRun>> EndFile();
 
  private:
+  // Moves on to where the file belongs.
+  void Align();
+  void Count(uint64_t offset, size_t size);
   absl::Status CloseBlock();
   absl::Status OpenBlock(uint64_t logical);
 
   BlockWriter* const writer_;
-  uint64_t stream_bytes_ = 0;  // of the layer's file data so far, in whole blocks
-  uint64_t segment_ = 0;
-  bool align_ = true;
+  uint64_t stream_blocks_ = 0;  // of the layer's data so far, hidden or not
+  uint64_t slack_ = 0;          // what may be spent on holes, in 1/kBlocksPerSlack of a block
+  bool placed_ = false;         // the file has its first block
   bool written_ = false;
-  uint64_t counted_bytes_ = 0;
-  uint64_t next_offset_ = 0;  // of the file; in the middle of a block, that block is open
+  uint64_t file_blocks_ = 0;    // with data in them, so far
+  uint64_t counted_until_ = 0;  // the file's block up to which these are counted
+  uint64_t next_offset_ = 0;    // of the file; in the middle of a block, that block is open
   bool block_open_ = false;
   std::vector<DataRun> runs_;
 };

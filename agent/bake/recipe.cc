@@ -7,7 +7,7 @@ namespace bunker::agent {
 
 std::string RecipeDigest(const std::vector<std::string>& diff_ids) {
   std::string text = absl::StrCat("bunker bake recipe\nwriter ", kBakeWriterVersion, "\nblock ",
-                                  kBlockBytes, "\nsegment ", kSegmentBytes, "\nchunk ", kChunkBytes,
+                                  kBlockBytes, "\nslack ", kBlocksPerSlack, "\nchunk ", kChunkBytes,
                                   "\nfirst ", kFirstDataBlock, "\n");
   for (const std::string& diff_id : diff_ids) absl::StrAppend(&text, "layer ", diff_id, "\n");
   return "sha256:" + Sha256Hex(text);

@@ -20,7 +20,7 @@ std::string Pattern(size_t bytes, uint32_t seed) {
 TEST(BakeGolden, Recipe) {
   EXPECT_EQ(RecipeDigest({"sha256:" + std::string(64, '0'), "sha256:" + std::string(64, '1')}),
             "sha256:"
-            "978f93458b24a2486a210f86dc6b085fded40a20f42bd22557152ea95dbe3ce4");
+            "b2d528adbee28569001f5854fd04f943a72c38f92e9d87b8c8da05ada308599f");
 }
 
 TEST(BakeGolden, OneEmptyLayer) {
@@ -29,7 +29,7 @@ TEST(BakeGolden, OneEmptyLayer) {
   ASSERT_TRUE(summary.ok()) << summary.status();
   EXPECT_EQ(summary->rootfs_digest,
             "fsverity-sha256:"
-            "a6c117bafe15b26fb6447c7d6a004c61410eb0a2ae4659ae634c11b7a22e56f7");
+            "47bb58a58b708e577e48c0ea039cc8780f6f4ade1365b6a56c432de9757caba2");
 }
 
 TEST(BakeGolden, EveryKindOfEntry) {
@@ -58,7 +58,7 @@ TEST(BakeGolden, EveryKindOfEntry) {
   EXPECT_EQ(CheckImage(baker.image()), "");
   EXPECT_EQ(summary->rootfs_digest,
             "fsverity-sha256:"
-            "5475ea6f3ce89dc66885f85b51213d4a2383c88ee4ff88da43e66828e2f20ff8");
+            "08a248c0da94dd9478e1d4dbda03fe1e521c7d954ff5aaf7f0fd96790ca5e847");
 }
 
 }  // namespace
