@@ -177,6 +177,7 @@ class BakeRun {
     bar_.Enter("resolving");
     ASSIGN_OR_RETURN(PullConfig pull, PullConfigOf(config_));
     pull.tar_root = from_.tar_root;
+    pull.scratch_dir = scratch_->File(".");
     ASSIGN_OR_RETURN(puller_, ImagePuller::Create(std::move(pull)));
     ASSIGN_OR_RETURN(source_, puller_->OpenSource(from_.spec, /*pinned=*/"", report_.arch));
     ASSIGN_OR_RETURN(report_.image, source_->Resolve(cancel_));

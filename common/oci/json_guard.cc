@@ -10,7 +10,7 @@
 namespace bunker::oci {
 namespace {
 constexpr int kMaxDepth = 32;
-constexpr size_t kMaxValues = 100'000;
+constexpr size_t kMaxValues = 30'000;
 
 // Counted before the parser builds anything: 4 MiB of brackets would cost hundreds of MiB. "" for
 // text within the bounds.
@@ -29,11 +29,11 @@ std::string_view Excess(std::string_view text) {
       in_string = true;
     } else if (c == '{' || c == '[') {
       if (++depth > kMaxDepth) return "is nested deeper than 32 levels";
-      if (++values > kMaxValues) return "holds more than 100,000 values";
+      if (++values > kMaxValues) return "holds more than 30,000 values";
     } else if (c == '}' || c == ']') {
       --depth;
     } else if (c == ',' && ++values > kMaxValues) {
-      return "holds more than 100,000 values";
+      return "holds more than 30,000 values";
     }
   }
   return "";

@@ -13,7 +13,7 @@
 namespace bunker::oci {
 
 // kInvalidArgument where `text` is not one JSON object, is nested deeper than 32, has more than
-// 100,000 values or names a member twice (readers differ in which of the two they believe).
+// 30,000 values or names a member twice (readers differ in which of the two they believe).
 absl::StatusOr<nlohmann::json> ParseObject(std::string_view text, std::string_view what);
 
 // The member's string; "" where it is absent, null or no string.

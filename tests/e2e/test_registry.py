@@ -21,7 +21,7 @@ with warnings.catch_warnings():
     import crypt
 
 BIG = 6_000_000
-POINTS = int(os.environ.get("BUNKER_REGISTRY_POINTS", "2"))  # of a transfer where it is cut
+POINTS = int(os.environ.get("BUNKER_REGISTRY_POINTS", "1"))  # of a transfer where it is cut
 
 
 def htpasswd(folder, users):

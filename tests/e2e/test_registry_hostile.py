@@ -191,7 +191,9 @@ class Hostile(RegistryCase):
             self.assertLess(answer["peak_rss_kib"] - base, 96 << 10)
             self.row("G7", f"a manifest of 4 MiB: {case}", f"LAYER_CORRUPT, peak RSS +{(answer['peak_rss_kib'] - base) >> 10} MiB")
         many = self.config([self.diff_id] * 10_000)
-        self.refuse("G7", "10,000 layers", self.manifest(config=many, layers=[self.layer] * 10_000), "LAYER_UNSUPPORTED")
+        self.refuse("G7", "10,000 layers", self.manifest(config=many, layers=[self.layer] * 10_000), "LAYER_CORRUPT")
+        many = self.config([self.diff_id] * 2_000)
+        self.refuse("G7", "2,000 layers", self.manifest(config=many, layers=[self.layer] * 2_000), "LAYER_UNSUPPORTED")
         self.refuse("G7", "257 layers", self.manifest(layers=[self.layer] * 257), "LAYER_UNSUPPORTED")
         full = self.config([self.diff_id] * 256)
         answer, layers, _ = self.pull(self.manifest(config=full, layers=[self.layer] * 256))
@@ -199,7 +201,9 @@ class Hostile(RegistryCase):
         self.assertEqual(layers, 1)
         self.row("G7", "256 layers of one digest", "pulled with 1 request")
         self.refuse("G7", "10,000 platforms", {"schemaVersion": 2, "mediaType": INDEX, "manifests": [
-            {**self.layer, "mediaType": MANIFEST}] * 10_000}, "LAYER_UNSUPPORTED", INDEX)
+            {**self.layer, "mediaType": MANIFEST}] * 10_000}, "LAYER_CORRUPT", INDEX)
+        self.refuse("G7", "1,025 platforms", {"schemaVersion": 2, "mediaType": INDEX, "manifests": [
+            {**self.layer, "mediaType": MANIFEST}] * 1025}, "LAYER_UNSUPPORTED", INDEX)
 
     def test_g7_nesting(self):
         platform = {"platform": {"os": "linux", "architecture": "amd64"}}
