@@ -5,41 +5,59 @@
 
 namespace bunker::agent {
 
-void ParsePaxPayload(std::string_view payload, PaxRecords* records) {
+namespace {
+
+// Takes the next record off `*payload`; false at the end, and where it is malformed.
+bool NextRecord(std::string_view* payload, std::string_view* key, std::string_view* value) {
+  size_t length = 0;
+  size_t digits = 0;
+  while (digits < payload->size() && digits < 8 && (*payload)[digits] >= '0' &&
+         (*payload)[digits] <= '9') {
+    length = length * 10 + static_cast<size_t>((*payload)[digits++] - '0');
+  }
+  if (digits == 0 || digits >= payload->size() || (*payload)[digits] != ' ' ||
+      length <= digits + 1 || length > payload->size()) {
+    return false;
+  }
+  const std::string_view record = payload->substr(digits + 1, length - digits - 2);
+  payload->remove_prefix(length);
+  const size_t equals = record.find('=');
+  if (equals == std::string_view::npos) return false;
+  *key = record.substr(0, equals);
+  *value = record.substr(equals + 1);
+  return true;
+}
+
+}  // namespace
+
+void ParsePaxPayload(std::string_view payload, RawHeaders* headers) {
   bool sparse_name = false;
-  while (!payload.empty()) {
-    size_t length = 0;
-    size_t digits = 0;
-    while (digits < payload.size() && digits < 8 && payload[digits] >= '0' &&
-           payload[digits] <= '9') {
-      length = length * 10 + static_cast<size_t>(payload[digits++] - '0');
-    }
-    if (digits == 0 || digits >= payload.size() || payload[digits] != ' ' || length <= digits + 1 ||
-        length > payload.size()) {
-      return;
-    }
-    const std::string_view record = payload.substr(digits + 1, length - digits - 2);
-    payload.remove_prefix(length);
-    const size_t equals = record.find('=');
-    if (equals == std::string_view::npos) return;
-    const std::string_view key = record.substr(0, equals);
-    const std::string_view value = record.substr(equals + 1);
+  std::string_view key, value;
+  while (NextRecord(&payload, &key, &value)) {
     const bool name = key == "path" || key == "linkpath" || key == "GNU.sparse.name";
     if (key.find('\0') != std::string_view::npos ||
         (name && value.find('\0') != std::string_view::npos)) {
-      records->has_nul = true;
+      headers->has_nul = true;
     }
     if (key == "GNU.sparse.name") {
-      records->path = value;
+      headers->path = value;
       sparse_name = true;
     } else if (key == "path" && !sparse_name) {
-      records->path = value;
+      headers->path = value;
     } else if (key == "linkpath") {
-      records->link = value;
+      headers->link = value;
     } else if (key == "mtime") {
-      records->mtime = value;
+      headers->mtime = value;
     }
   }
+}
+
+bool HasCommentsOnly(std::string_view payload) {
+  std::string_view key, value;
+  while (!payload.empty()) {
+    if (!NextRecord(&payload, &key, &value) || key != "comment") return false;
+  }
+  return true;
 }
 
 bool ParsePaxTime(std::string_view text, int64_t* seconds, uint32_t* nanoseconds) {

@@ -24,6 +24,8 @@ constexpr uint64_t kMaxPaxBytes = 2 << 20;
 // ext4 with 4 KiB blocks addresses 2^32 of them in a file.
 constexpr uint64_t kMaxFileBytes = (1ull << 44) - kBlockBytes;
 constexpr size_t kMaxLinkBytes = 4095;
+constexpr std::string_view kKnownTypes("\00001234567S", 10);
+constexpr char kHeadersTooLarge[] = "a member's headers are larger than 4 MiB";
 
 std::string_view ArchiveError(archive* reader) {
   const char* text = archive_error_string(reader);
@@ -55,6 +57,22 @@ bool OctalSize(std::string_view field, uint64_t* value) {
     *value = *value * 8 + static_cast<uint64_t>(field[i] - '0');
   }
   return i == field.size() || field[i] == ' ' || field[i] == '\0';
+}
+
+bool IsGnu(std::string_view block) {
+  return block.substr(257, 8) == std::string_view("ustar  \0", 8);
+}
+
+// A header of GNU's form has two times where others have a prefix of the name. What is no number
+// there is a prefix to some readers, and to others nothing.
+bool AmbiguousPrefix(std::string_view block) {
+  if (!IsGnu(block)) return false;
+  uint64_t value = 0;
+  for (const size_t at : {345, 357}) {
+    const std::string_view field = block.substr(at, 12);
+    if ((field[0] & 0x80) == 0 && !OctalSize(field, &value)) return true;
+  }
+  return false;
 }
 
 }  // namespace
@@ -200,50 +218,64 @@ bool TarReader::CopyRaw(uint64_t position, size_t size, std::string* out) const 
 }
 
 // Walks the headers that precede the member's own one.
-absl::Status TarReader::RawRecords(PaxRecords* records) const {
+absl::Status TarReader::ReadRaw(RawHeaders* headers) const {
   uint64_t position = static_cast<uint64_t>(archive_read_header_position(archive_.get()));
   std::string block;
   std::string payload;
   for (;;) {
-    if (!CopyRaw(position, kTarBlockBytes, &block)) {
-      return LayerRefused("a member's headers are larger than 4 MiB");
-    }
-    const char type = block[156];
+    if (!CopyRaw(position, kTarBlockBytes, &block)) return LayerRefused(kHeadersTooLarge);
+    headers->type = block[156];
     uint64_t size = 0;
-    if (type != 'x' && type != 'X' && type != 'g' && type != 'L' && type != 'K') break;
-    if (!OctalSize(std::string_view(block).substr(124, 12), &size) || size > kMaxPaxBytes) break;
-    if (type == 'x' || type == 'X') {
-      if (!CopyRaw(position + kTarBlockBytes, size, &payload)) {
-        return LayerRefused("a member's headers are larger than 4 MiB");
-      }
-      ParsePaxPayload(payload, records);
+    if (std::string_view("xXgLK").find(headers->type) == std::string_view::npos) {
+      if (AmbiguousPrefix(block)) headers->ambiguous = "a name's prefix where GNU has its times";
+      if (headers->type == 'S' && !IsGnu(block))
+        headers->ambiguous = "sparse, but not in GNU's form";
+      break;
     }
-    position += kTarBlockBytes + (size + kTarBlockBytes - 1) / kTarBlockBytes * kTarBlockBytes;
+    if (!OctalSize(std::string_view(block).substr(124, 12), &size) || size > kMaxPaxBytes) break;
+    const uint64_t padded = (size + kTarBlockBytes - 1) / kTarBlockBytes * kTarBlockBytes;
+    if (!CopyRaw(position + kTarBlockBytes, padded, &payload)) {
+      return LayerRefused(kHeadersTooLarge);
+    }
+    const std::string_view used = std::string_view(payload).substr(0, size);
+    if (headers->type == 'x' || headers->type == 'X') {
+      ParsePaxPayload(used, headers);
+    } else if (headers->type == 'g') {
+      if (!HasCommentsOnly(used)) headers->ambiguous = "global pax records other than comments";
+    } else if (used.find('\0') == std::string_view::npos && size < padded &&
+               payload[size] != '\0') {
+      headers->ambiguous = "a long name that goes on beyond its size";
+    }
+    position += kTarBlockBytes + padded;
   }
   return absl::OkStatus();
 }
 
 absl::Status TarReader::Convert(TarMember* member) {
   *member = TarMember();
-  PaxRecords pax;
-  RETURN_IF_ERROR(RawRecords(&pax));
-  RETURN_IF_ERROR(ConvertNames(member, pax));
-  RETURN_IF_ERROR(ConvertType(member));
-  return ConvertMetadata(member, pax);
+  RawHeaders raw;
+  RETURN_IF_ERROR(ReadRaw(&raw));
+  RETURN_IF_ERROR(ConvertNames(member, raw));
+  if (raw.ambiguous != nullptr) {
+    return LayerUnsupported(member->name,
+                            absl::StrCat("programs read it differently: ", raw.ambiguous));
+  }
+  RETURN_IF_ERROR(ConvertType(member, raw.type));
+  return ConvertMetadata(member, raw);
 }
 
-absl::Status TarReader::ConvertNames(TarMember* member, const PaxRecords& pax) {
+absl::Status TarReader::ConvertNames(TarMember* member, const RawHeaders& raw) {
   const char* name = archive_entry_pathname(entry_);
-  member->name = pax.path && !pax.path->empty() ? *pax.path : std::string(name ? name : "");
+  member->name = raw.path && !raw.path->empty() ? *raw.path : std::string(name ? name : "");
   if (member->name.empty()) return LayerUnsupported("", "has no name");
-  if (pax.has_nul) return LayerUnsupported(member->name, "a pax record holds a NUL byte");
+  if (raw.has_nul) return LayerUnsupported(member->name, "a pax record holds a NUL byte");
   if (member->name.size() > kMaxPathBytes) {
     return LayerUnsupported(member->name, "the path is longer than 4096 bytes");
   }
   const char* hard = archive_entry_hardlink(entry_);
   const char* soft = archive_entry_symlink(entry_);
   if (hard || soft) {
-    member->link = pax.link && !pax.link->empty() ? *pax.link : std::string(hard ? hard : soft);
+    member->link = raw.link && !raw.link->empty() ? *raw.link : std::string(hard ? hard : soft);
     if (member->link.empty() || member->link.size() > kMaxLinkBytes) {
       return LayerUnsupported(member->name, "the link's target is empty or over 4095 bytes");
     }
@@ -251,7 +283,13 @@ absl::Status TarReader::ConvertNames(TarMember* member, const PaxRecords& pax) {
   return absl::OkStatus();
 }
 
-absl::Status TarReader::ConvertType(TarMember* member) {
+absl::Status TarReader::ConvertType(TarMember* member, char raw_type) {
+  if (kKnownTypes.find(raw_type) == std::string_view::npos) {
+    return LayerUnsupported(member->name, "a type of member that is not known");
+  }
+  if (raw_type == '1' && !archive_entry_hardlink(entry_)) {
+    return LayerUnsupported(member->name, "a hard link without a target");
+  }
   const int64_t size = archive_entry_size_is_set(entry_) ? archive_entry_size(entry_) : 0;
   if (archive_entry_hardlink(entry_)) {
     if (size > 0) return LayerUnsupported(member->name, "a hard link that carries data");
@@ -295,7 +333,7 @@ absl::Status TarReader::ConvertType(TarMember* member) {
   return absl::OkStatus();
 }
 
-absl::Status TarReader::ConvertMetadata(TarMember* member, const PaxRecords& pax) {
+absl::Status TarReader::ConvertMetadata(TarMember* member, const RawHeaders& raw) {
   FileMetadata& metadata = member->metadata;
   metadata.mode = static_cast<uint16_t>(archive_entry_perm(entry_) & 07777);
   const int64_t uid = archive_entry_uid(entry_);
@@ -308,8 +346,8 @@ absl::Status TarReader::ConvertMetadata(TarMember* member, const PaxRecords& pax
   metadata.gid = static_cast<uint32_t>(gid);
   metadata.mtime_seconds = archive_entry_mtime(entry_);
   metadata.mtime_nanoseconds = static_cast<uint32_t>(archive_entry_mtime_nsec(entry_));
-  if (pax.mtime &&
-      !ParsePaxTime(*pax.mtime, &metadata.mtime_seconds, &metadata.mtime_nanoseconds)) {
+  if (raw.mtime &&
+      !ParsePaxTime(*raw.mtime, &metadata.mtime_seconds, &metadata.mtime_nanoseconds)) {
     return LayerUnsupported(member->name, "the modification time is not a number");
   }
   constexpr int64_t kMinTime = -(1ll << 31);

@@ -23,17 +23,22 @@ struct archive_entry;
 
 namespace bunker::agent {
 
-// What the pax records of one member say, raw.
-struct PaxRecords {
+// What the headers of one member say, raw.
+struct RawHeaders {
   std::optional<std::string> path;
   std::optional<std::string> link;
   std::optional<std::string> mtime;
   bool has_nul = false;  // in a key, a name or a link
+  char type = '0';
+  const char* ambiguous = nullptr;  // why programs read this member differently
 };
 
-// Parses one pax payload ("<len> <key>=<value>\n" …) into `*records`, later keys over earlier ones.
+// Parses one pax payload ("<len> <key>=<value>\n" …) into `*headers`, later keys over earlier ones.
 // What is malformed is left to libarchive, which refuses it.
-void ParsePaxPayload(std::string_view payload, PaxRecords* records);
+void ParsePaxPayload(std::string_view payload, RawHeaders* headers);
+
+// Whether a pax payload holds nothing but comments.
+bool HasCommentsOnly(std::string_view payload);
 
 // "[-]<seconds>[.<fraction>]" as a time that rounds towards the past. False where it is none.
 bool ParsePaxTime(std::string_view text, int64_t* seconds, uint32_t* nanoseconds);
@@ -63,11 +68,11 @@ class TarReader {
   absl::StatusOr<bool> ReadHeader();
   absl::Status CheckEmpty();
   absl::Status Convert(TarMember* member);
-  absl::Status ConvertNames(TarMember* member, const PaxRecords& pax);
-  absl::Status ConvertType(TarMember* member);
-  absl::Status ConvertMetadata(TarMember* member, const PaxRecords& pax);
+  absl::Status ConvertNames(TarMember* member, const RawHeaders& raw);
+  absl::Status ConvertType(TarMember* member, char raw_type);
+  absl::Status ConvertMetadata(TarMember* member, const RawHeaders& raw);
   absl::Status ConvertAcls(TarMember* member);
-  absl::Status RawRecords(PaxRecords* records) const;
+  absl::Status ReadRaw(RawHeaders* headers) const;
   bool CopyRaw(uint64_t position, size_t size, std::string* out) const;
 
   LayerStream* const stream_;

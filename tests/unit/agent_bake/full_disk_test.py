@@ -120,7 +120,7 @@ class Sweep:
 
 
 def main():
-    points = int(os.environ.get("BUNKER_FULL_DISK_POINTS", "8"))
+    points = int(os.environ.get("BUNKER_FULL_DISK_POINTS", "4"))
     failures = []
     with tempfile.TemporaryDirectory() as folder:
         layout = os.path.join(folder, "oci")

@@ -18,10 +18,10 @@ import torture_image
 # The same on every build type and compiler. A change here is a change of the writer: raise
 # kBakeWriterVersion with it, for caches are keyed by that.
 GOLDEN = {
-    "torture": "fsverity-sha256:d872f93be8c3cddee9b83d44ea3de5d113f34b4c3480ac4fc80d1f20c1f96b53",
-    "torture-zstd": "fsverity-sha256:d872f93be8c3cddee9b83d44ea3de5d113f34b4c3480ac4fc80d1f20c1f96b53",
-    "torture-tar": "fsverity-sha256:0532445f220c6927fd3520939bb7b82af8c8aed634b01202698bfd04b84ddf99",
-    "torture-umoci": "fsverity-sha256:0b9316d0f2ba82b1a56d2efd7db14993d1976ac552736b237ce23adc670d5573",
+    "torture": "fsverity-sha256:be5297391ea21aa161eb10faa9ad85bd99dc70c1dde58d57c83a20b4357374cf",
+    "torture-zstd": "fsverity-sha256:be5297391ea21aa161eb10faa9ad85bd99dc70c1dde58d57c83a20b4357374cf",
+    "torture-tar": "fsverity-sha256:69b120d4b60754ea153ace1e8d47e3ee75198d1fc3ce7ffb9a722bc5bcacc870",
+    "torture-umoci": "fsverity-sha256:e77d854335921e0d03e43127471271b3a1ba28be3934ee0aebe1943f2264dee6",
 }
 
 # Where an unpacker is wrong or cannot; the other one decides.
