@@ -24,6 +24,8 @@ namespace {
 constexpr size_t kReadBytes = 256u << 10;
 constexpr uint64_t kWriteBehindBytes = 8u << 20;
 constexpr std::chrono::milliseconds kStopPoll{100};
+constexpr double kFastBytesPerSecond = 1 << 20;
+constexpr absl::Duration kTurn = absl::Seconds(1);  // enough for who waits to wake up
 
 absl::Status Mismatch(const oci::Digest& digest, std::string_view why) {
   return ReasonError(absl::StatusCode::kDataLoss, "DIGEST_MISMATCH",
@@ -87,8 +89,10 @@ class BlobStore::PinnedBlob final : public oci::Blob {
 
 class BlobStore::Writer final : public oci::BlobWriter {
  public:
-  Writer(std::shared_ptr<State> state, oci::Digest digest, uint64_t size, UniqueFd fd)
-      : state_(std::move(state)), digest_(std::move(digest)), size_(size), fd_(std::move(fd)) {}
+  Writer(std::shared_ptr<State> state, oci::Digest digest, uint64_t size, UniqueFd fd,
+         const std::atomic<bool>& yield)
+      : state_(std::move(state)), digest_(std::move(digest)), size_(size), fd_(std::move(fd)),
+        yield_(yield) {}
 
   // Hashes what an earlier attempt left; more than the blob's size is no start to build upon.
   absl::Status Resume() {
@@ -107,6 +111,7 @@ class BlobStore::Writer final : public oci::BlobWriter {
   }
 
   uint64_t offset() const override { return offset_; }
+  bool ShouldYield() const override { return yield_; }
 
   absl::Status Restart() override {
     if (::ftruncate(fd_.get(), 0) != 0 || ::lseek(fd_.get(), 0, SEEK_SET) != 0)
@@ -148,14 +153,16 @@ class BlobStore::Writer final : public oci::BlobWriter {
   const oci::Digest digest_;
   const uint64_t size_;
   const UniqueFd fd_;
+  const std::atomic<bool>& yield_;
   uint64_t flushed_ = 0;
   uint64_t offset_ = 0;
   Sha256 hash_;
 };
 
 absl::StatusOr<std::unique_ptr<BlobStore>> BlobStore::Open(const std::string& folder,
-                                                           absl::Duration partial_life) {
-  std::unique_ptr<BlobStore> store(new BlobStore(folder));
+                                                           absl::Duration partial_life,
+                                                           absl::Duration patience) {
+  std::unique_ptr<BlobStore> store(new BlobStore(folder, patience));
   RETURN_IF_ERROR(MakeFolders(folder + "/sha256", 0700));
   RETURN_IF_ERROR(MakeFolders(folder + "/partial", 0700));
   store->lock_.reset(::open((folder + "/lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
@@ -273,41 +280,77 @@ absl::StatusOr<BlobStore::Claim> BlobStore::Join(const oci::Digest& digest, uint
                                   " bytes, the content of that digest has " +
                                   std::to_string(found->second.size_bytes));
     }
-    std::shared_ptr<Flight>& slot = state_->flights[digest];
-    if (slot == nullptr) {
-      slot = std::make_shared<Flight>();
-      slot->origin = origin;
-      return Claim{nullptr, slot};
+    const auto slot = state_->flights.find(digest);
+    if (slot == state_->flights.end()) {
+      if (LetsOthersGo(digest, origin)) {
+        state_->changed.wait_for(lock.native(), kStopPoll);
+        continue;
+      }
+      const auto flight = std::make_shared<Flight>();
+      flight->origin = origin;
+      state_->flights[digest] = flight;
+      return Claim{nullptr, flight};
     }
-    const std::shared_ptr<Flight> other = slot;
-    while (!other->done) {
-      state_->changed.wait_for(lock.native(), kStopPoll);
-      if (!other->done && stop && stop()) return Cancelled();
-    }
+    const std::shared_ptr<Flight> other = slot->second;
+    RETURN_IF_ERROR(WaitFor(*other, origin, stop, lock));
     // Another's failure is ours where we would ask the same place in the same name.
-    const bool shared = other->origin == origin && ReasonOf(other->result) != "CANCELLED";
+    const bool shared = other->origin == origin && ReasonOf(other->result) != "CANCELLED" &&
+                        !other->Yielded();
     if (!other->result.ok() && shared) return other->result;
   }
+}
+
+bool BlobStore::LetsOthersGo(const oci::Digest& digest, const std::string& origin) {
+  const auto yielded = state_->yielded.find(digest);
+  if (yielded == state_->yielded.end()) return false;
+  if (yielded->second.origin == origin && absl::Now() < yielded->second.until) return true;
+  state_->yielded.erase(yielded);
+  return false;
+}
+
+absl::Status BlobStore::WaitFor(Flight& other, const std::string& origin,
+                                const std::function<bool()>& stop, MutexLock& lock) {
+  absl::Time since = absl::Now();
+  uint64_t bytes = other.bytes;
+  while (!other.done) {
+    state_->changed.wait_for(lock.native(), kStopPoll);
+    if (other.done) break;
+    if (stop && stop()) return Cancelled();
+    const absl::Duration waited = absl::Now() - since;
+    if (other.origin == origin || waited < patience_) continue;
+    const double gained = static_cast<double>(other.bytes) - static_cast<double>(bytes);
+    if (gained < kFastBytesPerSecond * absl::ToDoubleSeconds(waited)) other.yield = true;
+    since += waited;
+    bytes = other.bytes;
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::shared_ptr<const oci::Blob>> BlobStore::GetOrFetch(
     const oci::Digest& digest, uint64_t size_bytes, const std::string& origin, const Fetch& fetch,
     const std::function<bool()>& stop) {
   BUNKER_CHECK(!digest.empty());
-  ASSIGN_OR_RETURN(const Claim claim, Join(digest, size_bytes, origin, stop));
-  if (claim.blob != nullptr) return claim.blob;
-  absl::Status result = RunFetch(digest, size_bytes, fetch);
-  MutexLock lock(state_->mutex);
-  claim.flight->done = true;
-  claim.flight->result = result;
-  state_->flights.erase(digest);
-  state_->changed.notify_all();
-  if (!result.ok()) return result;
-  state_->blobs[digest] = {.size_bytes = size_bytes, .last_used = absl::Now(), .pins = 0,
-                           .generation = state_->next_generation++};
-  return PinLocked(digest);
+  for (;;) {
+    ASSIGN_OR_RETURN(const Claim claim, Join(digest, size_bytes, origin, stop));
+    if (claim.blob != nullptr) return claim.blob;
+    const absl::Status result = RunFetch(digest, size_bytes, fetch, *claim.flight);
+    MutexLock lock(state_->mutex);
+    claim.flight->done = true;
+    claim.flight->result = result;
+    state_->flights.erase(digest);
+    if (result.ok()) {
+      state_->changed.notify_all();
+      state_->yielded.erase(digest);
+      state_->blobs[digest] = {.size_bytes = size_bytes, .last_used = absl::Now(), .pins = 0,
+                               .generation = state_->next_generation++};
+      return PinLocked(digest);
+    }
+    const bool yielded = claim.flight->Yielded();
+    if (yielded) state_->yielded[digest] = {origin, absl::Now() + kTurn};
+    state_->changed.notify_all();
+    if (!yielded || (stop && stop())) return result;
+  }
 }
-
 // Said before anything is transferred: a disk that is filled to the brim hurts others first.
 absl::Status BlobStore::CheckRoom(const oci::Digest& digest, uint64_t missing_bytes) const {
   struct statvfs info;
@@ -322,21 +365,21 @@ absl::Status BlobStore::CheckRoom(const oci::Digest& digest, uint64_t missing_by
 }
 
 absl::Status BlobStore::RunFetch(const oci::Digest& digest, uint64_t size_bytes,
-                                 const Fetch& fetch) {
+                                 const Fetch& fetch, const Flight& flight) {
   bool resumed = false;
-  absl::Status status = FetchOnce(digest, size_bytes, fetch, &resumed);
+  absl::Status status = FetchOnce(digest, size_bytes, fetch, flight, &resumed);
   // What a crash left behind may be damaged where the download is not: once more, from nothing.
   if (resumed && ReasonOf(status) == "DIGEST_MISMATCH")
-    status = FetchOnce(digest, size_bytes, fetch, &resumed);
+    status = FetchOnce(digest, size_bytes, fetch, flight, &resumed);
   return status;
 }
 
 absl::Status BlobStore::FetchOnce(const oci::Digest& digest, uint64_t size_bytes,
-                                  const Fetch& fetch, bool* resumed) {
+                                  const Fetch& fetch, const Flight& flight, bool* resumed) {
   const std::string partial = PartialPathOf(digest);
   UniqueFd fd(::open(partial.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (!fd) return ErrnoError(errno, "create " + partial);
-  Writer writer(state_, digest, size_bytes, std::move(fd));
+  Writer writer(state_, digest, size_bytes, std::move(fd), flight.yield);
   absl::Status status = writer.Resume();
   *resumed = writer.offset() > 0;
   if (status.ok()) status = CheckRoom(digest, size_bytes - writer.offset());

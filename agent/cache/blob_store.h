@@ -8,6 +8,7 @@
 // Thread-safe. Blocking: call it from pool threads. One process at a time holds a folder (lock).
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -35,8 +36,11 @@ class BlobStore final : public oci::BlobCache {
  public:
   // Opens `folder`, creating it (0700), and removes what does not belong there and partial blobs
   // older than `partial_life`. kFailedPrecondition where another process holds it.
+  // A request that has waited for `patience` while another place's download brought less than
+  // 1 MiB/s takes over.
   static absl::StatusOr<std::unique_ptr<BlobStore>> Open(
-      const std::string& folder, absl::Duration partial_life = absl::Hours(24));
+      const std::string& folder, absl::Duration partial_life = absl::Hours(24),
+      absl::Duration patience = absl::Seconds(10));
 
   ~BlobStore() override;
   BlobStore(const BlobStore&) = delete;
@@ -83,9 +87,17 @@ class BlobStore final : public oci::BlobCache {
   };
   struct Flight {
     std::string origin;
+    std::atomic<bool> yield{false};  // set under the mutex, read by the fetching thread
     bool done = false;
     uint64_t bytes = 0;  // there so far
     absl::Status result;
+
+    bool Yielded() const { return done && yield && !result.ok(); }
+  };
+
+  struct Yielder {
+    std::string origin;
+    absl::Time until;
   };
 
   // Either the blob is there, or the caller is the one who fetches it.
@@ -94,7 +106,8 @@ class BlobStore final : public oci::BlobCache {
     std::shared_ptr<Flight> flight;
   };
 
-  explicit BlobStore(std::string folder) : folder_(std::move(folder)) {}
+  BlobStore(std::string folder, absl::Duration patience)
+      : folder_(std::move(folder)), patience_(patience) {}
   absl::Status Recover(absl::Duration partial_life);
   absl::Status RecoverBlobs();
   absl::Status RecoverPartials(absl::Duration partial_life);
@@ -102,11 +115,18 @@ class BlobStore final : public oci::BlobCache {
   std::string PartialPathOf(const oci::Digest& digest) const;
   absl::StatusOr<Claim> Join(const oci::Digest& digest, uint64_t size_bytes,
                              const std::string& origin, const std::function<bool()>& stop);
+  // Until `other` is done; asks it to yield where it is slow and of another place. CANCELLED.
+  absl::Status WaitFor(Flight& other, const std::string& origin, const std::function<bool()>& stop,
+                       MutexLock& lock) ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_->mutex);
+  // Whether those of `origin` have just yielded this blob and nobody has taken over yet.
+  bool LetsOthersGo(const oci::Digest& digest, const std::string& origin)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_->mutex);
   absl::Status CheckRoom(const oci::Digest& digest, uint64_t missing_bytes) const;
-  absl::Status RunFetch(const oci::Digest& digest, uint64_t size_bytes, const Fetch& fetch);
+  absl::Status RunFetch(const oci::Digest& digest, uint64_t size_bytes, const Fetch& fetch,
+                        const Flight& flight);
   // One attempt; `*resumed` tells whether it built on bytes that were there before.
   absl::Status FetchOnce(const oci::Digest& digest, uint64_t size_bytes, const Fetch& fetch,
-                         bool* resumed);
+                         const Flight& flight, bool* resumed);
   absl::Status Publish(Writer& writer, const oci::Digest& digest, uint64_t size_bytes);
   std::shared_ptr<const oci::Blob> PinLocked(const oci::Digest& digest)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_->mutex);
@@ -120,11 +140,14 @@ class BlobStore final : public oci::BlobCache {
     CondVar changed;
     std::map<oci::Digest, Entry> blobs ABSL_GUARDED_BY(mutex);
     std::map<oci::Digest, std::shared_ptr<Flight>> flights ABSL_GUARDED_BY(mutex);
+    // Who has just yielded and lets others go first, for a moment.
+    std::map<oci::Digest, Yielder> yielded ABSL_GUARDED_BY(mutex);
     std::multimap<oci::Digest, Follower*> followers ABSL_GUARDED_BY(mutex);
     uint64_t next_generation ABSL_GUARDED_BY(mutex) = 1;
   };
 
   const std::string folder_;
+  const absl::Duration patience_;
   UniqueFd lock_;
   const std::shared_ptr<State> state_ = std::make_shared<State>();
 };

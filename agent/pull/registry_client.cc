@@ -287,7 +287,8 @@ absl::Status RegistryClient::TryBlob(BlobAttempt& attempt) {
 absl::Status RegistryClient::GetBlob(const oci::Digest& digest, uint64_t size_bytes,
                                      oci::BlobWriter& writer, const StopFn& stop,
                                      const std::function<void(uint64_t)>& on_bytes) {
-  BlobAttempt attempt{.digest = digest, .size_bytes = size_bytes, .writer = writer, .stop = stop,
+  const StopFn ends = [&] { return writer.ShouldYield() || (stop && stop()); };
+  BlobAttempt attempt{.digest = digest, .size_bytes = size_bytes, .writer = writer, .stop = ends,
                       .on_bytes = on_bytes, .subject = Subject() + ", layer " + digest.str(),
                       .no_range = false, .retry_after = ""};
   int fruitless = 0;
@@ -301,7 +302,7 @@ absl::Status RegistryClient::GetBlob(const oci::Digest& digest, uint64_t size_by
     fruitless = gained ? 0 : fruitless + 1;
     if (fruitless >= static_cast<int>(config_.max_tries)) return status;
     RETURN_IF_ERROR(WaitUnlessStopped(
-        DelayAfter(attempt.retry_after, std::max(0, fruitless - 1)), stop));
+        DelayAfter(attempt.retry_after, std::max(0, fruitless - 1)), ends));
   }
 }
 

@@ -35,6 +35,9 @@ class BlobWriter {
   virtual absl::Status Restart() = 0;
   // Appends. DISK_FULL, or DIGEST_MISMATCH where the blob would become larger than declared.
   virtual absl::Status Write(std::string_view data) = 0;
+  // Whether a request for the same blob from another place waits and this download is slow: the
+  // fetch should then end soon, with any error; it is called again should the other not succeed.
+  virtual bool ShouldYield() const { return false; }
 };
 
 class BlobCache {
@@ -47,7 +50,8 @@ class BlobCache {
 
   // The blob, from disk or by `fetch`. Requests for one digest share one download; where it
   // fails, those of the same `origin` (registry, repository and identity) share the error and the
-  // others try for themselves. `stop` is polled and ends the wait with CANCELLED.
+  // others try for themselves. Nor does a slow place hold up those that ask another: they take
+  // over and go on from where it came to. `stop` is polled and ends the wait with CANCELLED.
   // Errors: what `fetch` returned; DIGEST_MISMATCH (the content is not the digest's, or the
   // digest's content is not `size_bytes` long); DISK_FULL.
   virtual absl::StatusOr<std::shared_ptr<const Blob>> GetOrFetch(

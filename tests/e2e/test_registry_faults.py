@@ -216,6 +216,24 @@ class Faults(RegistryCase):
         self.assertLess(answers[-1]["ms"], 800)
         self.row("R43", "three registries drip at two pulls each, one does not", f"it took {answers[-1]['ms']} ms")
 
+    def test_r43_one_blob_two_registries(self):
+        """A slow registry must not hold up those who would have the same layer from another."""
+        table = [("drips", "drip", {"every": 0.01, "bytes": 600}), ("says 429, Retry-After: 60", "status", {
+            "code": 429, "headers": {"Retry-After": "60"}}), ("sends nothing", "stall", {"seconds": 30}),
+                 ("sends wrong content, dripping", "drip", {"every": 0.01, "bytes": 600, "wrong": True})]
+        for case, kind, more in table:
+            slow, idle = self.scripted(self.layout), self.scripted(self.layout)
+            slow.fault(self.layer, kind, **more)
+            probe = self.probe([listed(slow.host), listed(idle.host)], tuning={"patience_ms": 500})
+            answers = probe.pull_all([slow.ref()] * 3, later=[idle.ref()] * 3)
+            self.assertTrue(all(x["ok"] for x in answers), answers)
+            took = max(x["ms"] for x in answers[3:])
+            self.assertLess(took, 2000)
+            self.assertEqual(slow.count(self.layer), 1)
+            self.assertEqual(idle.count(self.layer), 2 if more.get("wrong") else 1)
+            self.row("R43", f"one layer at two registries, one {case}"[:66],
+                     f"3 pulls from the other done in {took} ms; {idle.sent(self.layer)} B of {self.size} from it")
+
     def test_sign_in(self):
         key = json.dumps({"type": "service_account", "private_key": "-----BEGIN KEY-----\nab:c/+=\n" * 40})
         self.assertNotIn("\n", key)

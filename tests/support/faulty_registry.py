@@ -12,7 +12,7 @@ index.json, any other one means the first image there. Control, on the same port
   POST /_put    {"kind": "manifests"|"blobs", "name", "type", "base64"}       a document of its own
   GET  /_log    the requests so far: path, host, authorization, range, status, bytes sent, when
 Kinds: status (code, headers, body), cut (at, reset), flip, short, pad, ignore_range, lie_range,
-drip (every, bytes), redirect (to), encode, gzip, type (value), nodigest, headers (headers),
+drip (every, bytes, wrong), redirect (to), encode, gzip, type (value), nodigest, headers (headers),
 echo (code), unsized, chunked (extra), endless (bytes), header_lines (count), header_line (bytes),
 stall (seconds).
 """
@@ -252,7 +252,7 @@ class Handler(BaseHTTPRequestHandler):
         try:
             self.send_head(status, headers, body, fault)
             if kind == "drip":
-                self.drip(body, fault)
+                self.drip(bytes(len(body)) if fault.get("wrong") else body, fault)
             elif kind == "chunked":
                 self.chunks([body, b"x" * fault.get("extra", 0)])
             elif kind == "endless":

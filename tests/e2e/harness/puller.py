@@ -88,9 +88,9 @@ class Probe:
         """One pull's answer; with times=N a list. What was pulled is checked by other programs."""
         return self._ask({"ref": ref or "", **more}, ref)
 
-    def pull_all(self, refs):
-        """Several pulls at once; their answers."""
-        return self._ask([{"ref": x} for x in refs], refs)
+    def pull_all(self, refs, later=()):
+        """Several pulls at once, those of `later` 0.2 s after the others; their answers."""
+        return self._ask([{"ref": x} for x in refs] + [{"ref": x, "after_ms": 200} for x in later], refs)
 
     def _ask(self, wanted, ref):
         self.process.stdin.write(json.dumps(wanted).encode() + b"\n")

@@ -18,6 +18,7 @@
 
 #include "common/base/files.h"
 #include "common/base/reason.h"
+#include "common/base/status_macros.h"
 
 namespace bunker::agent {
 namespace {
@@ -189,6 +190,38 @@ TEST_F(BlobStoreTest, SharesAFailureWithinOneOriginOnly) {
     EXPECT_EQ(succeeded, row.succeeds) << row.reason << " " << row.other_origin;
     ASSERT_TRUE(store_->Remove(oci::Digest::Of("x")).ok());
   }
+}
+
+// Whoever asks another place takes over from a slow one, and goes on from where it came to.
+TEST_F(BlobStoreTest, ASlowPlaceHoldsUpNobodyElse) {
+  store_.reset();
+  store_ = *BlobStore::Open(folder_, absl::Hours(24), absl::Milliseconds(50));
+  const std::string content(100'000, 'x');
+  std::latch began(1);
+  std::atomic<int> slow_fetches{0};
+  const auto slow = [&](oci::BlobWriter& writer) -> absl::Status {
+    ++slow_fetches;
+    RETURN_IF_ERROR(writer.Write(content.substr(0, 10)));
+    began.count_down();
+    while (!writer.ShouldYield()) std::this_thread::yield();
+    return ReasonError(absl::StatusCode::kCancelled, "CANCELLED", "another's turn");
+  };
+  std::vector<std::thread> slow_ones;
+  std::atomic<int> right{0};
+  for (int i = 0; i < 3; ++i)
+    slow_ones.emplace_back([&] { right += Get(content, slow, "slow").ok(); });
+  began.wait();
+  uint64_t from = 0;
+  const auto fast = [&](oci::BlobWriter& writer) {
+    from = writer.offset();
+    return writer.Write(content.substr(from));
+  };
+  EXPECT_TRUE(Get(content, fast, "fast").ok());
+  for (std::thread& thread : slow_ones) thread.join();
+  EXPECT_EQ(from, 10u);
+  EXPECT_EQ(right, 3);
+  EXPECT_EQ(slow_fetches, 1);
+  EXPECT_TRUE(PartialIsEmpty());
 }
 
 TEST_F(BlobStoreTest, StopsWaiting) {

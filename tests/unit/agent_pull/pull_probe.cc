@@ -1,9 +1,10 @@
 // Pulls images with the product's own ImagePuller, as the agent's configuration says, for tests
 // that build the world around it: pull_probe CONFIG BLOBS [TUNING]
 //
-// Reads one JSON object a line: {"ref" | "tar", "pinned", "arch", "tenant", "scope", "times"} and
-// answers each with one line. `times` pulls run at once and their answers come in one list, as do
-// those of a list of such objects. TUNING is a JSON object of times, which tests shorten.
+// Reads one JSON object a line: {"ref" | "tar", "pinned", "arch", "tenant", "scope", "times",
+// "after_ms"} and answers each with one line. `times` pulls run at once and their answers come in
+// one list, as do those of a list of such objects. TUNING is a JSON object of times, which tests
+// shorten.
 #include <sys/resource.h>
 
 #include <iostream>
@@ -68,6 +69,7 @@ json PullOnce(ImagePuller& puller, BlobStore& blobs, const json& wanted) {
   spec.tenant_id = wanted.value("tenant", "");
   spec.scope = wanted.value("scope", "platform");
   bunker::CancelToken cancel;
+  absl::SleepFor(absl::Milliseconds(wanted.value("after_ms", 0)));
   const absl::Time began = absl::Now();
   auto source = puller.OpenSource(spec, wanted.value("pinned", ""), wanted.value("arch", "X86_64"));
   if (!source.ok()) return Failed(source.status());
@@ -114,10 +116,15 @@ int main(int argc, char** argv) {
   if (!config.ok()) return Refuse(config.status());
   auto pull = bunker::agent::PullConfigOf(*config);
   if (!pull.ok()) return Refuse(pull.status());
-  if (argc > 3) Tune(json::parse(argv[3]), &*pull);
+  absl::Duration patience = absl::Seconds(10);
+  if (argc > 3) {
+    const json tuning = json::parse(argv[3]);
+    Tune(tuning, &*pull);
+    patience = absl::Milliseconds(tuning.value("patience_ms", int64_t{10'000}));
+  }
   auto puller = ImagePuller::Create(*std::move(pull));
   if (!puller.ok()) return Refuse(puller.status());
-  auto blobs = BlobStore::Open(argv[2]);
+  auto blobs = BlobStore::Open(argv[2], absl::Hours(24), patience);
   if (!blobs.ok()) return Refuse(blobs.status());
   std::cout << "{}" << std::endl;  // ready
   for (std::string line; std::getline(std::cin, line);) {
