@@ -116,6 +116,20 @@ absl::Status BlockWriter::Submit() {
   return status_;
 }
 
+// The file can't be finished any more, whatever comes: holes count, too.
+absl::Status BlockWriter::GiveUp() {
+  {
+    MutexLock lock(mutex_);
+    for (const Buffer& buffer : pending_) free_.push_back(buffer.data);
+    pending_.clear();
+    if (current_.data != nullptr) free_.push_back(current_.data);
+    current_ = Buffer();
+    while (writing_) changed_.wait(lock.native());
+    RETURN_IF_ERROR(status_);
+  }
+  return ftruncate(fd_, 0) == 0 ? absl::OkStatus() : WriteError(errno);
+}
+
 void BlockWriter::SkipTo(uint64_t block) {
   BUNKER_CHECK(open_bytes_ == 0 && block >= position_);
   if (block == position_) return;
@@ -128,7 +142,7 @@ absl::Status BlockWriter::Append(std::string_view data) {
     size_t count = 0;
     if (!over_cap_ && position_ * kBlockBytes >= cap_bytes_) {
       over_cap_ = true;
-      RETURN_IF_ERROR(Submit());
+      RETURN_IF_ERROR(GiveUp());
     }
     if (over_cap_) {
       count = data.size();

@@ -22,9 +22,10 @@ namespace bunker::agent {
 
 class BlockWriter {
  public:
-  // `fd` stays the caller's. Nothing is written at or past `cap_bytes`: from there on the writer
-  // only counts, so that the caller learns how large the file would have been. In `tree_fd` the
-  // fs-verity tree keeps what memory should not hold (verity_tree.h); it may be -1.
+  // `fd` stays the caller's. Nothing is written at or past `cap_bytes`: as soon as data reaches it,
+  // the disk gets back what was written, and from there on the writer only counts, so that the
+  // caller learns how large the file would have been. In `tree_fd` the fs-verity tree keeps what
+  // memory should not hold (verity_tree.h); it may be -1.
   BlockWriter(int fd, uint64_t cap_bytes, int tree_fd);
   ~BlockWriter();
 
@@ -64,6 +65,7 @@ class BlockWriter {
 
   void Run();
   absl::Status Submit();
+  absl::Status GiveUp();
   absl::Status WriteOut(const Buffer& buffer);
   absl::Status WriteBytes(const char* data, size_t size, uint64_t offset);
 

@@ -77,7 +77,9 @@ size_t Split(std::vector<DiskXattr>* xattrs) {
   size_t inode_bytes = kInodeHeaderBytes + kTerminatorBytes;
   size_t block_bytes = kBlockHeaderBytes + kTerminatorBytes;
   for (DiskXattr& xattr : *xattrs) {
-    xattr.in_block = inode_bytes + xattr.Bytes() > kInodeXattrBytes;
+    // With a value elsewhere there is a block, always: for an inode that has blocks but none of
+    // these, e2fsck takes the target of a short symbolic link for numbers of blocks.
+    xattr.in_block = xattr.elsewhere || inode_bytes + xattr.Bytes() > kInodeXattrBytes;
     (xattr.in_block ? block_bytes : inode_bytes) += xattr.Bytes();
   }
   return block_bytes;
@@ -109,8 +111,8 @@ uint32_t Mix(uint32_t hash, uint32_t word) {
   return (hash << 16) ^ (hash >> 16) ^ word;
 }
 
-// Entries from `first` on, values from the end down; value offsets count from `origin`. Within the
-// inode, entries have a hash only where their value is elsewhere.
+// Entries from `first` on, values from the end down; value offsets count from `origin`. Entries
+// within the inode have no hash.
 uint32_t Lay(const std::vector<DiskXattr>& xattrs, bool block, size_t first, size_t origin,
              std::string* area) {
   size_t at = first;

@@ -250,6 +250,7 @@ def attributes(tar):
                                                                          (32, 5, NOBODY))})
     tar.file("xattr/acl-text", pax=[("SCHILY.acl.access", "user::rw-,user:1001:r--:1001,group::r--,mask::r--,other::r--")])
     tar.symlink("xattr/link", "acl", xattrs={"trusted.on-a-link": b"l"})
+    tar.symlink("xattr/link-own-inode", "acl", xattrs={"trusted.large": pattern(9000, "on a link")})
     tar.add("xattr/pipe", kind="6", xattrs={"trusted.on-a-pipe": b"p"})
     tar.file("xattr/overlay", xattrs={"trusted.overlay.opaque": b"y", "user.overlay.redirect": b"/etc",
                                       "user.kept": b"k"})

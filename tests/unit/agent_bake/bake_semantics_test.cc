@@ -2,6 +2,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
+
+#include "common/base/reason.h"
 #include "tests/unit/agent_bake/baker.h"
 #include "tests/unit/agent_bake/tar_builder.h"
 
@@ -310,8 +313,12 @@ TEST(BakeSemantics, LargeExtendedAttributes) {
                              .type = '5',
                              .pax = {{"SCHILY.xattr.user.f", pattern(9000, 'f')}}})
                        .Add(sum)
+                       .Add({.name = "link",
+                             .type = '2',
+                             .link = "one",
+                             .pax = {{"SCHILY.xattr.trusted.l", pattern(9000, 'l')}}})
                        .Finish()});
-  EXPECT_EQ(Paths(image), "acl folder most one sum twin");
+  EXPECT_EQ(Paths(image), "acl folder link most one sum twin");
   EXPECT_EQ(image.at("one").xattrs.at("user.x"), pattern(5001, 'x'));
   EXPECT_EQ(image.at("twin").xattrs.at("user.x"), pattern(5001, 'x'));
   EXPECT_EQ(image.at("most").xattrs.at("user.m"), pattern(65'536, 'm'));
@@ -323,8 +330,9 @@ TEST(BakeSemantics, LargeExtendedAttributes) {
     EXPECT_EQ(image.at("sum").xattrs.at(std::string("user.") + c), pattern(900, c));
   }
   EXPECT_EQ(image.at("sum").content, "content");
-  // The owner is charged for its values: 16 blocks each.
-  EXPECT_EQ(image.at("most").blocks, 2 * 16 * 8u);
+  // The owner is charged for its values, 16 blocks each, and the block that names them.
+  EXPECT_EQ(image.at("most").blocks, (2 * 16 + 1) * 8u);
+  EXPECT_EQ(image.at("link").content, "one");
 }
 
 TEST(BakeSemantics, SparseFilesStaySparse) {
@@ -375,6 +383,18 @@ TEST(BakeSemantics, DeepTreesAndManyEmptyFiles) {
   tar.File(path + "f", "deep");
   const Image image = BakeAndRead({tar.Finish()});
   EXPECT_EQ(image.at(path + "f").content, "deep");
+}
+
+// The exact need is known at the end of the last layer; the disk is not held until then.
+TEST(BakeSemantics, OverTheCapGivesItsDiskBack) {
+  Baker baker;
+  baker.Layer(TarBuilder().File("late", std::string(3 << 20, 'l')).Finish())
+      .Layer(TarBuilder().File("early", std::string(9 << 20, 'e')).Finish());
+  const auto summary = baker.Run(8);
+  EXPECT_EQ(ReasonOf(summary.status()), "SIZE_CAP_EXCEEDED");
+  EXPECT_THAT(std::string(summary.status().message()), ::testing::HasSubstr("needs 14 MiB"));
+  EXPECT_EQ(std::filesystem::file_size(baker.image()), 0u);
+  EXPECT_TRUE(baker.Run(14).ok());
 }
 
 TEST(BakeSemantics, NothingIsAdded) {

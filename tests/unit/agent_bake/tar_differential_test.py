@@ -307,6 +307,8 @@ def mutate(data, rng):
     data = bytearray(data)
     headers = headers_in(data)
     for _ in range(rng.randint(1, 3)):
+        if len(data) < 1024:
+            break
         choice = rng.random()
         if choice < 0.55 and headers:
             at = rng.choice(headers)

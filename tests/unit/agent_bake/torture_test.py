@@ -18,10 +18,10 @@ import torture_image
 # The same on every build type and compiler. A change here is a change of the writer: raise
 # kBakeWriterVersion with it, for caches are keyed by that.
 GOLDEN = {
-    "torture": "fsverity-sha256:be5297391ea21aa161eb10faa9ad85bd99dc70c1dde58d57c83a20b4357374cf",
-    "torture-zstd": "fsverity-sha256:be5297391ea21aa161eb10faa9ad85bd99dc70c1dde58d57c83a20b4357374cf",
+    "torture": "fsverity-sha256:738483845493da80e3d845e63fbc55be046d8a4e75553890bca1bcf1ccdbe394",
+    "torture-zstd": "fsverity-sha256:738483845493da80e3d845e63fbc55be046d8a4e75553890bca1bcf1ccdbe394",
     "torture-tar": "fsverity-sha256:69b120d4b60754ea153ace1e8d47e3ee75198d1fc3ce7ffb9a722bc5bcacc870",
-    "torture-umoci": "fsverity-sha256:e77d854335921e0d03e43127471271b3a1ba28be3934ee0aebe1943f2264dee6",
+    "torture-umoci": "fsverity-sha256:f3af891b4531bc8d8920c51e56737f52092f048bcb7de65d19c61ef82dad1bd2",
 }
 
 # Where an unpacker is wrong or cannot; the other one decides.
