@@ -184,6 +184,13 @@ class RealRegistry(RegistryCase):
             answer = self.probe([listed(registry.host, **signed, **more)]).pull(f"{registry.host}/app:1")
             self.assertEqual(answer.get("reason", ""), reason, answer)
             self.row("P7", "TLS: " + case, reason or "pulled")
+        for case, names in (("certificate of another name", {"addresses": ("127.0.0.2",)}),):
+            ca, certificate, key = make_authority(os.path.join(self.folder, "misnamed"), "misnamed", **names)
+            misnamed = self.start_registry("misnamed", certificate=certificate, key=key)
+            answer = self.probe([listed(misnamed.host, ca_file=ca)]).pull(f"{misnamed.host}/app:1")
+            self.bad(answer, "REGISTRY_UNREACHABLE", "127.0.0.1")
+            self.assertFalse(answer["retryable"])
+            self.row("P7", "TLS: " + case, "REGISTRY_UNREACHABLE, not worth another try")
         plain = self.probe([listed(self.plain.host, ca_file=self.ca)]).pull(f"{self.plain.host}/app:1")
         self.bad(plain, "REGISTRY_UNREACHABLE")
         self.row("P7", "https where only http is spoken, loopback with ca_file", "REGISTRY_UNREACHABLE")

@@ -234,6 +234,22 @@ class Faults(RegistryCase):
             self.row("R43", f"one layer at two registries, one {case}"[:66],
                      f"3 pulls from the other done in {took} ms; {idle.sent(self.layer)} B of {self.size} from it")
 
+    def test_limits(self):
+        layout = self.folder + "/many"
+        options = [x for i in range(8) for x in ("--layer", f"tar:f{i}=@40000")]
+        made = make_layout(layout, *options)
+        for images, most in (({}, 2), ({"fetches_per_registry": 5}, 5), ({"fetches_per_registry": 9, "fetches": 3}, 3)):
+            registries = [self.scripted(layout) for _ in range(2)]
+            for registry in registries:
+                registry.fault("/blobs/", "drip", every=0.05, bytes=16384)
+            probe = self.probe([listed(x.host) for x in registries], images=images)
+            answers = probe.pull_all([registries[0].ref()] * 3)
+            self.assertTrue(all(x["ok"] for x in answers), answers)
+            active = max(x["active"] for x in registries[0].log())
+            self.assertEqual(active, most)
+            self.assertEqual(registries[0].count("/blobs/"), len(made["layers"]) + 1)
+            self.row("P11", f"8 layers, 3 pulls at once, {images or 'default'}"[:66], f"at most {active} transfers at a time, each blob once")
+
     def test_sign_in(self):
         key = json.dumps({"type": "service_account", "private_key": "-----BEGIN KEY-----\nab:c/+=\n" * 40})
         self.assertNotIn("\n", key)

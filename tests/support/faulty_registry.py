@@ -10,7 +10,8 @@ index.json, any other one means the first image there. Control, on the same port
   POST /_fault  {"match": SUBSTRING OF PATH, "kind": KIND, "times": N, ...}   adds a fault
   POST /_clear                                                              removes all
   POST /_put    {"kind": "manifests"|"blobs", "name", "type", "base64"}       a document of its own
-  GET  /_log    the requests so far: path, host, authorization, range, status, bytes sent, when
+  GET  /_log    the requests so far: path, host, authorization, range, status, bytes sent, when,
+                how many were being sent then
 Kinds: status (code, headers, body), cut (at, reset), flip, short, pad, ignore_range, lie_range,
 drip (every, bytes, wrong), redirect (to), encode, gzip, type (value), nodigest, headers (headers),
 echo (code), unsized, chunked (extra), endless (bytes), header_lines (count), header_line (bytes),
@@ -20,6 +21,7 @@ import argparse, base64, gzip, hashlib, json, os, re, socket, ssl, struct, threa
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 ARGS = None
+ACTIVE = 0  # documents and blobs that are being sent
 LOCK = threading.Lock()
 FAULTS, LOG, TOKENS, DOCUMENTS = [], [], {}, {}
 
@@ -45,7 +47,7 @@ class Handler(BaseHTTPRequestHandler):
         entry = {"path": self.path, "host": self.headers.get("Host", ""), "method": self.command,
                  "authorization": self.headers.get("Authorization", ""),
                  "range": self.headers.get("Range", ""), "status": status, "sent": sent,
-                 "when": time.monotonic()}
+                 "when": time.monotonic(), "active": ACTIVE}
         with LOCK:
             LOG.append(entry)
             if ARGS.log_file:
@@ -133,6 +135,7 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(405)
 
     def do_GET(self):
+        global ACTIVE
         if self.path == "/_log":
             with LOCK:
                 body = json.dumps(LOG).encode()
@@ -161,7 +164,13 @@ class Handler(BaseHTTPRequestHandler):
             time.sleep(fault.get("seconds", 60))
             self.close_connection = True
             return None
-        return self.serve(fault)
+        with LOCK:
+            ACTIVE += 1
+        try:
+            return self.serve(fault)
+        finally:
+            with LOCK:
+                ACTIVE -= 1
 
     def locate(self):
         found = re.search(r"/(manifests|blobs)/(.+)$", self.path)
