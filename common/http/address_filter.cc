@@ -80,6 +80,12 @@ std::string RefusalOfV6(const V6& a) {
   if (IsOwnV6(a)) return "an address of this host";
   return "";
 }
+
+// "localhost." is the same name, written in full.
+std::string_view WithoutDot(std::string_view name) {
+  if (!name.empty() && name.back() == '.') name.remove_suffix(1);
+  return name;
+}
 }  // namespace
 
 std::string RefusalOf(const sockaddr* address) {
@@ -108,11 +114,14 @@ std::string RefusalOfHost(std::string_view bare_host) {
   v6.sin6_family = AF_INET6;
   if (::inet_pton(AF_INET6, host.c_str(), &v6.sin6_addr) == 1)
     return RefusalOf(reinterpret_cast<const sockaddr*>(&v6));
-  return IsLoopbackHost(bare_host) ? "a loopback address" : "";
+  if (IsLoopbackHost(bare_host)) return "a loopback address";
+  // Of use behind a proxy alone, where no address of it is seen.
+  return WithoutDot(bare_host) == "metadata.google.internal" ? "a cloud metadata address" : "";
 }
 
 bool IsLoopbackHost(std::string_view bare_host) {
-  if (bare_host == "localhost" || bare_host == "::1") return true;
+  const std::string_view name = WithoutDot(bare_host);
+  if (name == "localhost" || name.ends_with(".localhost") || name == "::1") return true;
   in_addr v4;
   return ::inet_pton(AF_INET, std::string(bare_host).c_str(), &v4) == 1 &&
          ntohl(v4.s_addr) >> 24 == 127;

@@ -20,11 +20,11 @@ namespace bunker::http {
 // looked through.
 std::string RefusalOf(const sockaddr* address);
 
-// The same for an IP literal; "" for names, which are not resolved here, but "localhost" is
-// loopback.
+// The same for an IP literal; "" for names, which are not resolved here, but "localhost" and what
+// is below it is loopback, and the name of a cloud's metadata service is that.
 std::string RefusalOfHost(std::string_view bare_host);
 
-// True for 127.0.0.0/8, ::1 and localhost, as text. Resolves nothing.
+// True for 127.0.0.0/8, ::1, localhost and names below it, as text. Resolves nothing.
 bool IsLoopbackHost(std::string_view bare_host);
 
 // "192.0.2.1" or "2001:db8::1"; "?" for other families.

@@ -61,6 +61,8 @@ TEST(UrlTest, Encodes) { EXPECT_EQ(PercentEncode("a:b/c d~"), "a%3Ab%2Fc%20d~");
 TEST(AddressFilterTest, RefusesWhatIsNear) {
   const std::pair<const char*, const char*> table[] = {
       {"127.0.0.1", "loopback"}, {"127.255.255.254", "loopback"}, {"localhost", "loopback"},
+      {"localhost.", "loopback"}, {"a.b.localhost", "loopback"},
+      {"metadata.google.internal", "metadata"}, {"metadata.google.internal.", "metadata"},
       {"0.0.0.0", "unspecified"}, {"0.1.2.3", "unspecified"},
       {"169.254.0.1", "link-local"}, {"169.254.169.254", "metadata"},
       {"100.100.100.200", "metadata"}, {"168.63.129.16", "metadata"},
@@ -81,7 +83,8 @@ TEST(AddressFilterTest, RefusesWhatIsNear) {
 TEST(AddressFilterTest, LetsTheRestThrough) {
   for (const char* host : {"192.0.2.1", "10.1.2.3", "172.16.0.1", "192.168.99.1", "2001:db8::1",
                            "fd12:3456::1", "64:ff9b::c000:201", "registry.example", "128.0.0.1",
-                           "169.253.255.255", "169.255.0.0", "fec0::1"})
+                           "169.253.255.255", "169.255.0.0", "fec0::1", "notlocalhost",
+                           "localhost.example"})
     EXPECT_EQ(RefusalOfHost(host), "") << host;
 }
 
