@@ -32,6 +32,12 @@ namespace {
 namespace pb = bunker::bake::v1;
 
 constexpr absl::Duration kProgressEvery = absl::Milliseconds(80);
+// What an image's layers have to come with on the whole, while a bake waits for them.
+constexpr double kPullBytesPerSecond = 256 << 10;
+
+absl::Duration PullTime(uint64_t bytes) {
+  return absl::Seconds(static_cast<double>(bytes) / kPullBytesPerSecond);
+}
 
 // A file that is gone again unless it is kept.
 class OutputFile {
@@ -45,15 +51,14 @@ class OutputFile {
   ~OutputFile() {
     if (!path_.empty()) unlink(path_.c_str());
   }
-  // Read-only for everybody, on disk, and staying.
-  absl::Status Keep() {
-    if (path_.empty()) return absl::OkStatus();
-    if (fchmod(fd_.get(), 0444) != 0 || fsync(fd_.get()) != 0) {
-      return ErrnoError(errno, absl::StrCat("finishing ", path_));
+  // Read-only for everybody, and on disk.
+  absl::Status Finish() {
+    if (path_.empty() || (fchmod(fd_.get(), 0444) == 0 && fsync(fd_.get()) == 0)) {
+      return absl::OkStatus();
     }
-    path_.clear();
-    return absl::OkStatus();
+    return ErrnoError(errno, absl::StrCat("finishing ", path_));
   }
+  void Keep() { path_.clear(); }
   int fd() const { return fd_.get(); }
 
  private:
@@ -61,10 +66,9 @@ class OutputFile {
   std::string path_;
 };
 
-bool IsDigest(std::string_view text) {
-  constexpr std::string_view kPrefix = "sha256:";
-  if (text.size() != kPrefix.size() + 64 || text.substr(0, kPrefix.size()) != kPrefix) return false;
-  return std::all_of(text.begin() + kPrefix.size(), text.end(),
+bool IsDigest(std::string_view text, std::string_view prefix = "sha256:") {
+  if (text.size() != prefix.size() + 64 || text.substr(0, prefix.size()) != prefix) return false;
+  return std::all_of(text.begin() + prefix.size(), text.end(),
                      [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
 }
 
@@ -133,9 +137,12 @@ pb::BakeRequest ToProto(const BakeOptions& options) {
 }
 
 absl::StatusOr<UniqueFd> RequestFile(const BakeOptions& options) {
-  UniqueFd fd(memfd_create("bake-request", MFD_CLOEXEC));
+  UniqueFd fd(memfd_create("bake-request", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!fd) return ErrnoError(errno, "memfd_create");
   RETURN_IF_ERROR(WriteFrame(fd.get(), ToProto(options)));
+  // The child has it open: memory that it could grow would be bounded by nothing of ours.
+  constexpr int kSeals = F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL;
+  if (fcntl(fd.get(), F_ADD_SEALS, kSeals) != 0) return ErrnoError(errno, "sealing the request");
   if (lseek(fd.get(), 0, SEEK_SET) != 0) return ErrnoError(errno, "lseek");
   return fd;
 }
@@ -172,6 +179,12 @@ absl::Status FromProto(const pb::Failure& failure) {
       known ? failure.reason() : "INTERNAL", failure.message());
 }
 
+absl::Status TooSlow() {
+  return ReasonError(absl::StatusCode::kDeadlineExceeded, "REGISTRY_UNREACHABLE",
+                     "the registry sends the layers too slowly for as long as they are; try again "
+                     "when it is less busy, or configure a mirror");
+}
+
 // How a child that said nothing ended.
 absl::Status Explain(const ChildEnd& end, const BakeOptions& options) {
   if (end.timed_out) {
@@ -182,6 +195,7 @@ absl::Status Explain(const ChildEnd& end, const BakeOptions& options) {
     return LayerRefused(
         absl::StrCat("the bake took more than ", options.limits.cpu_seconds, " CPU seconds"));
   }
+  if (end.broke_framing) return BakeInternal("the bake's process sent what is no answer");
   if (end.exit_code == kExitOutOfMemory || end.signal == SIGKILL) {
     return OutOfMemory();
   }
@@ -203,7 +217,8 @@ absl::Status CheckSummary(const BakeOptions& options, int out_fd, BakeSummary* s
   struct stat status {};
   if (fstat(out_fd, &status) != 0) return ErrnoError(errno, "fstat of the image");
   summary->allocated_bytes = static_cast<uint64_t>(status.st_blocks) * 512;
-  if (summary->recipe_digest != RecipeDigest(summary->diff_ids) ||
+  if (!IsDigest(summary->rootfs_digest, "fsverity-sha256:") ||
+      summary->recipe_digest != RecipeDigest(summary->diff_ids) ||
       summary->apparent_bytes != static_cast<uint64_t>(status.st_size) ||
       summary->apparent_bytes > uint64_t{options.size_mib} << 20) {
     return BakeInternal("the bake's report does not fit its file");
@@ -253,22 +268,27 @@ absl::StatusOr<BakeSummary> Bake(const BakeOptions& options, CancelToken& cancel
       result = FromProto(event.failure());
     }
   };
+  // The time for which it waits for a registry is not the bake's, as long as that keeps a pace.
+  const Deadline pulled(options.limits.wall_time + PullTime(last.bytes_total));
   std::optional<Deadline> deadline;
+  const auto waits = [&] { return options.feed != nullptr && !options.feed->complete(); };
   const auto remaining = [&] {
-    // The time for which it waits for a registry is not the bake's; the pull has its own bounds.
-    if (options.feed != nullptr && !options.feed->complete()) return options.limits.wall_time;
+    if (waits()) return pulled.Remaining();
     if (!deadline) deadline.emplace(options.limits.wall_time);
     return deadline->Remaining();
   };
   const ChildEnd end = child.Wait(remaining, on_frame);
   cancel.ClearCallback();
   RETURN_IF_ERROR(cancel.Check());
+  if (!answered && end.timed_out && waits()) return TooSlow();
   if (!answered) return Explain(end, options);
   RETURN_IF_ERROR(result.status());
   if (end.exit_code != 0) return Explain(end, options);
   RETURN_IF_ERROR(CheckSummary(options, image.fd(), &*result));
-  RETURN_IF_ERROR(image.Keep());
-  RETURN_IF_ERROR(tree.Keep());
+  RETURN_IF_ERROR(image.Finish());
+  RETURN_IF_ERROR(tree.Finish());
+  image.Keep();
+  tree.Keep();
   return result;
 }
 

@@ -123,14 +123,14 @@ ChildEnd ChildProcess::Reap() {
   return end;
 }
 
-void ChildProcess::TakeFrames(FrameBuffer* frames, const FrameHandler& on_frame) {
+bool ChildProcess::TakeFrames(FrameBuffer* frames, const FrameHandler& on_frame) {
   std::string bytes, payload;
   const bool more_to_come = ReadSome(events_.get(), &bytes);
   frames->Append(bytes.data(), bytes.size());
   absl::StatusOr<bool> more = frames->Next(&payload);
   for (; more.ok() && *more; more = frames->Next(&payload)) on_frame(payload);
-  if (!more.ok()) Kill();
   if (!more.ok() || !more_to_come) events_.reset();
+  return more.ok();
 }
 
 ChildEnd ChildProcess::Wait(const std::function<absl::Duration()>& remaining,
@@ -139,6 +139,7 @@ ChildEnd ChildProcess::Wait(const std::function<absl::Duration()>& remaining,
   std::string bytes, errors;
   bool timed_out = false;
   bool ended = false;
+  bool broke_framing = false;
   // Pipes are the child's to close whenever it likes: that it has ended is the kernel's word alone.
   while (!ended || events_ || errors_) {
     const absl::Duration left = remaining();
@@ -156,7 +157,10 @@ ChildEnd ChildProcess::Wait(const std::function<absl::Duration()>& remaining,
     if (ready < 0 && errno != EINTR) break;
     if (ready == 0 && ended) break;
     if (ready <= 0) continue;
-    if (polled[0].revents != 0) TakeFrames(&frames, on_frame);
+    if (polled[0].revents != 0 && !TakeFrames(&frames, on_frame)) {
+      broke_framing = true;
+      Kill();
+    }
     if (polled[1].revents != 0) {
       bytes.clear();
       if (!ReadSome(errors_.get(), &bytes)) errors_.reset();
@@ -166,6 +170,7 @@ ChildEnd ChildProcess::Wait(const std::function<absl::Duration()>& remaining,
   }
   if (!ended) Kill();
   ChildEnd end = Reap();
+  end.broke_framing = broke_framing;
   end.timed_out = timed_out && end.signal == SIGKILL;
   end.stderr_text = std::move(errors);
   return end;

@@ -18,6 +18,7 @@ struct ChildEnd {
   int exit_code = -1;  // -1: ended by `signal`
   int signal = 0;
   bool timed_out = false;
+  bool broke_framing = false;  // killed for it
   std::string stderr_text;  // the first 4 KiB
 };
 
@@ -45,7 +46,8 @@ class ChildProcess {
   ChildEnd Wait(const std::function<absl::Duration()>& remaining, const FrameHandler& on_frame);
 
  private:
-  void TakeFrames(FrameBuffer* frames, const FrameHandler& on_frame);
+  // False where what came is no frame.
+  bool TakeFrames(FrameBuffer* frames, const FrameHandler& on_frame);
   ChildEnd Reap();
 
   UniqueFd pidfd_;

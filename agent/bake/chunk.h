@@ -15,7 +15,7 @@
 
 namespace bunker::agent {
 
-inline constexpr size_t kStageChunkBytes = 1 << 20;
+inline constexpr size_t kStageChunkBytes = 512 << 10;
 
 struct Chunk {
   Chunk() : data(new char[kStageChunkBytes]) {}
@@ -25,9 +25,34 @@ struct Chunk {
 };
 using ChunkPtr = std::shared_ptr<Chunk>;
 
+// Buffers that one stage is done with, for the next: left to the heap, they would stay in the arena
+// of whichever thread made them. Thread-safe.
+class ChunkReserve {
+ public:
+  std::unique_ptr<Chunk> Take() {
+    MutexLock lock(mutex_);
+    if (free_.empty()) return std::make_unique<Chunk>();
+    std::unique_ptr<Chunk> chunk = std::move(free_.back());
+    free_.pop_back();
+    return chunk;
+  }
+  void Give(std::unique_ptr<Chunk> chunk) {
+    MutexLock lock(mutex_);
+    free_.push_back(std::move(chunk));
+  }
+
+ private:
+  Mutex mutex_;
+  std::vector<std::unique_ptr<Chunk>> free_;
+};
+
 class ChunkPool : public std::enable_shared_from_this<ChunkPool> {
  public:
-  explicit ChunkPool(int limit) : limit_(limit) {}
+  ChunkPool(int limit, std::shared_ptr<ChunkReserve> reserve)
+      : limit_(limit), reserve_(std::move(reserve)) {}
+  ~ChunkPool() {
+    for (std::unique_ptr<Chunk>& chunk : free_) reserve_->Give(std::move(chunk));
+  }
 
   // Waits for a free chunk; null once closed. The chunk comes back when its last owner lets go.
   ChunkPtr Acquire() {
@@ -36,7 +61,7 @@ class ChunkPool : public std::enable_shared_from_this<ChunkPool> {
     if (closed_) return nullptr;
     std::unique_ptr<Chunk> chunk;
     if (free_.empty()) {
-      chunk = std::make_unique<Chunk>();
+      chunk = reserve_->Take();
       ++made_;
     } else {
       chunk = std::move(free_.back());
@@ -61,6 +86,7 @@ class ChunkPool : public std::enable_shared_from_this<ChunkPool> {
   }
 
   const int limit_;
+  const std::shared_ptr<ChunkReserve> reserve_;
   Mutex mutex_;
   CondVar changed_;
   bool closed_ = false;

@@ -18,6 +18,7 @@
 namespace bunker::agent {
 namespace {
 
+constexpr uint64_t kWorthReading = 256 << 10;
 // How long a Stop() may go unseen.
 constexpr timespec kLookAgain = {.tv_sec = 0, .tv_nsec = 50'000'000};
 
@@ -74,7 +75,9 @@ uint64_t FeedReader::WaitBeyond(size_t layer, uint64_t offset,
 
 absl::StatusOr<size_t> FollowedLayerSource::ReadAt(uint64_t offset, char* buffer, size_t capacity) {
   if (offset >= size_bytes_) return 0;
-  const uint64_t available = feed_->WaitBeyond(layer_, offset, stop_);
+  // Not for every sliver: each piece costs a round through all the stages.
+  const uint64_t wanted = std::min<uint64_t>({capacity, kWorthReading, size_bytes_ - offset});
+  const uint64_t available = feed_->WaitBeyond(layer_, offset + wanted - 1, stop_);
   if (available <= offset) {
     return ReasonError(absl::StatusCode::kCancelled, "CANCELLED", "the layer is not read on");
   }

@@ -40,7 +40,7 @@ LayerPass::LayerPass(const std::vector<LayerInput>& layers, const BakeLimits& li
 
 std::unique_ptr<LayerStream> LayerPass::Start(size_t index) {
   return std::make_unique<LayerStream>(layers_[index], limits_, sources_[index].get(),
-                                       consumed_bytes_);
+                                       consumed_bytes_, reserve_);
 }
 
 absl::Status LayerPass::Run() {

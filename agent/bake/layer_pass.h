@@ -72,6 +72,7 @@ class LayerPass {
   const std::vector<std::unique_ptr<LayerSource>>& sources_;
   PathTable* const paths_;
   std::atomic<uint64_t>* const consumed_bytes_;
+  const std::shared_ptr<ChunkReserve> reserve_ = std::make_shared<ChunkReserve>();
   DataPlacer placer_;
 
   std::vector<std::vector<Member>> members_;

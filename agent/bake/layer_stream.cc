@@ -9,6 +9,12 @@
 #include "common/base/status_macros.h"
 
 namespace bunker::agent {
+namespace {
+
+// Compressed bytes in flight: what is inflated, what is hashed, and what comes next.
+constexpr int kBlobChunks = 4;
+
+}  // namespace
 
 absl::StatusOr<size_t> FdLayerSource::ReadAt(uint64_t offset, char* buffer, size_t capacity) {
   for (;;) {
@@ -21,13 +27,16 @@ absl::StatusOr<size_t> FdLayerSource::ReadAt(uint64_t offset, char* buffer, size
 }
 
 LayerStream::LayerStream(const LayerInput& layer, const BakeLimits& limits, LayerSource* source,
-                         std::atomic<uint64_t>* consumed_bytes)
+                         std::atomic<uint64_t>* consumed_bytes,
+                         const std::shared_ptr<ChunkReserve>& reserve)
     : layer_(layer),
       limits_(limits),
       source_(source),
       consumed_bytes_(consumed_bytes),
       // The two digests of an uncompressed layer are of the same bytes.
       hash_blob_(!layer.blob_digest.empty() && layer.compression != Compression::kNone),
+      in_pool_(std::make_shared<ChunkPool>(kBlobChunks, reserve)),
+      out_pool_(std::make_shared<ChunkPool>(kStreamChunks, reserve)),
       decompressor_(Decompressor::Create(layer.compression)) {
   if (hash_blob_) blob_hash_ = std::make_unique<HashWorker>();
   diff_hash_ = std::make_unique<HashWorker>();

@@ -26,14 +26,15 @@ struct StreamTimes {
 
 // How many chunks of decompressed bytes one layer may have in flight. The tar reader keeps up to
 // kMaxHeaderChunks of them while it reads one member's header.
-inline constexpr int kStreamChunks = 12;
+inline constexpr int kStreamChunks = 16;
 
 class LayerStream {
  public:
   // Starts at once. `source` must outlive the stream; `consumed_bytes` counts compressed bytes and
-  // may be shared by streams.
+  // may be shared by streams, as `reserve` may, from which the buffers come.
   LayerStream(const LayerInput& layer, const BakeLimits& limits, LayerSource* source,
-              std::atomic<uint64_t>* consumed_bytes);
+              std::atomic<uint64_t>* consumed_bytes,
+              const std::shared_ptr<ChunkReserve>& reserve = std::make_shared<ChunkReserve>());
   ~LayerStream();
 
   // The next piece; null at the end, be it the layer's or an error's.
@@ -64,8 +65,8 @@ class LayerStream {
   std::atomic<uint64_t>* const consumed_bytes_;
   const bool hash_blob_;
 
-  std::shared_ptr<ChunkPool> in_pool_ = std::make_shared<ChunkPool>(4);
-  std::shared_ptr<ChunkPool> out_pool_ = std::make_shared<ChunkPool>(kStreamChunks);
+  const std::shared_ptr<ChunkPool> in_pool_;
+  const std::shared_ptr<ChunkPool> out_pool_;
   ChunkQueue queue_;
   std::unique_ptr<HashWorker> blob_hash_;
   std::unique_ptr<HashWorker> diff_hash_;

@@ -17,7 +17,7 @@ namespace {
 
 // One member's pax and long-name headers fit in this many chunks (libarchive takes 1 MiB of each
 // kind), with the chunk before and room to spare; the stream has twice as many.
-constexpr size_t kMaxHeaderChunks = 6;
+constexpr size_t kMaxHeaderChunks = 8;
 static_assert(kMaxHeaderChunks * 2 <= kStreamChunks);
 constexpr uint64_t kTarBlockBytes = 512;
 constexpr uint64_t kMaxPaxBytes = 2 << 20;

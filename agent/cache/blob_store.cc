@@ -22,6 +22,7 @@
 namespace bunker::agent {
 namespace {
 constexpr size_t kReadBytes = 256u << 10;
+constexpr uint64_t kTellBytes = 256u << 10;
 constexpr uint64_t kWriteBehindBytes = 8u << 20;
 constexpr std::chrono::milliseconds kStopPoll{100};
 constexpr double kFastBytesPerSecond = 1 << 20;
@@ -50,6 +51,11 @@ std::optional<oci::Digest> DigestOfName(const std::string& name) {
   auto digest = oci::Digest::Parse("sha256:" + name);
   if (!digest.ok()) return std::nullopt;
   return *digest;
+}
+
+bool IsSameFile(int fd, const struct stat& other) {
+  struct stat file = {};
+  return ::fstat(fd, &file) == 0 && file.st_dev == other.st_dev && file.st_ino == other.st_ino;
 }
 
 void RemoveStray(const std::filesystem::path& path, const char* why) {
@@ -90,9 +96,15 @@ class BlobStore::PinnedBlob final : public oci::Blob {
 class BlobStore::Writer final : public oci::BlobWriter {
  public:
   Writer(std::shared_ptr<State> state, oci::Digest digest, uint64_t size, UniqueFd fd,
-         const std::atomic<bool>& yield)
-      : state_(std::move(state)), digest_(std::move(digest)), size_(size), fd_(std::move(fd)),
-        yield_(yield) {}
+         const Flight& flight)
+      : state_(std::move(state)),
+        digest_(std::move(digest)),
+        size_(size),
+        fd_(std::move(fd)),
+        origin_(flight.origin),
+        yield_(flight.yield) {
+    state_->Begin(digest_, fd_.get());
+  }
 
   // Hashes what an earlier attempt left; more than the blob's size is no start to build upon.
   absl::Status Resume() {
@@ -106,7 +118,7 @@ class BlobStore::Writer final : public oci::BlobWriter {
       if (offset_ > size_) return Restart();
       hash_.Update(buffer.data(), static_cast<size_t>(n));
     }
-    state_->Tell(digest_, offset_);
+    Tell();
     return absl::OkStatus();
   }
 
@@ -119,7 +131,7 @@ class BlobStore::Writer final : public oci::BlobWriter {
     offset_ = 0;
     flushed_ = 0;
     hash_ = Sha256();
-    state_->Tell(digest_, 0);
+    Tell();
     return absl::OkStatus();
   }
 
@@ -135,7 +147,8 @@ class BlobStore::Writer final : public oci::BlobWriter {
     }
     hash_.Update(data);
     offset_ += data.size();
-    state_->Tell(digest_, offset_);
+    // In pieces that are worth the waking of those who wait for them.
+    if (offset_ - told_ >= kTellBytes || offset_ == size_) Tell();
     // On its way to the disk as it comes, so that the sync at the end has little left to do.
     if (offset_ - flushed_ >= kWriteBehindBytes) {
       (void)::sync_file_range(fd_.get(), static_cast<off_t>(flushed_),
@@ -149,11 +162,18 @@ class BlobStore::Writer final : public oci::BlobWriter {
   int fd() const { return fd_.get(); }
 
  private:
+  void Tell() {
+    told_ = offset_;
+    state_->Tell(digest_, origin_, offset_);
+  }
+
   const std::shared_ptr<State> state_;
   const oci::Digest digest_;
   const uint64_t size_;
   const UniqueFd fd_;
+  const std::string& origin_;  // the flight's, which outlives the writer
   const std::atomic<bool>& yield_;
+  uint64_t told_ = 0;
   uint64_t flushed_ = 0;
   uint64_t offset_ = 0;
   Sha256 hash_;
@@ -232,28 +252,64 @@ std::shared_ptr<const oci::Blob> BlobStore::PinLocked(const oci::Digest& digest)
                                       it->second.generation);
 }
 
-void BlobStore::State::Tell(const oci::Digest& digest, uint64_t bytes) {
+void BlobStore::Follower::Tell(uint64_t bytes) {
+  if (stale_ || bytes == told_) return;
+  if (bytes < told_) {
+    stale_ = true;
+    return;
+  }
+  told_ = bytes;
+  on_bytes_(bytes);
+}
+
+void BlobStore::State::Begin(const oci::Digest& digest, int fd) {
+  struct stat file = {};
+  (void)::fstat(fd, &file);
+  MutexLock lock(mutex);
+  const auto [first, last] = followers.equal_range(digest);
+  for (auto it = first; it != last; ++it)
+    if (!IsSameFile(it->second->fd(), file)) it->second->stale_ = true;
+}
+
+void BlobStore::State::Tell(const oci::Digest& digest, const std::string& origin, uint64_t bytes) {
   MutexLock lock(mutex);
   if (const auto flight = flights.find(digest); flight != flights.end())
     flight->second->bytes = bytes;
   const auto [first, last] = followers.equal_range(digest);
-  for (auto it = first; it != last; ++it) it->second->on_bytes_(bytes);
+  for (auto it = first; it != last; ++it) {
+    if (it->second->origin_ == origin || bytes < it->second->told_) it->second->Tell(bytes);
+  }
+}
+
+void BlobStore::State::Complete(const oci::Digest& digest, const std::string& path,
+                                uint64_t bytes) {
+  struct stat file = {};
+  (void)::lstat(path.c_str(), &file);
+  const auto [first, last] = followers.equal_range(digest);
+  for (auto it = first; it != last; ++it) {
+    if (!IsSameFile(it->second->fd(), file)) it->second->stale_ = true;
+    it->second->Tell(bytes);
+  }
 }
 
 absl::StatusOr<std::unique_ptr<BlobStore::Follower>> BlobStore::Follow(
-    const oci::Digest& digest, std::function<void(uint64_t)> on_bytes) {
+    const oci::Digest& digest, const std::string& origin, std::function<void(uint64_t)> on_bytes) {
   MutexLock lock(state_->mutex);
   const auto blob = state_->blobs.find(digest);
   const bool whole = blob != state_->blobs.end();
   const std::string path = whole ? PathOf(digest) : PartialPathOf(digest);
-  UniqueFd fd(
-      ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | (whole ? 0 : O_CREAT), 0600));
-  if (!fd) return ErrnoError(errno, "open " + path);
-  std::unique_ptr<Follower> follower(new Follower(state_, std::move(fd), std::move(on_bytes)));
-  uint64_t bytes = whole ? blob->second.size_bytes : 0;
-  if (const auto flight = state_->flights.find(digest); flight != state_->flights.end())
-    bytes = flight->second->bytes;
-  follower->on_bytes_(bytes);
+  const int flags = O_RDONLY | O_CLOEXEC | O_NOFOLLOW | (whole ? 0 : O_CREAT);
+  UniqueFd fd(::open(path.c_str(), flags, 0600));
+  struct stat file = {};
+  if (!fd || ::fstat(fd.get(), &file) != 0) return ErrnoError(errno, "open " + path);
+  std::unique_ptr<Follower> follower(
+      new Follower(*this, digest, origin, std::move(fd), std::move(on_bytes)));
+  if (whole) follower->Tell(blob->second.size_bytes);
+  if (const auto flight = state_->flights.find(digest); flight != state_->flights.end()) {
+    // Just renamed, or just begun anew: not the file that was opened here.
+    if (static_cast<uint64_t>(file.st_size) < flight->second->bytes) follower->stale_ = true;
+    if (flight->second->origin == origin) follower->Tell(flight->second->bytes);
+  }
   state_->followers.emplace(digest, follower.get());
   return follower;
 }
@@ -261,6 +317,31 @@ absl::StatusOr<std::unique_ptr<BlobStore::Follower>> BlobStore::Follow(
 BlobStore::Follower::~Follower() {
   MutexLock lock(state_->mutex);
   std::erase_if(state_->followers, [this](const auto& entry) { return entry.second == this; });
+  struct stat file = {};
+  // Made by Follow() for a fetch that never began.
+  if (::lstat(store_.PartialPathOf(digest_).c_str(), &file) == 0 && file.st_size == 0)
+    store_.DropPartialLocked(digest_);
+}
+
+void BlobStore::DropPartialLocked(const oci::Digest& digest) {
+  if (state_->flights.contains(digest) || state_->followers.contains(digest)) return;
+  ::unlink(PartialPathOf(digest).c_str());
+}
+
+void BlobStore::DropPartial(const oci::Digest& digest) {
+  MutexLock lock(state_->mutex);
+  DropPartialLocked(digest);
+}
+
+void BlobStore::DropPartials(absl::Duration unused) {
+  std::error_code error;
+  for (const auto& file : std::filesystem::directory_iterator(folder_ + "/partial", error)) {
+    const auto digest = DigestOfName(file.path().filename().string());
+    struct stat info = {};
+    if (!digest || ::lstat(file.path().c_str(), &info) != 0) continue;
+    if (absl::Now() - absl::TimeFromTimespec(info.st_mtim) < unused) continue;
+    DropPartial(*digest);
+  }
 }
 
 std::shared_ptr<const oci::Blob> BlobStore::Find(const oci::Digest& digest) {
@@ -343,6 +424,7 @@ absl::StatusOr<std::shared_ptr<const oci::Blob>> BlobStore::GetOrFetch(
       state_->yielded.erase(digest);
       state_->blobs[digest] = {.size_bytes = size_bytes, .last_used = absl::Now(), .pins = 0,
                                .generation = state_->next_generation++};
+      state_->Complete(digest, PathOf(digest), size_bytes);
       return PinLocked(digest);
     }
     const bool yielded = claim.flight->Yielded();
@@ -379,7 +461,7 @@ absl::Status BlobStore::FetchOnce(const oci::Digest& digest, uint64_t size_bytes
   const std::string partial = PartialPathOf(digest);
   UniqueFd fd(::open(partial.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (!fd) return ErrnoError(errno, "create " + partial);
-  Writer writer(state_, digest, size_bytes, std::move(fd), flight.yield);
+  Writer writer(state_, digest, size_bytes, std::move(fd), flight);
   absl::Status status = writer.Resume();
   *resumed = writer.offset() > 0;
   if (status.ok()) status = CheckRoom(digest, size_bytes - writer.offset());

@@ -53,14 +53,21 @@ class BlobStore final : public oci::BlobCache {
   // Reads along while a blob is being fetched.
   class Follower;
   // `on_bytes` is told how many bytes of the follower's file may be read: at once, and from then
-  // on whenever that changes, on the fetching thread and under a lock (it must be short and must
-  // not call back). Nothing is pinned and no fetch is begun.
+  // on as they come, on the fetching thread and under a lock (it must be short and must not call
+  // back). Nothing is pinned and no fetch is begun.
   //
-  // What a follower reads is not verified before the fetch has ended. Where the fetch has to start
-  // over, its file may end early or hold what was wrong: check the digest, and where it does not
-  // fit though the fetch went well, read the blob again by its path.
+  // What is told before the fetch has ended is not verified, so a follower hears of fetches from
+  // its own `origin` alone (as GetOrFetch() is given it); what another place sends is told once it
+  // is verified. A follower whose bytes were taken back is stale: see Follower.
   absl::StatusOr<std::unique_ptr<Follower>> Follow(const oci::Digest& digest,
+                                                   const std::string& origin,
                                                    std::function<void(uint64_t)> on_bytes);
+
+  // Forgets what has come of a blob that is not wanted any more. One that is being fetched or
+  // followed stays.
+  void DropPartial(const oci::Digest& digest);
+  // The same for all partial blobs that have not grown for `unused`.
+  void DropPartials(absl::Duration unused);
 
   // Pins and returns the blob; nullptr where it is not there.
   std::shared_ptr<const oci::Blob> Find(const oci::Digest& digest);
@@ -113,6 +120,7 @@ class BlobStore final : public oci::BlobCache {
   absl::Status RecoverPartials(absl::Duration partial_life);
   std::string PathOf(const oci::Digest& digest) const;
   std::string PartialPathOf(const oci::Digest& digest) const;
+  void DropPartialLocked(const oci::Digest& digest) ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_->mutex);
   absl::StatusOr<Claim> Join(const oci::Digest& digest, uint64_t size_bytes,
                              const std::string& origin, const std::function<bool()>& stop);
   // Until `other` is done; asks it to yield where it is slow and of another place. CANCELLED.
@@ -133,8 +141,12 @@ class BlobStore final : public oci::BlobCache {
 
   // Shared with the pins handed out, which may outlive the store.
   struct State {
-    // Tells those who read along.
-    void Tell(const oci::Digest& digest, uint64_t bytes);
+    // For those who read along: the file into which a fetch writes, what it has brought so far,
+    // and that it is verified.
+    void Begin(const oci::Digest& digest, int fd);
+    void Tell(const oci::Digest& digest, const std::string& origin, uint64_t bytes);
+    void Complete(const oci::Digest& digest, const std::string& path, uint64_t bytes)
+        ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
 
     Mutex mutex;
     CondVar changed;
@@ -160,15 +172,31 @@ class BlobStore::Follower {
 
   // The file that becomes the blob, open for reading.
   int fd() const { return fd_.get(); }
+  // What was told is no longer so: a fetch had to start over, or went into another file. Nothing
+  // more is told, and whatever was made of the bytes is void: read the blob by its path. Once a
+  // fetch has ended well and its follower is not stale, the file is the blob. Thread-safe.
+  bool stale() const { return stale_; }
 
  private:
   friend class BlobStore;
-  Follower(std::shared_ptr<State> state, UniqueFd fd, std::function<void(uint64_t)> on_bytes)
-      : state_(std::move(state)), fd_(std::move(fd)), on_bytes_(std::move(on_bytes)) {}
+  Follower(BlobStore& store, oci::Digest digest, std::string origin, UniqueFd fd,
+           std::function<void(uint64_t)> on_bytes)
+      : store_(store),
+        state_(store.state_),
+        digest_(std::move(digest)),
+        origin_(std::move(origin)),
+        fd_(std::move(fd)),
+        on_bytes_(std::move(on_bytes)) {}
+  void Tell(uint64_t bytes);
 
+  BlobStore& store_;
   const std::shared_ptr<State> state_;
+  const oci::Digest digest_;
+  const std::string origin_;
   const UniqueFd fd_;
   const std::function<void(uint64_t)> on_bytes_;
+  uint64_t told_ = 0;  // protected by the state's mutex
+  std::atomic<bool> stale_{false};
 };
 
 }  // namespace bunker::agent

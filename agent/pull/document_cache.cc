@@ -34,13 +34,18 @@ absl::StatusOr<Document> DocumentCache::GetOrFetch(const std::string& key, const
   return document;
 }
 
+size_t DocumentCache::Cost(const std::string& key, const Document& document) {
+  constexpr size_t kNodes = 256;  // of the list and the map; an empty body is not free
+  return document.body.size() + 2 * key.size() + kNodes;
+}
+
 void DocumentCache::Keep(const std::string& key, const Document& document) {
-  if (document.body.size() > max_bytes_) return;
-  bytes_ += document.body.size();
+  if (Cost(key, document) > max_bytes_) return;
+  bytes_ += Cost(key, document);
   entries_.push_front({key, document});
   by_key_[key] = entries_.begin();
   while (bytes_ > max_bytes_) {
-    bytes_ -= entries_.back().document.body.size();
+    bytes_ -= Cost(entries_.back().key, entries_.back().document);
     by_key_.erase(entries_.back().key);
     entries_.pop_back();
   }

@@ -39,6 +39,7 @@ class DocumentCache {
     std::string key;
     Document document;
   };
+  static size_t Cost(const std::string& key, const Document& document);
   void Keep(const std::string& key, const Document& document) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const size_t max_bytes_;

@@ -28,6 +28,9 @@ class ImageSource {
   // Manifest and config: what the image is, without its layers.
   virtual absl::StatusOr<ResolvedImage> Resolve(CancelToken& cancel) = 0;
 
+  // The origin that Fetch() names to the blob cache; "" where nothing comes over a network.
+  virtual std::string Origin() const { return ""; }
+
   // The layers of what Resolve() returned, as files in their order; digests of what came over a
   // network are verified, those of local files are left to the bake.
   virtual absl::StatusOr<std::vector<LayerFile>> Fetch(const ResolvedImage& image,

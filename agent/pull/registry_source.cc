@@ -131,7 +131,7 @@ absl::StatusOr<std::vector<LayerFile>> RegistrySource::Fetch(const ResolvedImage
   }
   std::atomic<bool> failed{false};
   Group group{.layers = unique, .blobs = blobs,
-              .origin = client_.endpoint().base_url + "/" + reference_.repository,
+              .origin = Origin(),
               .stop = [&] { return cancel.cancelled() || failed.load(); },
               .meter = ProgressMeter(unique.size(), total, progress), .failed = failed,
               .mutex = {}, .error = {}, .done = {}};

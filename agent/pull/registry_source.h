@@ -16,6 +16,9 @@ class RegistrySource final : public ImageSource {
                  oci::Digest pinned, std::string arch);
 
   absl::StatusOr<ResolvedImage> Resolve(CancelToken& cancel) override;
+  std::string Origin() const override {
+    return client_.endpoint().base_url + "/" + reference_.repository;
+  }
   absl::StatusOr<std::vector<LayerFile>> Fetch(const ResolvedImage& image, oci::BlobCache& blobs,
                                                CancelToken& cancel,
                                                const PullProgress& progress) override;

@@ -125,7 +125,8 @@ class ZstdDecoder final : public Decoder {
         return Corrupt(why);
       }
       if (output.pos > 0) RETURN_IF_ERROR(out({buffer_.data(), output.pos}));
-      more = input.pos < input.size || output.pos == output.size;
+      // A frame that has ended is asked for nothing more: the next one's header would count as open.
+      more = input.pos < input.size || (left_ != 0 && output.pos == output.size);
     }
     return absl::OkStatus();
   }

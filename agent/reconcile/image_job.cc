@@ -146,7 +146,7 @@ class Job {
     const auto summary = PullAndBake(
         *source_, resolved_, parts_.blobs, std::move(options), cancel_,
         {.pulled = bytes, .pull_ended = [this] { progress_.Enter("baking"); }, .baked = bytes});
-    if (!summary.ok()) return ForgetDamaged(summary.status());
+    if (!summary.ok()) return Failed(summary.status());
     Log(Severity::kInfo, "image.baked",
         {{"image", wanted_.image_id()},
          {"recipe", summary->recipe_digest},
@@ -166,14 +166,9 @@ class Job {
     return image;
   }
 
-  // A blob was verified when it came; if it no longer hashes to its name, the disk has changed it.
-  // Dropping it makes the next attempt fetch it anew.
-  absl::Status ForgetDamaged(const absl::Status& status) {
-    if (ReasonOf(status) != "DIGEST_MISMATCH" || !wanted_.source().has_oci_ref()) return status;
-    for (const ResolvedLayer& layer : resolved_.layers) {
-      if (const absl::Status dropped = parts_.blobs.Discard(layer.digest); !dropped.ok())
-        Log(Severity::kWarning, "blob.discard_failed", {{"error", std::string(dropped.message())}});
-    }
+  // A full disk has better uses than what may never be asked for again.
+  absl::Status Failed(const absl::Status& status) {
+    if (ReasonOf(status) == "DISK_FULL") parts_.blobs.DropPartials(absl::ZeroDuration());
     return status;
   }
 

@@ -69,6 +69,7 @@ void ImageRunner::Evict(const std::string& recipe_digest) {
 
 void ImageRunner::CollectBlobs() {
   const auto submitted = pool_.Submit([this](CancelToken&) {
+    parts_.blobs.DropPartials(kUnusedBlobLife);
     std::set<std::string> kept;
     for (const BakedImage& image : parts_.images.List())
       kept.insert(image.blobs.begin(), image.blobs.end());

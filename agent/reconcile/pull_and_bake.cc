@@ -1,5 +1,9 @@
 #include "agent/reconcile/pull_and_bake.h"
 
+#include <unistd.h>
+
+#include <algorithm>
+#include <fstream>
 #include <memory>
 #include <string>
 #include <thread>
@@ -7,9 +11,11 @@
 
 #include "agent/bake/bake_supervisor.h"
 #include "agent/bake/layer_feed.h"
+#include "common/base/hex.h"
 #include "common/base/log.h"
 #include "common/base/mutex.h"
 #include "common/base/reason.h"
+#include "common/base/sha256.h"
 #include "common/base/status_macros.h"
 
 namespace bunker::agent {
@@ -27,6 +33,17 @@ Compression ToBake(oci::Compression compression) {
   return Compression::kNone;
 }
 
+bool HasDigest(const LayerFile& file) {
+  std::ifstream in(file.path, std::ios::binary);
+  std::string buffer(1 << 20, '\0');
+  Sha256 hash;
+  while (in) {
+    in.read(buffer.data(), static_cast<std::streamsize>(buffer.size()));
+    hash.Update(buffer.data(), static_cast<size_t>(in.gcount()));
+  }
+  return HexEncode(hash.Finish()) == file.digest.hex();
+}
+
 class Job {
  public:
   Job(ImageSource& source, const ResolvedImage& image, BlobStore& blobs, BakeOptions options,
@@ -42,22 +59,28 @@ class Job {
     cancel.SetCallback([this] {
       pull_cancel_.Cancel();
       bake_cancel_.Cancel();
+      rebake_cancel_.Cancel();
     });
     std::thread pull([this] { Pull(); });
-    absl::StatusOr<BakeSummary> baked = BakeNow(options_);
+    absl::StatusOr<BakeSummary> baked = BakeNow(options_, bake_cancel_);
     const std::string reason = ReasonOf(baked.status());
     // A wrong digest is the pull's to judge: it sees the same bytes, and knows where they are from.
-    if (!baked.ok() && reason != "DIGEST_MISMATCH") pull_cancel_.Cancel();
+    if (!baked.ok() && reason != "DIGEST_MISMATCH" && !Stale()) pull_cancel_.Cancel();
     pull.join();
-    if (pulled_.ok() && reason == "DIGEST_MISMATCH") baked = BakeWholeBlobs();
+    // What was made of bytes that are not the verified blobs' is void, be it an image or an error.
+    if (pulled_.ok() && (Stale() || reason == "DIGEST_MISMATCH"))
+      baked = BakeWholeBlobs(baked.ok());
     cancel.ClearCallback();
+    followers_.clear();
     RETURN_IF_ERROR(cancel.Check());
     // Where the bake was ended for the pull's failure, that failure is the answer, and the other
     // way round.
-    if (!pulled_.ok() && (baked.ok() || ReasonOf(baked.status()) == "CANCELLED" ||
-                          ReasonOf(pulled_.status()) != "CANCELLED")) {
+    const std::string pull_reason = ReasonOf(pulled_.status());
+    if (!pulled_.ok() &&
+        (baked.ok() || ReasonOf(baked.status()) == "CANCELLED" || pull_reason != "CANCELLED")) {
       return pulled_.status();
     }
+    if (!baked.ok()) DropWhatIsNotWanted(baked.status());
     return baked;
   }
 
@@ -67,9 +90,8 @@ class Job {
     options_.feed = feed_.get();
     for (size_t i = 0; i < image_.layers.size(); ++i) {
       const ResolvedLayer& layer = image_.layers[i];
-      ASSIGN_OR_RETURN(auto follower, blobs_.Follow(layer.digest, [this, i](uint64_t bytes) {
-        feed_->Announce(i, bytes);
-      }));
+      const auto on_bytes = [this, i](uint64_t bytes) { feed_->Announce(i, bytes); };
+      ASSIGN_OR_RETURN(auto follower, blobs_.Follow(layer.digest, source_.Origin(), on_bytes));
       options_.layers.push_back({.path = "",
                                  .compression = ToBake(layer.compression),
                                  .blob_digest = layer.digest.str(),
@@ -90,32 +112,64 @@ class Job {
       bake_cancel_.Cancel();
       return;
     }
-    // A blob that another job fetched, or that was there under a new file, is told of here.
+    {
+      MutexLock lock(mutex_);
+      pull_ended_ = true;
+      if (progress_.pull_ended) progress_.pull_ended();
+    }
+    if (Stale()) {
+      bake_cancel_.Cancel();
+      return;
+    }
     for (size_t i = 0; i < image_.layers.size(); ++i)
       feed_->Announce(i, image_.layers[i].size_bytes);
     feed_->SetComplete();
-    MutexLock lock(mutex_);
-    pull_ended_ = true;
-    if (progress_.pull_ended) progress_.pull_ended();
   }
 
-  absl::StatusOr<BakeSummary> BakeNow(const BakeOptions& options) {
-    return Bake(options, bake_cancel_, [this](const BakeProgress& bake) {
+  bool Stale() const {
+    return std::any_of(followers_.begin(), followers_.end(),
+                       [](const auto& follower) { return follower->stale(); });
+  }
+
+  absl::StatusOr<BakeSummary> BakeNow(const BakeOptions& options, CancelToken& cancel) {
+    return Bake(options, cancel, [this](const BakeProgress& bake) {
       MutexLock lock(mutex_);
       if (pull_ended_ && progress_.baked) progress_.baked(bake.bytes_done, bake.bytes_total);
     });
   }
 
-  // What was read along was taken back on the way (a resumed download that had to start over); the
-  // blobs are whole and verified now.
-  absl::StatusOr<BakeSummary> BakeWholeBlobs() {
-    Log(Severity::kInfo, "image.baked_again", {{"why", "a blob was fetched anew meanwhile"}});
+  absl::StatusOr<BakeSummary> BakeWholeBlobs(bool made) {
+    Log(Severity::kInfo, "image.baked_again", {{"why", "what was read along is not what came"}});
+    if (made) {
+      ::unlink(options_.out_path.c_str());
+      if (!options_.tree_path.empty()) ::unlink(options_.tree_path.c_str());
+    }
     options_.feed = nullptr;
     for (size_t i = 0; i < options_.layers.size(); ++i) {
       options_.layers[i].fd = -1;
       options_.layers[i].path = (*pulled_)[i].path;
     }
-    return BakeNow(options_);
+    absl::StatusOr<BakeSummary> baked = BakeNow(options_, rebake_cancel_);
+    if (ReasonOf(baked.status()) == "DIGEST_MISMATCH") DiscardDamaged();
+    return baked;
+  }
+
+  // A blob was verified when it came; where it no longer hashes to its name, the disk has changed
+  // it, and the next attempt fetches it anew.
+  void DiscardDamaged() {
+    for (const LayerFile& file : *pulled_) {
+      if (HasDigest(file)) continue;
+      const absl::Status dropped = blobs_.Discard(file.digest);
+      Log(Severity::kWarning, "blob.damaged",
+          {{"digest", file.digest.str()}, {"status", std::string(dropped.message())}});
+    }
+  }
+
+  // Nobody asks again for the rest of an image that can't be baked.
+  void DropWhatIsNotWanted(const absl::Status& status) {
+    const std::string reason = ReasonOf(status);
+    if (reason != "LAYER_UNSUPPORTED" && reason != "LAYER_CORRUPT") return;
+    for (const ResolvedLayer& layer : image_.layers) blobs_.DropPartial(layer.digest);
   }
 
   ImageSource& source_;
@@ -125,6 +179,7 @@ class Job {
   const PullAndBakeProgress& progress_;
   CancelToken pull_cancel_;
   CancelToken bake_cancel_;
+  CancelToken rebake_cancel_;
   std::unique_ptr<LayerFeed> feed_;  // outlives the followers, which announce to it
   std::vector<std::unique_ptr<BlobStore::Follower>> followers_;
   // Written by the pull's thread, read after its join.

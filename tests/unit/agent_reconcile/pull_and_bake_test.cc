@@ -53,6 +53,7 @@ class ScriptedSource : public ImageSource {
   }
 
   absl::StatusOr<ResolvedImage> Resolve(CancelToken&) override { return image_; }
+  std::string Origin() const override { return "test"; }
 
   absl::StatusOr<std::vector<LayerFile>> Fetch(const ResolvedImage& image, oci::BlobCache& blobs,
                                                CancelToken& cancel,
@@ -166,7 +167,7 @@ TEST_F(PullAndBakeTest, RefusesBeforeTheRestIsPulled) {
   EXPECT_EQ(ReasonOf(summary.status()), "LAYER_UNSUPPORTED") << summary.status();
   EXPECT_TRUE(ended);
   EXPECT_FALSE(std::filesystem::exists(folder_.File("image")));
-  EXPECT_TRUE(std::filesystem::exists(Partial(0))) << "what came is kept for the next attempt";
+  EXPECT_FALSE(std::filesystem::exists(Partial(0))) << "nobody asks for the rest of it";
 }
 
 // The file that the child reads is not the one that becomes the blob: it bakes again, from that.
@@ -182,6 +183,54 @@ TEST_F(PullAndBakeTest, BakesAgainWhereABlobStartedOver) {
   EXPECT_EQ(summary->rootfs_digest, expected->rootfs_digest);
 }
 
+// Another place says that it has the base, and sends something else. None of that reaches this
+// image's bake before it is verified, which it never is.
+TEST_F(PullAndBakeTest, IsNotFedByAnotherPlace) {
+  const auto expected = baker_.Run(64);
+  const LayerInput& base = baker_.layers()[0];
+  bunker::test::BlockingQueue<int> begun, go;
+  std::thread evil([&] {
+    const auto fetch = [&](oci::BlobWriter& writer) {
+      // A layer that would be refused on sight.
+      const std::string wrong = TarBuilder().File("a/.wh..", "").Finish();
+      EXPECT_TRUE(writer.Write(wrong.substr(0, 1024)).ok());
+      begun.Push(1);
+      go.Pop();
+      return InPieces(std::string(base.size_bytes, 'z'), writer, 1 << 20);
+    };
+    const auto got = blobs_->GetOrFetch(*oci::Digest::Parse(base.blob_digest), base.size_bytes,
+                                        "elsewhere", fetch, [] { return false; });
+    EXPECT_EQ(ReasonOf(got.status()), "DIGEST_MISMATCH") << got.status();
+  });
+  begun.Pop();
+  const auto summary =
+      Run([&](size_t layer, const std::string& blob, oci::BlobWriter& writer, CancelToken&) {
+        const auto written = InPieces(blob, writer, 4096);
+        if (layer == 1) go.Push(1);  // the base comes next, and waits for the other fetch
+        return written;
+      });
+  evil.join();
+  ASSERT_TRUE(summary.ok()) << summary.status();
+  EXPECT_EQ(summary->rootfs_digest, expected->rootfs_digest);
+}
+
+// A blob that the disk has changed is found by the bake, and fetched anew the next time; the others
+// stay.
+TEST_F(PullAndBakeTest, ADamagedBlobIsGivenUp) {
+  const auto fetch = [](size_t, const std::string& blob, oci::BlobWriter& writer, CancelToken&) {
+    return InPieces(blob, writer, 1 << 20);
+  };
+  ASSERT_TRUE(Run(fetch).ok());
+  std::filesystem::remove(folder_.File("image"));
+  const std::string path = folder_.File("blobs/sha256/") + baker_.layers()[0].blob_digest.substr(7);
+  std::filesystem::permissions(path, std::filesystem::perms::owner_all);
+  std::fstream(path, std::ios::in | std::ios::out | std::ios::binary).seekp(1000).put('!');
+  const auto summary = Run(fetch);
+  EXPECT_EQ(ReasonOf(summary.status()), "DIGEST_MISMATCH") << summary.status();
+  EXPECT_EQ(blobs_->List().size(), 1u);
+  EXPECT_TRUE(Run(fetch).ok());
+}
+
 TEST_F(PullAndBakeTest, AFailedPullIsTheAnswer) {
   const auto summary =
       Run([](size_t layer, const std::string& blob, oci::BlobWriter& writer, CancelToken&) {
@@ -191,6 +240,7 @@ TEST_F(PullAndBakeTest, AFailedPullIsTheAnswer) {
       });
   EXPECT_EQ(ReasonOf(summary.status()), "REGISTRY_UNREACHABLE") << summary.status();
   EXPECT_FALSE(std::filesystem::exists(folder_.File("image")));
+  EXPECT_EQ(std::filesystem::file_size(Partial(0)), 100u) << "for the next attempt";
 }
 
 // Wrong bytes: both see them; the pull, which knows where they are from, is heard.
