@@ -28,7 +28,7 @@ class Addresses(RegistryCase):
             cls.canary(pid, address)
         cls.serve("registry", "--port", str(PORT))
         cls.hosts.names({
-            "registry.test": [[SERVER]], "loop.test": [["127.0.0.1"]], "own.test": [[CLIENT]],
+            "registry.test": [[SERVER]], "other.test": [[SERVER]], "loop.test": [["127.0.0.1"]], "own.test": [[CLIENT]],
             "routed.test": [["10.88.0.5"]], "metadata.test": [[METADATA]], "none.test": [[]],
             "both.test": [["127.0.0.1", SERVER]], "many.test": [["127.0.0.1", CLIENT, METADATA, "10.88.0.5"]],
             # The first answer passes a check, the second would be what is connected to.
@@ -121,6 +121,27 @@ class Addresses(RegistryCase):
             self.bad(probe.pull(f"registry.test:{port}/app:1"), "REGISTRY_UNREACHABLE", "refused")
             self.assertEqual(self.hits(), {})
             self.row("G6", f"token service at {address}", "REGISTRY_UNREACHABLE, canary 0")
+
+    def test_5_plain_http(self):
+        """Only where the configuration allows it, at a registry, a redirect and a token service."""
+        log = self.serve("other", "--port", "5100")
+        plain = lambda *tables: self.probe(tables, tuning={"max_tries": 2},
+                                           inside=lambda argv: self.hosts.inside(self.hosts.client, argv))
+        registry = {"host": f"registry.test:{PORT}", "insecure_http": True}
+        self.bad(plain().pull("other.test:5100/app:1"), "REGISTRY_UNREACHABLE", "without TLS must be configured")
+        self.row("P13", "plain http at a registry that is not listed", "https is spoken to it: REGISTRY_UNREACHABLE")
+        self.control(self.hosts.server, SERVER, PORT, "/_fault", {
+            "match": self.layer, "kind": "redirect", "to": f"http://other.test:5100/v2/x/blobs/{self.layer}"})
+        self.bad(plain(registry).pull(f"registry.test:{PORT}/app:1"), "REGISTRY_UNREACHABLE", "plain http is refused")
+        self.row("P13", "a redirect to plain http elsewhere, not listed", "REGISTRY_UNREACHABLE")
+        self.serve("realm", "--port", "5101", "--auth", "token", "--realm", "http://other.test:5100/token")
+        answer = plain({"host": "registry.test:5101", "insecure_http": True}).pull("registry.test:5101/app:1")
+        self.bad(answer, "REGISTRY_UNREACHABLE", "plain http is refused")
+        self.row("P13", "a token service by plain http elsewhere, not listed", "REGISTRY_UNREACHABLE")
+        self.assertFalse(os.path.exists(log), "something reached the other registry")
+        self.good(plain(registry, {"host": "other.test:5100", "insecure_http": True}).pull(f"registry.test:{PORT}/app:1"))
+        self.row("P13", "the same redirect, its host listed with insecure_http", "pulled")
+        self.control(self.hosts.server, SERVER, PORT, "/_clear", {})
 
     def test_9_listed(self):
         """The canaries do answer: where the configuration lists an address, it is reached."""
