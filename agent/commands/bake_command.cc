@@ -125,6 +125,18 @@ absl::Status CheckAbsent(const std::string& path) {
   return absl::InvalidArgumentError(path + " is there already: remove it, or name another file");
 }
 
+// A store removes what does not belong into it: it must not be let loose on anything else.
+absl::Status CheckIsBlobStore(const std::string& folder) {
+  std::error_code error;
+  if (!std::filesystem::exists(folder, error) || std::filesystem::is_empty(folder, error) ||
+      std::filesystem::exists(folder + "/lock", error)) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(folder +
+                                    " holds something else than pulled layers: name a folder that "
+                                    "is empty, new, or was made by this command");
+}
+
 class BakeRun {
  public:
   BakeRun(const BakeCommandOptions& options, CancelToken& cancel)
@@ -165,6 +177,7 @@ class BakeRun {
       ASSIGN_OR_RETURN(tree_scratch_, ScratchFolder::Make(FolderOf(options_.tree)));
     }
     const std::string blobs = options_.blobs.empty() ? scratch_->File("blobs") : options_.blobs;
+    RETURN_IF_ERROR(CheckIsBlobStore(blobs));
     ASSIGN_OR_RETURN(blobs_, BlobStore::Open(blobs));
     report_.source = options_.source;
     report_.file = options_.out;

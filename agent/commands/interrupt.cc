@@ -17,7 +17,7 @@ Interrupt::Interrupt(CancelToken* cancel) {
   ::signal(SIGPIPE, SIG_IGN);
   sigset_t set;
   ::sigemptyset(&set);
-  for (int number : {SIGINT, SIGTERM, SIGHUP}) ::sigaddset(&set, number);
+  for (int number : {SIGINT, SIGTERM, SIGHUP, SIGQUIT}) ::sigaddset(&set, number);
   BUNKER_CHECK(::pthread_sigmask(SIG_BLOCK, &set, nullptr) == 0);
   signals_.reset(::signalfd(-1, &set, SFD_CLOEXEC));
   ended_.reset(::eventfd(0, EFD_CLOEXEC));

@@ -1,12 +1,14 @@
 #include "agent/commands/verity_file.h"
 
-#include <sys/mman.h>
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
+#include <string>
 #include <vector>
 
 #include "agent/bake/data_layout.h"
@@ -19,6 +21,15 @@ namespace bunker::agent {
 namespace {
 
 constexpr size_t kPieceBytes = 1 << 20;
+
+// On disk, for a sparse file of a few KiB can have a tree of gigabytes; gone with its descriptor.
+absl::StatusOr<UniqueFd> TemporaryFile() {
+  const char* folder = std::getenv("TMPDIR");
+  if (folder == nullptr || *folder == '\0') folder = "/var/tmp";
+  UniqueFd fd(::open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+  if (!fd) return ErrnoError(errno, std::string("making a temporary file in ") + folder);
+  return fd;
+}
 
 absl::Status ReadError() {
   return WithReason(ErrnoError(errno, "reading it"), "SOURCE_NOT_READABLE");
@@ -88,10 +99,9 @@ absl::StatusOr<bool> SameTree(const VerityTree& tree, uint64_t size_bytes, int t
   const uint64_t tree_bytes = TreeBytes(size_bytes);
   struct stat info;
   if (::fstat(tree_fd, &info) != 0) return ReadError();
-  // First, so that no tree is made in memory that is larger than the file to compare it with.
+  // First, so that no tree is written that is larger than the file to compare it with.
   if (static_cast<uint64_t>(info.st_size) != tree_bytes) return false;
-  const UniqueFd ours(::memfd_create("tree", MFD_CLOEXEC));
-  if (!ours) return ErrnoError(errno, "memfd_create");
+  ASSIGN_OR_RETURN(const UniqueFd ours, TemporaryFile());
   RETURN_IF_ERROR(tree.WriteTo(ours.get()));
   return SameBytes(ours.get(), tree_fd, tree_bytes);
 }
@@ -99,7 +109,8 @@ absl::StatusOr<bool> SameTree(const VerityTree& tree, uint64_t size_bytes, int t
 }  // namespace
 
 absl::StatusOr<VerityVerdict> CheckVerity(int fd, uint64_t size_bytes, int tree_fd) {
-  VerityTree tree;
+  ASSIGN_OR_RETURN(const UniqueFd held, TemporaryFile());
+  VerityTree tree(held.get(), size_bytes);
   RETURN_IF_ERROR(HashData(fd, size_bytes, &tree));
   VerityVerdict verdict;
   ASSIGN_OR_RETURN(verdict.digest, tree.Finish(size_bytes));

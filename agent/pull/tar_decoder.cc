@@ -125,7 +125,7 @@ class ZstdDecoder final : public Decoder {
         return Corrupt(why);
       }
       if (output.pos > 0) RETURN_IF_ERROR(out({buffer_.data(), output.pos}));
-      // A frame that has ended is asked for nothing more: the next one's header would count as open.
+      // A frame that has ended is asked for nothing: the next one's header would count as open.
       more = input.pos < input.size || (left_ != 0 && output.pos == output.size);
     }
     return absl::OkStatus();
