@@ -21,7 +21,8 @@ import ways
 
 ROOT = make_images.ROOT
 # (image, its name in the layout, size_mib, inodes for mkfs, goal: wall of umoci + mkfs / ours)
-IMAGES = {"r": ("cleaned", 4096, 300_000, 8), "small": ("latest", 4096, 600_000, 30)}
+IMAGES = {"r": ("cleaned", 4096, 300_000, 8), "small": ("latest", 4096, 300_000, 30),
+          "many": ("latest", 4096, 600_000, 30)}
 OVER_BOUND, WIDE_RATIO = 1.25, 2.0
 
 

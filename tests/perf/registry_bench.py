@@ -30,7 +30,7 @@ def transfer(registry, layers):
     for _, path in layers:
         urls += ["-o", os.devnull, f"http://{registry}/v2/measured/blobs/sha256:{os.path.basename(path)}"]
     begun = time.monotonic()
-    subprocess.run(["curl", "-sSfL", "--parallel", "--parallel-max", "2", "--parallel-immediate", *urls], check=True)
+    subprocess.run(["curl", "-fL", "--no-progress-meter", "--parallel", "--parallel-max", "2", "--parallel-immediate", *urls], check=True)
     return time.monotonic() - begun
 
 
