@@ -1,6 +1,7 @@
 #include "agent/bake/bake_child.h"
 
 #include <fcntl.h>
+#include <malloc.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -158,6 +159,9 @@ void FillSummary(const BakeSummary& summary, pb::Summary* out) {
 }  // namespace
 
 int BakeChildMain() {
+  // Buffers go back to the kernel when they are freed: left to itself, the heap would keep them for
+  // as long as the bake runs, in the arena of whichever thread made them.
+  mallopt(M_MMAP_THRESHOLD, 128 << 10);
   std::set_new_handler([] { _exit(kExitOutOfMemory); });
   std::set_terminate(&OnTerminate);
   const absl::StatusOr<BakeSummary> summary = ConfineAndRun();

@@ -36,36 +36,40 @@ BlockWriter::BlockWriter(int fd, uint64_t cap_bytes, int tree_fd)
   // system refuses, the first write falls back.
   const int flags = fcntl(fd_, F_GETFL);
   direct_ = flags >= 0 && fcntl(fd_, F_SETFL, flags | O_DIRECT) == 0;
-  thread_ = std::thread([this] { Run(); });
+  hash_.thread = std::thread([this] { Run(&hash_, &write_, &BlockWriter::HashBuffer); });
+  write_.thread = std::thread([this] { Run(&write_, nullptr, &BlockWriter::WriteBuffer); });
 }
 
 BlockWriter::~BlockWriter() {
   {
     MutexLock lock(mutex_);
     stop_ = true;
-    pending_.clear();
     changed_.notify_all();
   }
-  thread_.join();
+  hash_.thread.join();
+  write_.thread.join();
 }
 
-void BlockWriter::Run() {
+void BlockWriter::Run(Stage* stage, Stage* next, absl::Status (BlockWriter::*work)(const Buffer&)) {
   MutexLock lock(mutex_);
   for (;;) {
-    while (pending_.empty() && !stop_) changed_.wait(lock.native());
-    if (pending_.empty()) return;
-    const Buffer buffer = pending_.front();
-    pending_.pop_front();
-    writing_ = true;
-    const bool skip = !status_.ok();
+    while (stage->pending.empty() && !stop_) changed_.wait(lock.native());
+    if (stop_) return;
+    const Buffer buffer = stage->pending.front();
+    stage->pending.pop_front();
+    const bool skip = discard_ || !status_.ok();
     lock.native().unlock();
-    const absl::Status written = skip ? absl::OkStatus() : WriteOut(buffer);
+    const absl::Status done = skip ? absl::OkStatus() : (this->*work)(buffer);
     const double cpu = ThreadCpuSeconds();
     lock.native().lock();
-    writing_ = false;
-    cpu_seconds_ = cpu;
-    if (status_.ok()) status_ = written;
-    free_.push_back(buffer.data);
+    stage->cpu_seconds = cpu;
+    if (status_.ok()) status_ = done;
+    if (next != nullptr) {
+      next->pending.push_back(buffer);
+    } else {
+      free_.push_back(buffer.data);
+      --in_flight_;
+    }
     changed_.notify_all();
   }
 }
@@ -95,8 +99,11 @@ absl::Status BlockWriter::WriteBytes(const char* data, size_t size, uint64_t off
   return absl::OkStatus();
 }
 
-absl::Status BlockWriter::WriteOut(const Buffer& buffer) {
-  RETURN_IF_ERROR(tree_.Set(buffer.block, std::string_view(buffer.data, buffer.size)));
+absl::Status BlockWriter::HashBuffer(const Buffer& buffer) {
+  return tree_.Set(buffer.block, std::string_view(buffer.data, buffer.size));
+}
+
+absl::Status BlockWriter::WriteBuffer(const Buffer& buffer) {
   const uint64_t offset = buffer.block * kBlockBytes;
   RETURN_IF_ERROR(WriteBytes(buffer.data, buffer.size, offset));
   if (!direct_) {
@@ -110,7 +117,8 @@ absl::Status BlockWriter::WriteOut(const Buffer& buffer) {
 absl::Status BlockWriter::Submit() {
   if (current_.size == 0) return absl::OkStatus();
   MutexLock lock(mutex_);
-  pending_.push_back(current_);
+  hash_.pending.push_back(current_);
+  ++in_flight_;
   current_ = Buffer();
   changed_.notify_all();
   return status_;
@@ -120,11 +128,10 @@ absl::Status BlockWriter::Submit() {
 absl::Status BlockWriter::GiveUp() {
   {
     MutexLock lock(mutex_);
-    for (const Buffer& buffer : pending_) free_.push_back(buffer.data);
-    pending_.clear();
+    discard_ = true;
     if (current_.data != nullptr) free_.push_back(current_.data);
     current_ = Buffer();
-    while (writing_) changed_.wait(lock.native());
+    while (in_flight_ > 0) changed_.wait(lock.native());
     RETURN_IF_ERROR(status_);
   }
   return ftruncate(fd_, 0) == 0 ? absl::OkStatus() : WriteError(errno);
@@ -180,7 +187,7 @@ absl::Status BlockWriter::Drain() {
   BUNKER_CHECK(open_bytes_ == 0);
   RETURN_IF_ERROR(Submit());
   MutexLock lock(mutex_);
-  while (!pending_.empty() || writing_) changed_.wait(lock.native());
+  while (in_flight_ > 0) changed_.wait(lock.native());
   return status_;
 }
 
@@ -194,7 +201,8 @@ absl::Status BlockWriter::WriteAt(uint64_t block, std::string_view data) {
   while (!data.empty()) {
     const size_t count = std::min(data.size(), kBufferBytes);
     std::memcpy(aligned, data.data(), count);
-    RETURN_IF_ERROR(WriteOut(Buffer{aligned, block, count}));
+    RETURN_IF_ERROR(HashBuffer(Buffer{aligned, block, count}));
+    RETURN_IF_ERROR(WriteBuffer(Buffer{aligned, block, count}));
     block += count / kBlockBytes;
     data.remove_prefix(count);
   }

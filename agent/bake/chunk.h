@@ -38,11 +38,18 @@ class ChunkReserve {
   }
   void Give(std::unique_ptr<Chunk> chunk) {
     MutexLock lock(mutex_);
-    free_.push_back(std::move(chunk));
+    if (!closed_) free_.push_back(std::move(chunk));
+  }
+  // Nothing is kept from now on.
+  void Close() {
+    MutexLock lock(mutex_);
+    closed_ = true;
+    free_.clear();
   }
 
  private:
   Mutex mutex_;
+  bool closed_ = false;
   std::vector<std::unique_ptr<Chunk>> free_;
 };
 

@@ -54,6 +54,7 @@ absl::Status LayerPass::Run() {
     compressed_bytes_ += stream->compressed_bytes();
     uncompressed_bytes_ += stream->uncompressed_bytes();
   }
+  reserve_->Close();
   return absl::OkStatus();
 }
 
