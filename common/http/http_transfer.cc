@@ -129,8 +129,6 @@ bool Transfer::HeaderLine(std::string_view line) {
 bool Transfer::HeadersDone() {
   long status = 0;
   curl_easy_getinfo(pair_.easy, CURLINFO_RESPONSE_CODE, &status);
-  long connect_status = 0;
-  curl_easy_getinfo(pair_.easy, CURLINFO_HTTP_CONNECTCODE, &connect_status);
   if (head_seen_ || status == 0 || status / 100 == 1) return true;
   head_seen_ = true;
   response_.status = static_cast<int>(status);
@@ -300,6 +298,13 @@ absl::Status Transfer::StatusOf(CURLcode code) const {
     return absl::PermissionDeniedError(
         where + ": " + refused_ + ", which is refused unless the configuration lists the host");
   }
+  if (connect_status_ / 100 > 2) {
+    return absl::UnavailableError(where + ": the proxy answered " +
+                                  std::to_string(connect_status_) +
+                                  (connect_status_ == 407
+                                       ? ": put the credentials that it wants into its URL"
+                                       : ": check that it lets this host through"));
+  }
   switch (code) {
     case CURLE_PEER_FAILED_VERIFICATION:
     case CURLE_SSL_CACERT_BADFILE:
@@ -328,6 +333,7 @@ absl::Status Transfer::StatusOf(CURLcode code) const {
 absl::StatusOr<Response> Transfer::Run() {
   const absl::Status ready = Configure();
   const CURLcode code = ready.ok() ? Drive() : CURLE_OK;
+  curl_easy_getinfo(pair_.easy, CURLINFO_HTTP_CONNECTCODE, &connect_status_);
   // The handle outlives this object: it must not keep pointers into it.
   curl_easy_reset(pair_.easy);
   curl_slist_free_all(header_list_);

@@ -66,6 +66,7 @@ class Transfer {
   Response response_;
   size_t header_bytes_ = 0;
   uint64_t body_bytes_ = 0;
+  long connect_status_ = 0;  // a proxy's answer to CONNECT
   bool to_sink_ = false;
   bool head_seen_ = false;
   std::chrono::steady_clock::time_point stretch_start_;

@@ -289,6 +289,8 @@ class RealRegistry(RegistryCase):
             answer = probe.pull(ref)
             self.assertEqual(answer.get("reason", ""), reason, f"{case}: {answer}")
             self.assertNotIn("canary-proxy-password", json.dumps(answer) + probe.log())
+            if case == "a proxy's password missing":
+                self.assertIn("the proxy answered 407", answer["message"])
             log = proxy.log + strict.log
             self.assertTrue(all(x.startswith(asked) for x in log) and bool(log) == bool(asked), (case, log))
             self.row("P8", case, (reason or "pulled") + f", {len(log)} requests at the proxy")
