@@ -35,7 +35,7 @@ def transfer(registry, layers):
 
 
 def register_to_ready(cluster, agent_name, ref, number):
-    """One worker, one new image row: (seconds, the row's own stages)."""
+    """One worker, one new image row: (when it began, seconds, the row's own stages)."""
     worker = cluster.workers()[agent_name]
     group = cluster.group(f"group-{number}", workers=[worker])
     begun = time.monotonic()
@@ -49,24 +49,24 @@ def register_to_ready(cluster, agent_name, ref, number):
             if cached["status"] == "failed":
                 raise AssertionError(f"the image failed: {cached}")
         if "ready" in seen:
-            return seen["ready"], seen
+            return begun, seen["ready"], seen
         time.sleep(0.02)
 
 
 def one_run(cluster, line, layers, number):
     moved = transfer(line.host, layers)
-    before = line.bytes_down
     name = f"p{number}"
     agent = cluster.add_agent(name, arrays={"images.registry": [
         {"host": line.host, "insecure_http": True, "allow_address": True}]})
     from harness import processes
     processes.wait_until(lambda: cluster.workers().get(name, {}).get("status") == "online", "the agent is online")
-    ready, seen = register_to_ready(cluster, name, f"{line.host}/measured:latest", number)
-    counted = line.bytes_down - before
+    line.begin()
+    begun, ready, seen = register_to_ready(cluster, name, f"{line.host}/measured:latest", number)
     # Out of the way before the next one registers what this one has.
     agent.stop()
     cluster.agents.remove(agent)
-    return {"transfer": moved, "ready": ready, "ratio": ready / moved, "bytes": counted, "stages": seen}
+    return {"transfer": moved, "ready": ready, "ratio": ready / moved, "bytes": line.bytes_down, "stages": seen,
+            "line_idle": line.idle_s, "after_last_byte": begun + ready - line.last_byte_at()}
 
 
 def main():
@@ -95,6 +95,7 @@ def main():
             runs.append(run)
             print(f"run {number + 1}: transfer {run['transfer']:.2f} s, register→ready {run['ready']:.2f} s, "
                   f"ratio {run['ratio']:.3f}, {run['bytes'] / total:.4f} × the layers' bytes on the wire, "
+                  f"line idle {run['line_idle']:.2f} s, after the last byte {run['after_last_byte']:.2f} s, "
                   + ", ".join(f"{k} {v:.2f}" for k, v in run["stages"].items()), flush=True)
         line.close()
     ratio = statistics.median(x["ratio"] for x in runs)
