@@ -12,6 +12,7 @@ import unittest
 import warnings
 
 from harness import case, images, processes
+from harness.puller import Scripted
 from harness.registry import Registry
 from harness.token_server import make_authority
 
@@ -42,6 +43,8 @@ class RegistryAgentTest(case.ClusterTest):
         cls.private = Registry(os.path.join(cls.folder, "private"), users, certificate, key).start()
         cls.basic = Registry(os.path.join(cls.folder, "basic"), users).start()
         cls.plain = Registry(os.path.join(cls.folder, "plain")).start()
+        cls.layout = os.path.join(cls.folder, "layout")
+        cls.faulty = Scripted(cls.layout)
         password = os.path.join(cls.folder, "password")
         with open(password, "w", encoding="ascii") as out:
             out.write(PASSWORD + "\n")
@@ -52,13 +55,14 @@ class RegistryAgentTest(case.ClusterTest):
         cls.AGENT = {"images": {"docker_config": config, "bake_uid": 64021}}
         cls.AGENT_ARRAYS = {"images.registry": [
             {"host": cls.private.host, "ca_file": ca, "username": "ada", "password_file": password, "allow_address": True},
-            {"host": cls.basic.host, "allow_address": True}, {"host": cls.plain.host, "allow_address": True}]}
+            {"host": cls.basic.host, "allow_address": True}, {"host": cls.plain.host, "allow_address": True},
+            {"host": cls.faulty.host, "allow_address": True}]}
         super().setUpClass()
 
     @classmethod
     def tearDownClass(cls):
         super().tearDownClass()
-        for registry in (cls.private, cls.basic, cls.plain):
+        for registry in (cls.private, cls.basic, cls.plain, cls.faulty):
             registry.stop()
         shutil.rmtree(cls.folder, ignore_errors=True)
 
@@ -155,6 +159,26 @@ class RegistryAgentTest(case.ClusterTest):
         self.assertEqual({x["rootfs_digest"] for x in after}, {view[0]["rootfs_digest"]})
         self.assertEqual(self.c.get(f"/images/{image['id']}")["resolved_digest"], first.digest)
         row("R44", "the tag moved before the second worker pulled", "both have the first digest and one rootfs")
+
+    def test_3b_a_registry_that_fails_on_the_way(self):
+        """R37 R38 R42 at the whole agent: what is baked while its layers come in pieces is the same file."""
+        image = self.push(self.plain, "pieces:1", marker="pieces")
+        oci.write_layout(self.layout, image, "1")
+        layer = image.layers[0].digest
+        size = len(image.layers[0].blob)
+        self.faulty.clear()
+        self.faulty.fault("/manifests/", "status", code=503, times=1)
+        self.faulty.fault(layer, "cut", at=size // 2, times=1, reset=True)
+        self.faulty.fault(layer, "lie_range", times=1)
+        self.faulty.fault(layer, "cut", at=size // 3, times=1)
+        first = self.c.register("pieces-faulty", f"{self.faulty.host}/pieces:1")
+        self.c.group("pieces-faulty", workers=[self.c.workers()["w1"]], images=[first["id"]])
+        second = self.c.register("pieces-plain", f"{self.plain.host}/pieces:1")
+        self.c.group("pieces-plain", workers=[self.c.workers()["w2"]], images=[second["id"]])
+        digests = {self.c.wait_cache(x["id"])[0]["rootfs_digest"] for x in (first, second)}
+        self.assertEqual(len(digests), 1)
+        row("R37 R38", "a worker's layer cut, ranges lied about, 503; another's pulled whole",
+            f"one rootfs digest; {self.faulty.count(layer)} requests for the layer")
 
     def test_4_a_registry_that_is_gone(self):
         """R45: what is ready starts, also after the agent's own restart."""
