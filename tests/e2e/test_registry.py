@@ -325,6 +325,19 @@ class RealRegistry(RegistryCase):
         self.row("R36", "100 pulls of one image at once",
                  f"1 GET for each of {len(before) - 1} layers, 1 for the config; {relay.down} B on the wire")
 
+    def test_12b_shared_layers(self):
+        other = os.path.join(self.folder, "shares")
+        made = make_layout(other, "--layer", f"gzip:etc/base=one,big=@{BIG}", "--layer", "tar:etc/own=own")
+        shared, own = [x["digest"] for x in made["layers"]]
+        self.assertEqual(shared, self.made["layers"][0]["digest"])
+        self.push(self.plain, "shares:1", "--preserve-digests", source=f"oci:{other}:latest")
+        probe = self.probe([listed(self.plain.host)])
+        self.good(probe.pull(f"{self.plain.host}/app:1"))
+        self.good(probe.pull(f"{self.plain.host}/shares:1"))
+        processes.wait_until(lambda: self.plain.blob_requests("shares", own), "the registry has logged it")
+        self.assertEqual([self.plain.blob_requests("shares", x) for x in (shared, own)], [0, 1])
+        self.row("R36", "a second image on the same base layer", "0 GETs of the base layer, 1 of its own")
+
     def test_13_private_blobs(self):
         """G8: what one pull has brought is not given to one that may not have it."""
         registry = self.start_registry("private", htpasswd=htpasswd(self.folder, {"ada": "pw"}))
