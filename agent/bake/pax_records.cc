@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <limits>
 
-#include "agent/bake/tar_reader.h"
+#include "agent/bake/tar_headers.h"
 
 namespace bunker::agent {
 

@@ -19,7 +19,6 @@ namespace {
 // kind), with the chunk before and room to spare; the stream has twice as many.
 constexpr size_t kMaxHeaderChunks = 8;
 static_assert(kMaxHeaderChunks * 2 <= kStreamChunks);
-constexpr uint64_t kTarBlockBytes = 512;
 constexpr uint64_t kMaxPaxBytes = 2 << 20;
 // ext4 with 4 KiB blocks addresses 2^32 of them in a file.
 constexpr uint64_t kMaxFileBytes = (1ull << 44) - kBlockBytes;
@@ -46,33 +45,6 @@ const char* NestedCompression(std::string_view data) {
     return "xz";
   if (StartsWith(data, "BZh")) return "bzip2";
   return nullptr;
-}
-
-// The octal size field of a header block; false where it is something else.
-bool OctalSize(std::string_view field, uint64_t* value) {
-  *value = 0;
-  size_t i = 0;
-  while (i < field.size() && field[i] == ' ') ++i;
-  for (; i < field.size() && field[i] >= '0' && field[i] <= '7'; ++i) {
-    *value = *value * 8 + static_cast<uint64_t>(field[i] - '0');
-  }
-  return i == field.size() || field[i] == ' ' || field[i] == '\0';
-}
-
-bool IsGnu(std::string_view block) {
-  return block.substr(257, 8) == std::string_view("ustar  \0", 8);
-}
-
-// A header of GNU's form has two times where others have a prefix of the name. What is no number
-// there is a prefix to some readers, and to others nothing.
-bool AmbiguousPrefix(std::string_view block) {
-  if (!IsGnu(block)) return false;
-  uint64_t value = 0;
-  for (const size_t at : {345, 357}) {
-    const std::string_view field = block.substr(at, 12);
-    if ((field[0] & 0x80) == 0 && !OctalSize(field, &value)) return true;
-  }
-  return false;
 }
 
 }  // namespace
@@ -222,17 +194,20 @@ absl::Status TarReader::ReadRaw(RawHeaders* headers) const {
   uint64_t position = static_cast<uint64_t>(archive_read_header_position(archive_.get()));
   std::string block;
   std::string payload;
+  std::string seen;
   for (;;) {
     if (!CopyRaw(position, kTarBlockBytes, &block)) return LayerRefused(kHeadersTooLarge);
     headers->type = block[156];
+    if (headers->type != 'g' && seen.find(headers->type) != std::string::npos) {
+      headers->ambiguous = "two headers of one kind precede it";
+    }
+    seen += headers->type;
     uint64_t size = 0;
     if (std::string_view("xXgLK").find(headers->type) == std::string_view::npos) {
-      if (AmbiguousPrefix(block)) headers->ambiguous = "a name's prefix where GNU has its times";
-      if (headers->type == 'S' && !IsGnu(block))
-        headers->ambiguous = "sparse, but not in GNU's form";
+      if (const char* why = Ambiguity(block)) headers->ambiguous = why;
       break;
     }
-    if (!OctalSize(std::string_view(block).substr(124, 12), &size) || size > kMaxPaxBytes) break;
+    if (!OctalField(std::string_view(block).substr(124, 12), &size) || size > kMaxPaxBytes) break;
     const uint64_t padded = (size + kTarBlockBytes - 1) / kTarBlockBytes * kTarBlockBytes;
     if (!CopyRaw(position + kTarBlockBytes, padded, &payload)) {
       return LayerRefused(kHeadersTooLarge);
@@ -286,6 +261,9 @@ absl::Status TarReader::ConvertNames(TarMember* member, const RawHeaders& raw) {
 absl::Status TarReader::ConvertType(TarMember* member, char raw_type) {
   if (kKnownTypes.find(raw_type) == std::string_view::npos) {
     return LayerUnsupported(member->name, "a type of member that is not known");
+  }
+  if (raw_type == '7' && archive_entry_filetype(entry_) == AE_IFDIR) {
+    return LayerUnsupported(member->name, "a file whose name ends like a directory's");
   }
   if (raw_type == '1' && !archive_entry_hardlink(entry_)) {
     return LayerUnsupported(member->name, "a hard link without a target");

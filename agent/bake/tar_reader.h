@@ -9,7 +9,6 @@
 #include <deque>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <string>
 #include <string_view>
 
@@ -17,31 +16,12 @@
 #include "absl/status/statusor.h"
 #include "agent/bake/layer_stream.h"
 #include "agent/bake/member.h"
+#include "agent/bake/tar_headers.h"
 
 struct archive;
 struct archive_entry;
 
 namespace bunker::agent {
-
-// What the headers of one member say, raw.
-struct RawHeaders {
-  std::optional<std::string> path;
-  std::optional<std::string> link;
-  std::optional<std::string> mtime;
-  bool has_nul = false;  // in a key, a name or a link
-  char type = '0';
-  const char* ambiguous = nullptr;  // why programs read this member differently
-};
-
-// Parses one pax payload ("<len> <key>=<value>\n" …) into `*headers`, later keys over earlier ones.
-// What is malformed is left to libarchive, which refuses it.
-void ParsePaxPayload(std::string_view payload, RawHeaders* headers);
-
-// Whether a pax payload holds nothing but comments.
-bool HasCommentsOnly(std::string_view payload);
-
-// "[-]<seconds>[.<fraction>]" as a time that rounds towards the past. False where it is none.
-bool ParsePaxTime(std::string_view text, int64_t* seconds, uint32_t* nanoseconds);
 
 class TarReader {
  public:

@@ -344,7 +344,14 @@ def explained(ours, theirs, reader):
         return "same"
     if reader.name == "Python" and theirs == ours[:len(theirs)]:
         return "takes a header it cannot read for the end"
+    if reader.name == "Python" and len(ours) == len(theirs) and all(map(only_python, ours, theirs)):
+        return "takes GNU's times for a prefix of the name, or only type 0 with a slash for a file"
     return None
+
+
+def only_python(mine, other):
+    same = other._replace(name=mine.name) == mine and other.name.endswith(b"/" + mine.name if mine.name else b"")
+    return mine == other or same or mine.kind == "dir" and other._replace(kind="dir") == mine
 
 
 def first_difference(ours, theirs):
@@ -372,7 +379,7 @@ class Differential:
             if theirs is None:
                 self.counts[reader.name + " refuses"] += 1
                 continue
-            mine = [x._replace(mtime=None, name=x.name.lstrip()) for x in ours] if reader.name == "GNU tar" else ours
+            mine = [x._replace(mtime=None, name=clean(x.name.lstrip())) for x in ours] if reader.name == "GNU tar" else ours
             why = explained(mine, theirs, reader)
             self.counts[f"{reader.name}: {why or 'DIFFERS'}"] += 1
             if why is None:
