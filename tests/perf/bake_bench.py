@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """The bake against its peers and against the machine's own bound, on real images.
 
-usage: bake_bench.py [--images r,small,wide] [--runs 5] [--bin DIR] [--json FILE] [--peers umoci,loop]
+usage: bake_bench.py [--images r,many,wide] [--runs 5] [--bin DIR] [--json FILE] [--peers umoci,loop]
 
 Images are made once (make_images.py) and kept below build/perf. Ways take turns, so that what else
 the machine does hits all of them. Verdicts are ratios of medians; the exit code is 1 where a goal
@@ -140,7 +140,7 @@ def bench_wide(table, arguments, agent, folder):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", default="r,small,wide")
+    parser.add_argument("--images", default="r,many,wide")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--peer-runs", type=int, help="default: as --runs")
     parser.add_argument("--peers", default="umoci,loop")

@@ -21,7 +21,7 @@ import throttle
 import ways
 
 GOAL = 1.15
-NAMES = {"r": "cleaned", "small": "latest"}
+NAMES = {"r": "cleaned", "many": "latest", "small": "latest"}
 
 
 def transfer(registry, layers):
