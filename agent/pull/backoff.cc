@@ -35,9 +35,8 @@ std::optional<absl::Duration> ParseRetryAfter(std::string_view value, absl::Time
   if (value.empty()) return std::nullopt;
   const bool negative = value.front() == '-';
   const std::string_view digits = negative ? value.substr(1) : value;
-  const bool number = !digits.empty() && std::all_of(digits.begin(), digits.end(), [](char c) {
-    return c >= '0' && c <= '9';
-  });
+  const bool number = !digits.empty() && std::all_of(digits.begin(), digits.end(),
+                                                     [](char c) { return c >= '0' && c <= '9'; });
   if (number) {
     if (negative) return absl::ZeroDuration();
     int64_t seconds = 0;
@@ -45,8 +44,8 @@ std::optional<absl::Duration> ParseRetryAfter(std::string_view value, absl::Time
     return seconds > absl::ToInt64Seconds(cap) ? cap : absl::Seconds(seconds);
   }
   // The three date forms of HTTP: the current one and two old ones.
-  for (const char* format : {"%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT",
-                             "%a %b %e %H:%M:%S %Y"}) {
+  for (const char* format :
+       {"%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"}) {
     absl::Time time;
     std::string error;
     if (absl::ParseTime(format, ToAbsl(value), &time, &error))

@@ -38,8 +38,10 @@ absl::StatusOr<nlohmann::json> TheImage(const FileTree& tree) {
 
 absl::StatusOr<ResolvedLayer> LayerOf(const FileRange& range, const oci::Digest& diff_id,
                                       const StopFn& stop) {
-  ResolvedLayer layer{.digest = diff_id, .size_bytes = range.size_bytes,
-                      .compression = oci::Compression::kNone, .diff_id = diff_id};
+  ResolvedLayer layer{.digest = diff_id,
+                      .size_bytes = range.size_bytes,
+                      .compression = oci::Compression::kNone,
+                      .diff_id = diff_id};
   FileRange head = range;
   head.size_bytes = std::min<uint64_t>(range.size_bytes, 512);
   ASSIGN_OR_RETURN(const std::string start, ReadRange(head, 512));

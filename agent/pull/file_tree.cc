@@ -24,8 +24,10 @@ class FolderTree final : public FileTree {
       return ReasonError(absl::StatusCode::kNotFound, "SOURCE_NOT_READABLE",
                          "\"" + name + "\" is a folder where a file is expected");
     }
-    return FileRange{.fd = std::make_shared<const UniqueFd>(std::move(opened.fd)), .offset = 0,
-                     .size_bytes = opened.size_bytes, .whole_file = true};
+    return FileRange{.fd = std::make_shared<const UniqueFd>(std::move(opened.fd)),
+                     .offset = 0,
+                     .size_bytes = opened.size_bytes,
+                     .whole_file = true};
   }
 
  private:
@@ -46,8 +48,8 @@ absl::Status ForEachPiece(const FileRange& range, uint64_t from, const std::func
                          "the read was cancelled because its result is no longer wanted");
     }
     const size_t want = std::min<uint64_t>(buffer.size(), range.size_bytes - at);
-    const ssize_t n = ::pread(range.fd->get(), buffer.data(), want,
-                              static_cast<off_t>(range.offset + at));
+    const ssize_t n =
+        ::pread(range.fd->get(), buffer.data(), want, static_cast<off_t>(range.offset + at));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return WithReason(ErrnoError(errno, "read the source"), "SOURCE_NOT_READABLE");
     if (n == 0) {
@@ -63,9 +65,9 @@ absl::Status ForEachPiece(const FileRange& range, uint64_t from, const std::func
 
 absl::StatusOr<std::string> ReadRange(const FileRange& range, size_t max_bytes) {
   if (range.size_bytes > max_bytes) {
-    return ReasonError(absl::StatusCode::kUnimplemented, "LAYER_UNSUPPORTED",
-                       "a document of the source is larger than " + std::to_string(max_bytes) +
-                           " bytes");
+    return ReasonError(
+        absl::StatusCode::kUnimplemented, "LAYER_UNSUPPORTED",
+        "a document of the source is larger than " + std::to_string(max_bytes) + " bytes");
   }
   std::string content;
   RETURN_IF_ERROR(ForEachPiece(range, 0, nullptr, [&](std::string_view piece) {

@@ -108,8 +108,8 @@ void HostTable::GiveCredentials(const std::string& repository, RegistryEndpoint*
   const bool default_port = origin.port == (origin.scheme == "https" ? 443 : 80);
   const RegistryCredential* best = nullptr;
   for (const RegistryCredential& credential : credentials_) {
-    const bool right_host = credential.host == origin.HostPort() ||
-                            (default_port && credential.host == origin.host);
+    const bool right_host =
+        credential.host == origin.HostPort() || (default_port && credential.host == origin.host);
     const std::string& prefix = credential.repository_prefix;
     const bool covers = prefix.empty() || repository == prefix ||
                         repository.compare(0, prefix.size() + 1, prefix + "/") == 0;

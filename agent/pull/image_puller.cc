@@ -33,8 +33,7 @@ absl::StatusOr<std::unique_ptr<ImageSource>> ImagePuller::OpenSource(const Sourc
   }
   if (spec.oci_ref.empty() == spec.tar_path.empty())
     return absl::InvalidArgumentError("a source is either an image reference or a tar path");
-  if (!spec.tar_path.empty())
-    return OpenLocalSource(context_->config, spec, std::move(pin), arch);
+  if (!spec.tar_path.empty()) return OpenLocalSource(context_->config, spec, std::move(pin), arch);
   auto reference = oci::ParseReference(spec.oci_ref);
   if (!reference.ok()) return WithReason(reference.status(), "IMAGE_NOT_FOUND");
   ASSIGN_OR_RETURN(RegistryEndpoint endpoint, context_->hosts.EndpointOf(*reference));

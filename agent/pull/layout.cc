@@ -11,7 +11,9 @@
 
 namespace bunker::agent {
 namespace {
-std::string BlobName(const oci::Digest& digest) { return "blobs/sha256/" + digest.hex(); }
+std::string BlobName(const oci::Digest& digest) {
+  return "blobs/sha256/" + digest.hex();
+}
 
 absl::StatusOr<std::string> ReadDocument(const FileTree& tree, const oci::Descriptor& entry) {
   ASSIGN_OR_RETURN(const FileRange range, tree.Open(BlobName(entry.digest)));
@@ -79,9 +81,10 @@ absl::StatusOr<LocalImage> ReadLayout(const FileTree& tree, const std::string& a
     if (range.size_bytes != layer.size_bytes) {
       return ReasonError(absl::StatusCode::kDataLoss, "LAYER_CORRUPT",
                          "the layout's " + BlobName(layer.digest) + " has " +
-                             std::to_string(range.size_bytes) + " bytes where its manifest "
-                             "declares " + std::to_string(layer.size_bytes) +
-                             ": copy the layout again");
+                             std::to_string(range.size_bytes) +
+                             " bytes where its manifest "
+                             "declares " +
+                             std::to_string(layer.size_bytes) + ": copy the layout again");
     }
     local.layers.push_back(std::move(range));
   }

@@ -54,7 +54,7 @@ int WalkBeneath(int folder_fd, const std::string& relative) {
     const size_t slash = std::min(relative.find('/', start), relative.size());
     const std::string part = relative.substr(start, slash - start);
     start = slash + 1;
-    if (part == ".." ) {
+    if (part == "..") {
       errno = EXDEV;
       return -1;
     }
@@ -81,26 +81,28 @@ int LocateBeneath(int folder_fd, const std::string& relative) {
 
 bool IsSafeName(const std::string& name) {
   return !name.empty() && name.size() <= 128 &&
-         std::all_of(name.begin(), name.end(), [](unsigned char c) {
-           return std::isalnum(c) || c == '_' || c == '-';
-         });
+         std::all_of(name.begin(), name.end(),
+                     [](unsigned char c) { return std::isalnum(c) || c == '_' || c == '-'; });
 }
 }  // namespace
 
-std::string PathOfFd(int fd) { return "/proc/self/fd/" + std::to_string(fd); }
+std::string PathOfFd(int fd) {
+  return "/proc/self/fd/" + std::to_string(fd);
+}
 
 absl::StatusOr<OpenedFile> OpenBeneath(int folder_fd, const std::string& relative) {
   const UniqueFd located(LocateBeneath(folder_fd, relative));
   if (!located) {
     const int error = errno;
     if (error == EXDEV || error == ELOOP) {
-      return Refused("\"" + relative + "\" leads out of its folder (a symlink?): put the file "
+      return Refused("\"" + relative +
+                     "\" leads out of its folder (a symlink?): put the file "
                      "itself there");
     }
     const auto code = error == ENOENT || error == ENOTDIR ? absl::StatusCode::kNotFound
                                                           : absl::StatusCode::kPermissionDenied;
-    return NotReadable(code, "\"" + relative + "\": " +
-                                 std::string(ErrnoError(error, "open").message()) +
+    return NotReadable(code, "\"" + relative +
+                                 "\": " + std::string(ErrnoError(error, "open").message()) +
                                  "; check that it is there and readable on this worker");
   }
   struct stat info;
@@ -120,8 +122,9 @@ absl::StatusOr<OpenedFile> OpenBeneath(int folder_fd, const std::string& relativ
 absl::StatusOr<OpenedFile> OpenInTarRoot(const std::string& tar_root, const std::string& scope,
                                          const std::string& tenant_id, const std::string& path) {
   if (tar_root.empty()) {
-    return Refused("tar sources are off on this worker: set tar_root in the agent's configuration, "
-                   "or register an image reference");
+    return Refused(
+        "tar sources are off on this worker: set tar_root in the agent's configuration, "
+        "or register an image reference");
   }
   if (path.empty() || path.size() > kMaxPathBytes || path.find('\0') != std::string::npos)
     return Refused("the tar path is empty or longer than 4096 bytes");
@@ -133,11 +136,13 @@ absl::StatusOr<OpenedFile> OpenInTarRoot(const std::string& tar_root, const std:
   ASSIGN_OR_RETURN(const std::vector<std::string> parts, Components(path));
   size_t from = 0;
   if (path.front() == '/') {
-    const bool inside = parts.size() >= base.size() &&
-                        std::equal(base.begin(), base.end(), parts.begin());
+    const bool inside =
+        parts.size() >= base.size() && std::equal(base.begin(), base.end(), parts.begin());
     if (!inside) {
-      return Refused("the tar path lies outside the folder allowed for it: put the file under "
-                     "tar_root" + std::string(whole ? "" : "/" + tenant_id) + " on the worker");
+      return Refused(
+          "the tar path lies outside the folder allowed for it: put the file under "
+          "tar_root" +
+          std::string(whole ? "" : "/" + tenant_id) + " on the worker");
     }
     from = base.size();
   }
@@ -147,12 +152,12 @@ absl::StatusOr<OpenedFile> OpenInTarRoot(const std::string& tar_root, const std:
                    std::string(ErrnoError(errno, "open").message()) + "): create it");
   }
   if (!whole) {
-    const int own = ::openat(folder.get(), tenant_id.c_str(),
-                             O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    const int own =
+        ::openat(folder.get(), tenant_id.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (own < 0) {
-      return NotReadable(absl::StatusCode::kNotFound,
-                         "tar_root has no folder " + tenant_id + ": create it on the worker and "
-                         "put the file there");
+      return NotReadable(absl::StatusCode::kNotFound, "tar_root has no folder " + tenant_id +
+                                                          ": create it on the worker and "
+                                                          "put the file there");
     }
     folder.reset(own);
   }

@@ -22,8 +22,11 @@ constexpr size_t kHeadBytes = 64u << 10;
 class LocalSource final : public ImageSource {
  public:
   LocalSource(const PullConfig& config, SourceSpec spec, oci::Digest pinned, std::string arch)
-      : config_(config), spec_(std::move(spec)), pinned_(std::move(pinned)),
-        arch_(std::move(arch)), subject_("tar " + spec_.tar_path) {}
+      : config_(config),
+        spec_(std::move(spec)),
+        pinned_(std::move(pinned)),
+        arch_(std::move(arch)),
+        subject_("tar " + spec_.tar_path) {}
 
   absl::StatusOr<ResolvedImage> Resolve(CancelToken& cancel) override {
     auto local = Read([&cancel] { return cancel.cancelled(); });
@@ -47,8 +50,12 @@ class LocalSource final : public ImageSource {
     for (size_t i = 0; i < local_->layers.size(); ++i) {
       RETURN_IF_ERROR(cancel.Check());
       const ResolvedLayer& layer = image.layers[i];
-      LayerFile file{.path = "", .digest = layer.digest, .size_bytes = layer.size_bytes,
-                     .compression = layer.compression, .diff_id = layer.diff_id, .hold = nullptr};
+      LayerFile file{.path = "",
+                     .digest = layer.digest,
+                     .size_bytes = layer.size_bytes,
+                     .compression = layer.compression,
+                     .diff_id = layer.diff_id,
+                     .hold = nullptr};
       RETURN_IF_ERROR(Place(i, blobs, cancel, meter, &file));
       meter.Set(i, layer.size_bytes);
       files.push_back(std::move(file));
@@ -58,13 +65,15 @@ class LocalSource final : public ImageSource {
 
  private:
   absl::StatusOr<LocalImage> Read(const StopFn& stop) {
-    ASSIGN_OR_RETURN(OpenedFile opened, OpenInTarRoot(config_.tar_root, spec_.scope,
-                                                      spec_.tenant_id, spec_.tar_path));
+    ASSIGN_OR_RETURN(OpenedFile opened,
+                     OpenInTarRoot(config_.tar_root, spec_.scope, spec_.tenant_id, spec_.tar_path));
     if (opened.is_folder)
       return ReadLayout(*MakeFolderTree(std::move(opened.fd)), arch_, pinned_, subject_,
                         spec_.layout_name);
-    const FileRange file{.fd = std::make_shared<const UniqueFd>(std::move(opened.fd)), .offset = 0,
-                         .size_bytes = opened.size_bytes, .whole_file = true};
+    const FileRange file{.fd = std::make_shared<const UniqueFd>(std::move(opened.fd)),
+                         .offset = 0,
+                         .size_bytes = opened.size_bytes,
+                         .whole_file = true};
     return ReadOne(file, stop);
   }
 
@@ -81,8 +90,8 @@ class LocalSource final : public ImageSource {
       bool maybe_image = false;
       ASSIGN_OR_RETURN(const TarDigests digests, DigestUnlessImage(file, stop, &maybe_image));
       if (!maybe_image) return Rootfs(file, digests);
-      ASSIGN_OR_RETURN(const FileRange plain, UnpackArchive(file, config_.scratch_dir,
-                                                            config_.max_archive_bytes, stop));
+      ASSIGN_OR_RETURN(const FileRange plain,
+                       UnpackArchive(file, config_.scratch_dir, config_.max_archive_bytes, stop));
       ASSIGN_OR_RETURN(auto image, ReadArchive(plain, stop));
       if (image) return *std::move(image);
     }
@@ -91,8 +100,7 @@ class LocalSource final : public ImageSource {
   }
 
   // nullopt where the archive holds no image.
-  absl::StatusOr<std::optional<LocalImage>> ReadArchive(const FileRange& file,
-                                                        const StopFn& stop) {
+  absl::StatusOr<std::optional<LocalImage>> ReadArchive(const FileRange& file, const StopFn& stop) {
     ASSIGN_OR_RETURN(const auto archive, TarIndex::Read(file, stop));
     std::optional<LocalImage> image;
     if (archive->Has("oci-layout") && archive->Has("index.json")) {
@@ -130,16 +138,18 @@ class LocalSource final : public ImageSource {
     local.image.config.os = "linux";
     ASSIGN_OR_RETURN(local.image.config.architecture, oci::GoArchitecture(arch_));
     local.image.config.diff_ids = {digests.diff_id};
-    local.image.layers = {{.digest = digests.blob, .size_bytes = file.size_bytes,
-                           .compression = digests.compression, .diff_id = digests.diff_id}};
+    local.image.layers = {{.digest = digests.blob,
+                           .size_bytes = file.size_bytes,
+                           .compression = digests.compression,
+                           .diff_id = digests.diff_id}};
     local.layers = {file};
     return local;
   }
 
   // A file of its own is handed on as it is, by the descriptor that was checked; a piece of an
   // archive is copied into the blob store.
-  absl::Status Place(size_t index, oci::BlobCache& blobs, CancelToken& cancel,
-                     ProgressMeter& meter, LayerFile* file) {
+  absl::Status Place(size_t index, oci::BlobCache& blobs, CancelToken& cancel, ProgressMeter& meter,
+                     LayerFile* file) {
     const FileRange& range = local_->layers[index];
     if (range.whole_file) {
       file->path = PathOfFd(range.fd->get());

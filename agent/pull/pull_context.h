@@ -14,7 +14,8 @@ namespace bunker::agent {
 
 struct PullContext {
   PullContext(PullConfig c, HostTable h)
-      : config(std::move(c)), hosts(std::move(h)),
+      : config(std::move(c)),
+        hosts(std::move(h)),
         client({.policy = [this](const http::Url& url) { return hosts.PolicyOf(url); },
                 .proxy = config.proxy,
                 .user_agent = "bunker-agent"}),

@@ -54,19 +54,22 @@ absl::Status ErrorOfAnswer(const http::Response& response, std::string_view subj
     case 401:
     case 403:
       return ReasonError(absl::StatusCode::kPermissionDenied, "REGISTRY_AUTH_FAILED",
-                         what + "; check that the reference is right and that this registry's "
-                                "credentials allow to pull it");
+                         what +
+                             "; check that the reference is right and that this registry's "
+                             "credentials allow to pull it");
     case 404:
       return ReasonError(absl::StatusCode::kNotFound, "IMAGE_NOT_FOUND",
                          what + "; check the repository, tag and digest, or push the image");
     case 407:
       return ReasonError(absl::StatusCode::kFailedPrecondition, "REGISTRY_UNREACHABLE",
-                         what + "; the proxy wants credentials: put them into its URL in the "
-                                "agent's environment");
+                         what +
+                             "; the proxy wants credentials: put them into its URL in the "
+                             "agent's environment");
     case 429:
       return ReasonError(absl::StatusCode::kUnavailable, "REGISTRY_RATE_LIMITED",
                          what + "; wait, or give the agent credentials with a higher limit");
-    default: break;
+    default:
+      break;
   }
   if (response.status == 408 || response.status / 100 == 5) {
     return ReasonError(absl::StatusCode::kUnavailable, "REGISTRY_UNREACHABLE",
@@ -82,8 +85,9 @@ absl::Status ErrorOfTransport(const absl::Status& status, std::string_view subje
   switch (status.code()) {
     case absl::StatusCode::kDataLoss:
       return ReasonError(absl::StatusCode::kUnavailable, "LAYER_CORRUPT",
-                         what + "; the registry ended the transfer before its end: check its "
-                                "storage and what lies between, or push the image again");
+                         what +
+                             "; the registry ended the transfer before its end: check its "
+                             "storage and what lies between, or push the image again");
     case absl::StatusCode::kUnavailable:
     case absl::StatusCode::kDeadlineExceeded:
       return ReasonError(absl::StatusCode::kUnavailable, "REGISTRY_UNREACHABLE",

@@ -23,7 +23,7 @@ struct RegistryConfig {
   bool insecure_http = false;  // plain http; loopback has it unless ca_file is set
   std::string ca_file;         // PEM; the only authorities believed for this host
   std::string username;
-  std::string password;        // with username; never logged
+  std::string password;          // with username; never logged
   bool allow_addresses = false;  // loopback, the host's own and link-local addresses too
   // Hosts beside its own (and its parent domain) whose token service may be given the credentials.
   // They share the registry's ca_file, allow_addresses and insecure_http.
@@ -82,9 +82,9 @@ struct ResolvedLayer {
 };
 
 struct ResolvedImage {
-  std::string repository;       // "docker.io/library/debian"; for a tar source its path
-  oci::Digest manifest_digest;  // of the platform's manifest: what is pinned
-  oci::Digest index_digest;     // of the index it was chosen from; empty where there was none
+  std::string repository;             // "docker.io/library/debian"; for a tar source its path
+  oci::Digest manifest_digest;        // of the platform's manifest: what is pinned
+  oci::Digest index_digest;           // of the index it was chosen from; empty where there was none
   std::vector<ResolvedLayer> layers;  // base first
   oci::ImageConfig config;
   std::string source;  // "registry" | "file"

@@ -67,8 +67,8 @@ AuthChallenge TakeChallenge(std::string_view* text) {
     if (name.empty() || ahead.empty() || ahead.front() != '=') return challenge;
     ahead.remove_prefix(1);
     SkipSpace(&ahead);
-    std::string value = !ahead.empty() && ahead.front() == '"' ? TakeQuoted(&ahead)
-                                                               : TakeToken(&ahead);
+    std::string value =
+        !ahead.empty() && ahead.front() == '"' ? TakeQuoted(&ahead) : TakeToken(&ahead);
     challenge.params.emplace(name, std::move(value));
     *text = ahead;
   }
@@ -81,8 +81,7 @@ bool EndsInDomain(const std::string& host, const std::string& domain) {
 }
 
 bool IsIpLiteral(const http::Url& url) {
-  return url.host.front() == '[' ||
-         url.host.find_first_not_of("0123456789.") == std::string::npos;
+  return url.host.front() == '[' || url.host.find_first_not_of("0123456789.") == std::string::npos;
 }
 
 absl::Status AuthFailed(const std::string& message) {
@@ -203,16 +202,19 @@ absl::Status RegistryAuth::OnUnauthorized(const http::Response& response,
 absl::Status RegistryAuth::SignInBasic(const std::string& used_header) {
   const std::string& host = endpoint_.host;
   if (!endpoint_.identity_token.empty()) {
-    return AuthFailed(host + " wants a user name and a password where the docker config has an "
-                             "identitytoken: put a user name and a password there");
+    return AuthFailed(host +
+                      " wants a user name and a password where the docker config has an "
+                      "identitytoken: put a user name and a password there");
   }
   if (endpoint_.username.empty()) {
-    return AuthFailed(host + " wants a user name and a password: add them for this registry to the "
-                             "agent's configuration");
+    return AuthFailed(host +
+                      " wants a user name and a password: add them for this registry to the "
+                      "agent's configuration");
   }
   if (used_header == BasicHeader()) {
-    return AuthFailed(host + " refuses the user name and password of the agent's configuration: "
-                             "correct them there");
+    return AuthFailed(host +
+                      " refuses the user name and password of the agent's configuration: "
+                      "correct them there");
   }
   header_ = BasicHeader();
   expires_ = absl::InfiniteFuture();
@@ -234,7 +236,8 @@ absl::StatusOr<http::Request> RegistryAuth::TokenRequest(const AuthChallenge& ch
   if (endpoint_.has_credentials()) {
     if (!IsRealmBound(endpoint_, *realm)) {
       return AuthFailed(endpoint_.host + " sends to the token service of another host (" +
-                        realm->HostPort() + "), which is not given the credentials: where that is "
+                        realm->HostPort() +
+                        "), which is not given the credentials: where that is "
                         "right, list it in token_hosts of this registry");
     }
   }
@@ -288,13 +291,12 @@ absl::Status RegistryAuth::KeepToken(const http::Response& response, const http:
     token = oci::StringOf(*json, "token");
     if (token.empty()) token = oci::StringOf(*json, "access_token");
   }
-  const bool usable = !token.empty() && std::all_of(token.begin(), token.end(), [](char c) {
-    return c > ' ' && c < 0x7f;
-  });
+  const bool usable = !token.empty() && std::all_of(token.begin(), token.end(),
+                                                    [](char c) { return c > ' ' && c < 0x7f; });
   if (!usable) return AuthFailed("the token service at " + realm.HostPort() + " gave no token");
   const uint64_t life = oci::SizeOf(*json, "expires_in").value_or(kDefaultTokenLifeS);
-  expires_ = absl::Now() + absl::Seconds(std::min(life == 0 ? kDefaultTokenLifeS : life,
-                                                  kMaxTokenLifeS));
+  expires_ =
+      absl::Now() + absl::Seconds(std::min(life == 0 ? kDefaultTokenLifeS : life, kMaxTokenLifeS));
   header_ = "Bearer " + token;
   MutexLock lock(scrub_mutex_);
   last_token_ = token;

@@ -38,7 +38,9 @@ class RegistryAuth {
  public:
   RegistryAuth(RegistryEndpoint endpoint, std::string repository, http::Client* client,
                absl::Duration timeout)
-      : endpoint_(std::move(endpoint)), repository_(std::move(repository)), client_(client),
+      : endpoint_(std::move(endpoint)),
+        repository_(std::move(repository)),
+        client_(client),
         timeout_(timeout) {}
 
   // The Authorization header to send now; "" for none.

@@ -61,11 +61,16 @@ struct RegistryClient::BlobAttempt {
 RegistryClient::RegistryClient(const PullConfig& config, RegistryEndpoint endpoint,
                                oci::Reference reference, http::Client* client,
                                FetchLimiter* limiter)
-    : config_(config), endpoint_(std::move(endpoint)), reference_(std::move(reference)),
-      client_(client), limiter_(limiter),
+    : config_(config),
+      endpoint_(std::move(endpoint)),
+      reference_(std::move(reference)),
+      client_(client),
+      limiter_(limiter),
       auth_(endpoint_, reference_.repository, client, config.small_request_timeout) {}
 
-std::string RegistryClient::Subject() const { return reference_.ToString(); }
+std::string RegistryClient::Subject() const {
+  return reference_.ToString();
+}
 
 http::Request RegistryClient::NewRequest(const std::string& path) const {
   http::Request request;
@@ -94,8 +99,7 @@ absl::StatusOr<http::Response> RegistryClient::Send(http::Request request, const
     // A host that the registry redirected to has no say in where credentials go.
     const auto last = http::ParseUrl(response.url);
     if (!last.ok() || !http::SameOrigin(*last, endpoint_.origin)) return response;
-    const absl::Status signed_in =
-        auth_.OnUnauthorized(response, authorization, stop, retry_after);
+    const absl::Status signed_in = auth_.OnUnauthorized(response, authorization, stop, retry_after);
     if (signed_in.ok()) continue;
     LeaveAlone(*retry_after);
     return signed_in;
@@ -142,8 +146,9 @@ absl::Status RegistryClient::CheckSmallHead(const http::ResponseHead& head,
   const std::string encoding = head.Header("content-encoding");
   if (head.status != 200 || encoding.empty() || encoding == "identity") return absl::OkStatus();
   return ReasonError(absl::StatusCode::kDataLoss, "LAYER_CORRUPT",
-                     subject + ": the registry sends it in another encoding than it is stored in: "
-                     "check its configuration and proxies between");
+                     subject +
+                         ": the registry sends it in another encoding than it is stored in: "
+                         "check its configuration and proxies between");
 }
 
 absl::StatusOr<FetchedManifest> RegistryClient::GetManifest(const oci::Digest& digest,
@@ -161,8 +166,7 @@ absl::StatusOr<FetchedManifest> RegistryClient::GetManifest(const oci::Digest& d
   manifest.body = std::move(response.body);
   // Schema 1 has the digest of its inner part, not of the body; it is refused for what it is.
   oci::Digest wanted = digest;
-  const bool schema1 =
-      oci::ManifestTypeOf(manifest.content_type) == oci::MediaType::kDockerSchema1;
+  const bool schema1 = oci::ManifestTypeOf(manifest.content_type) == oci::MediaType::kDockerSchema1;
   if (wanted.empty() && !schema1) {  // a tag: what the registry says of the body must be true
     const auto claimed = oci::Digest::Parse(response.Header("docker-content-digest"));
     if (claimed.ok()) wanted = *claimed;
@@ -170,7 +174,8 @@ absl::StatusOr<FetchedManifest> RegistryClient::GetManifest(const oci::Digest& d
   if (!wanted.empty() && wanted != manifest.digest) {
     return ReasonError(absl::StatusCode::kDataLoss, "DIGEST_MISMATCH",
                        Subject() + ": the manifest has the digest " + manifest.digest.str() +
-                           " where " + wanted.str() + " was asked for: check the registry's "
+                           " where " + wanted.str() +
+                           " was asked for: check the registry's "
                            "storage and what lies between, or push the image again");
   }
   return manifest;
@@ -207,8 +212,9 @@ absl::Status RegistryClient::CheckBlobHead(BlobAttempt& attempt, const http::Res
   const std::string encoding = head.Header("content-encoding");
   if (!encoding.empty() && encoding != "identity") {
     return ReasonError(absl::StatusCode::kDataLoss, "LAYER_CORRUPT",
-                       attempt.subject + ": the registry sends it in another encoding than it is "
-                       "stored in: check its configuration and proxies between");
+                       attempt.subject +
+                           ": the registry sends it in another encoding than it is "
+                           "stored in: check its configuration and proxies between");
   }
   if (head.status == 206) {
     const auto range = ParseContentRange(head.Header("content-range"));
@@ -219,18 +225,19 @@ absl::Status RegistryClient::CheckBlobHead(BlobAttempt& attempt, const http::Res
     attempt.no_range = true;
     RETURN_IF_ERROR(attempt.writer.Restart());
     return ReasonError(absl::StatusCode::kUnavailable, "LAYER_CORRUPT",
-                       attempt.subject + ": the registry answered with another range than asked "
-                       "for: check the registry and proxies between");
+                       attempt.subject +
+                           ": the registry answered with another range than asked "
+                           "for: check the registry and proxies between");
   }
-  if (head.status != 200) return absl::OkStatus();  // an error: its body tells more
+  if (head.status != 200) return absl::OkStatus();            // an error: its body tells more
   if (offset > 0) RETURN_IF_ERROR(attempt.writer.Restart());  // it ignores ranges: from the start
   if (!length || *length == attempt.size_bytes) return absl::OkStatus();
   const std::string sizes = std::to_string(*length) + " bytes where the manifest declares " +
                             std::to_string(attempt.size_bytes);
   if (*length < attempt.size_bytes) {
-    return ReasonError(absl::StatusCode::kDataLoss, "LAYER_CORRUPT",
-                       attempt.subject + " is truncated: the registry has " + sizes +
-                           ": push the image again");
+    return ReasonError(
+        absl::StatusCode::kDataLoss, "LAYER_CORRUPT",
+        attempt.subject + " is truncated: the registry has " + sizes + ": push the image again");
   }
   return ReasonError(absl::StatusCode::kDataLoss, "DIGEST_MISMATCH",
                      attempt.subject + ": the registry has " + sizes + ": push the image again");
@@ -261,17 +268,18 @@ absl::Status RegistryClient::TryBlob(BlobAttempt& attempt) {
   }
   if (response->status == 200 || response->status == 206) {
     if (attempt.writer.offset() == attempt.size_bytes) return absl::OkStatus();
-    return ErrorOfTransport(absl::DataLossError("only " + std::to_string(attempt.writer.offset()) +
-                                                " of " + std::to_string(attempt.size_bytes) +
-                                                " bytes came"),
-                            attempt.subject);
+    return ErrorOfTransport(
+        absl::DataLossError("only " + std::to_string(attempt.writer.offset()) + " of " +
+                            std::to_string(attempt.size_bytes) + " bytes came"),
+        attempt.subject);
   }
   if (response->status == 416) {
     attempt.no_range = true;
     RETURN_IF_ERROR(attempt.writer.Restart());
     return ReasonError(absl::StatusCode::kUnavailable, "LAYER_CORRUPT",
-                       attempt.subject + ": the registry says that it ends before its declared "
-                       "size: push the image again");
+                       attempt.subject +
+                           ": the registry says that it ends before its declared "
+                           "size: push the image again");
   }
   absl::Status error = ErrorOf(*response, attempt.subject);
   // A signed URL that the registry redirected to may have expired: asking again makes a new one.
@@ -288,9 +296,14 @@ absl::Status RegistryClient::GetBlob(const oci::Digest& digest, uint64_t size_by
                                      oci::BlobWriter& writer, const StopFn& stop,
                                      const std::function<void(uint64_t)>& on_bytes) {
   const StopFn ends = [&] { return writer.ShouldYield() || (stop && stop()); };
-  BlobAttempt attempt{.digest = digest, .size_bytes = size_bytes, .writer = writer, .stop = ends,
-                      .on_bytes = on_bytes, .subject = Subject() + ", layer " + digest.str(),
-                      .no_range = false, .retry_after = ""};
+  BlobAttempt attempt{.digest = digest,
+                      .size_bytes = size_bytes,
+                      .writer = writer,
+                      .stop = ends,
+                      .on_bytes = on_bytes,
+                      .subject = Subject() + ", layer " + digest.str(),
+                      .no_range = false,
+                      .retry_after = ""};
   int fruitless = 0;
   uint64_t farthest = writer.offset();  // what was there before is lost where ranges are ignored
   for (;;) {
@@ -301,8 +314,8 @@ absl::Status RegistryClient::GetBlob(const oci::Digest& digest, uint64_t size_by
     farthest = std::max(farthest, writer.offset());
     fruitless = gained ? 0 : fruitless + 1;
     if (fruitless >= static_cast<int>(config_.max_tries)) return status;
-    RETURN_IF_ERROR(WaitUnlessStopped(
-        DelayAfter(attempt.retry_after, std::max(0, fruitless - 1)), ends));
+    RETURN_IF_ERROR(
+        WaitUnlessStopped(DelayAfter(attempt.retry_after, std::max(0, fruitless - 1)), ends));
   }
 }
 

@@ -22,8 +22,11 @@ absl::Status Named(const absl::Status& status, const std::string& reference) {
 
 RegistrySource::RegistrySource(PullContext* context, RegistryEndpoint endpoint,
                                oci::Reference reference, oci::Digest pinned, std::string arch)
-    : reference_(std::move(reference)), pinned_(std::move(pinned)), arch_(std::move(arch)),
-      parallel_(context->config.fetches_per_registry), documents_(&context->documents),
+    : reference_(std::move(reference)),
+      pinned_(std::move(pinned)),
+      arch_(std::move(arch)),
+      parallel_(context->config.fetches_per_registry),
+      documents_(&context->documents),
       client_(context->config, std::move(endpoint), reference_, &context->client,
               &context->limiter) {}
 
@@ -37,15 +40,16 @@ absl::StatusOr<ResolvedImage> RegistrySource::Resolve(CancelToken& cancel) {
   const std::string place = client_.endpoint().base_url + "/" + reference_.repository + "@";
   const DocumentReader reader = {
       .manifest = [&](const oci::Descriptor& entry) -> absl::StatusOr<Document> {
-        ASSIGN_OR_RETURN(Document document,
-                         documents_->GetOrFetch(place + "manifest " + entry.digest.str(),
+        ASSIGN_OR_RETURN(Document document, documents_->GetOrFetch(
+                                                place + "manifest " + entry.digest.str(),
                                                 [&] { return get(entry.digest); }, stop));
         if (document.body.size() == entry.size_bytes) return document;
         return ReasonError(absl::StatusCode::kDataLoss, "DIGEST_MISMATCH",
                            reference_.ToString() + ": manifest " + entry.digest.str() + " has " +
-                               std::to_string(document.body.size()) + " bytes where its index "
-                               "declares " + std::to_string(entry.size_bytes) +
-                               ": push the image again");
+                               std::to_string(document.body.size()) +
+                               " bytes where its index "
+                               "declares " +
+                               std::to_string(entry.size_bytes) + ": push the image again");
       },
       .config = [&](const oci::Descriptor& config) -> absl::StatusOr<std::string> {
         const auto fetch = [&]() -> absl::StatusOr<Document> {
@@ -57,14 +61,15 @@ absl::StatusOr<ResolvedImage> RegistrySource::Resolve(CancelToken& cancel) {
         if (document.body.size() == config.size_bytes) return std::move(document.body);
         return ReasonError(absl::StatusCode::kDataLoss, "DIGEST_MISMATCH",
                            reference_.ToString() + ": config " + config.digest.str() + " has " +
-                               std::to_string(document.body.size()) + " bytes where its manifest "
-                               "declares " + std::to_string(config.size_bytes) +
-                               ": push the image again");
+                               std::to_string(document.body.size()) +
+                               " bytes where its manifest "
+                               "declares " +
+                               std::to_string(config.size_bytes) + ": push the image again");
       },
   };
   ASSIGN_OR_RETURN(Document top, get(pinned_.empty() ? reference_.digest : pinned_));
-  ASSIGN_OR_RETURN(ResolvedImage image, ResolveDocument(std::move(top), arch_, pinned_,
-                                                        reference_.ToString(), reader));
+  ASSIGN_OR_RETURN(ResolvedImage image,
+                   ResolveDocument(std::move(top), arch_, pinned_, reference_.ToString(), reader));
   image.repository = reference_.Name();
   image.source = "registry";
   return image;
@@ -90,8 +95,8 @@ absl::Status RegistrySource::FetchOne(Group& group, size_t index) {
     return client_.GetBlob(layer.digest, layer.size_bytes, writer, group.stop,
                            [&](uint64_t bytes) { group.meter.Set(index, bytes); });
   };
-  auto fetched = group.blobs.GetOrFetch(layer.digest, layer.size_bytes, group.origin, fetch,
-                                        group.stop);
+  auto fetched =
+      group.blobs.GetOrFetch(layer.digest, layer.size_bytes, group.origin, fetch, group.stop);
   if (!fetched.ok()) return Named(fetched.status(), reference_.ToString());
   std::shared_ptr<const oci::Blob> blob = *std::move(fetched);
   group.meter.Set(index, layer.size_bytes);
@@ -130,11 +135,15 @@ absl::StatusOr<std::vector<LayerFile>> RegistrySource::Fetch(const ResolvedImage
     total += layer.size_bytes;
   }
   std::atomic<bool> failed{false};
-  Group group{.layers = unique, .blobs = blobs,
+  Group group{.layers = unique,
+              .blobs = blobs,
               .origin = Origin(),
               .stop = [&] { return cancel.cancelled() || failed.load(); },
-              .meter = ProgressMeter(unique.size(), total, progress), .failed = failed,
-              .mutex = {}, .error = {}, .done = {}};
+              .meter = ProgressMeter(unique.size(), total, progress),
+              .failed = failed,
+              .mutex = {},
+              .error = {},
+              .done = {}};
   std::vector<std::shared_ptr<const oci::Blob>> done;
   {
     MutexLock lock(group.mutex);
@@ -153,9 +162,12 @@ absl::StatusOr<std::vector<LayerFile>> RegistrySource::Fetch(const ResolvedImage
     const auto blob =
         std::find_if(group.done.begin(), group.done.end(),
                      [&](const auto& candidate) { return candidate->digest() == layer.digest; });
-    files.push_back({.path = (*blob)->path(), .digest = layer.digest,
-                     .size_bytes = layer.size_bytes, .compression = layer.compression,
-                     .diff_id = layer.diff_id, .hold = *blob});
+    files.push_back({.path = (*blob)->path(),
+                     .digest = layer.digest,
+                     .size_bytes = layer.size_bytes,
+                     .compression = layer.compression,
+                     .diff_id = layer.diff_id,
+                     .hold = *blob});
   }
   return files;
 }

@@ -24,8 +24,10 @@ absl::StatusOr<std::vector<ResolvedLayer>> LayersOf(const oci::Manifest& manifes
   std::vector<ResolvedLayer> layers;
   for (size_t i = 0; i < manifest.layers.size(); ++i) {
     const oci::Descriptor& layer = manifest.layers[i];
-    ResolvedLayer resolved{.digest = layer.digest, .size_bytes = layer.size_bytes,
-                           .compression = oci::Compression::kNone, .diff_id = config.diff_ids[i]};
+    ResolvedLayer resolved{.digest = layer.digest,
+                           .size_bytes = layer.size_bytes,
+                           .compression = oci::Compression::kNone,
+                           .diff_id = config.diff_ids[i]};
     ASSIGN_OR_RETURN(resolved.compression, oci::LayerCompression(layer.media_type_text));
     layers.push_back(std::move(resolved));
   }
@@ -37,8 +39,8 @@ absl::StatusOr<std::vector<ResolvedLayer>> LayersOf(const oci::Manifest& manifes
 absl::Status CheckPlatform(const oci::ImageConfig& config, const std::string& arch) {
   ASSIGN_OR_RETURN(const std::string wanted, oci::GoArchitecture(arch));
   const bool os_right = config.os.empty() || config.os == "linux";
-  const bool arch_right = config.architecture.empty() ||
-                          oci::IsArchitecture(config.architecture, wanted);
+  const bool arch_right =
+      config.architecture.empty() || oci::IsArchitecture(config.architecture, wanted);
   if (os_right && arch_right) return absl::OkStatus();
   std::string offer;
   for (const char c : (config.os + "/" + config.architecture).substr(0, 80))
@@ -61,15 +63,17 @@ absl::StatusOr<ResolvedImage> ResolveDocument(Document top, const std::string& a
       const auto found = parsed.manifest ? oci::MediaType::kManifest : oci::MediaType::kIndex;
       if (expected != oci::MediaType::kOther && expected != found) {
         return ReasonError(absl::StatusCode::kInvalidArgument, "LAYER_CORRUPT",
-                           "its index lists " + document.digest.str() + " as a thing that it is "
-                           "not (a manifest, an index): push the image again");
+                           "its index lists " + document.digest.str() +
+                               " as a thing that it is "
+                               "not (a manifest, an index): push the image again");
       }
       if (parsed.manifest) {
         image.manifest_digest = document.digest;
         if (!pinned.empty() && pinned != document.digest) {
           return ReasonError(absl::StatusCode::kDataLoss, "DIGEST_MISMATCH",
                              "its manifest here is " + document.digest.str() + ", but " +
-                                 pinned.str() + " is registered: provide the same content on "
+                                 pinned.str() +
+                                 " is registered: provide the same content on "
                                  "every worker, or register the new content under a new name");
         }
         ASSIGN_OR_RETURN(const std::string config, reader.config(parsed.manifest->config));

@@ -68,7 +68,9 @@ std::string Normal(const std::string& name) {
   return normal.compare(0, 2, "..") == 0 || normal.compare(0, 1, "/") == 0 ? "" : normal;
 }
 
-uint64_t RoundedUp(uint64_t size) { return (size + kBlock - 1) / kBlock * kBlock; }
+uint64_t RoundedUp(uint64_t size) {
+  return (size + kBlock - 1) / kBlock * kBlock;
+}
 }  // namespace
 
 struct TarIndex::Header {
@@ -168,8 +170,8 @@ absl::StatusOr<std::unique_ptr<TarIndex>> TarIndex::Read(const FileRange& archiv
     if (block.find_first_not_of('\0') == std::string::npos) break;  // the end
     ASSIGN_OR_RETURN(Header header, Header::Parse(block));
     const uint64_t content = at + kBlock;
-    const bool meta = header.type == 'x' || header.type == 'g' || header.type == 'L' ||
-                      header.type == 'K';
+    const bool meta =
+        header.type == 'x' || header.type == 'g' || header.type == 'L' || header.type == 'K';
     if (!meta && extra.size_bytes) header.size_bytes = *extra.size_bytes;
     if (header.size_bytes > archive.size_bytes - content) return Corrupt("it ends too early");
     at = content + RoundedUp(header.size_bytes);

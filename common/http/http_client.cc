@@ -134,6 +134,8 @@ class Client::Impl {
 Client::Client(ClientOptions options) : impl_(std::make_unique<Impl>(std::move(options))) {}
 Client::~Client() = default;
 
-absl::StatusOr<Response> Client::Do(const Request& request) { return impl_->Do(request); }
+absl::StatusOr<Response> Client::Do(const Request& request) {
+  return impl_->Do(request);
+}
 
 }  // namespace bunker::http

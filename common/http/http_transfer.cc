@@ -21,8 +21,8 @@ constexpr int kPollMs = 100;
 
 bool IsToken(std::string_view name) {
   return !name.empty() && std::all_of(name.begin(), name.end(), [](unsigned char c) {
-    return std::isalnum(c) || std::string_view("!#$%&'*+-.^_`|~").find(static_cast<char>(c)) !=
-                                  std::string_view::npos;
+    return std::isalnum(c) ||
+           std::string_view("!#$%&'*+-.^_`|~").find(static_cast<char>(c)) != std::string_view::npos;
   });
 }
 
@@ -43,8 +43,8 @@ class Options {
   void Set(CURLoption option, T value) {
     const CURLcode code = curl_easy_setopt(easy_, option, value);
     if (code == CURLE_OK || !status_.ok()) return;
-    status_ = absl::InternalError("setting option " + std::to_string(option) + " of libcurl: " +
-                                  curl_easy_strerror(code));
+    status_ = absl::InternalError("setting option " + std::to_string(option) +
+                                  " of libcurl: " + curl_easy_strerror(code));
   }
   const absl::Status& status() const { return status_; }
 
@@ -133,8 +133,8 @@ bool Transfer::HeadersDone() {
   head_seen_ = true;
   response_.status = static_cast<int>(status);
   response_.url = hop_.url.text;
-  const bool redirect = status / 100 == 3 && hop_.may_redirect &&
-                        !response_.Header("location").empty();
+  const bool redirect =
+      status / 100 == 3 && hop_.may_redirect && !response_.Header("location").empty();
   if (redirect) return true;
   to_sink_ = status / 100 == 2 && hop_.request->sink != nullptr;
   if (hop_.request->on_head) {
@@ -158,9 +158,8 @@ bool Transfer::BodyPiece(std::string_view piece) {
     return true;
   }
   if (body_bytes_ > hop_.request->max_body_bytes) {
-    verdict_ = absl::ResourceExhaustedError("the response is larger than " +
-                                            std::to_string(hop_.request->max_body_bytes) +
-                                            " bytes");
+    verdict_ = absl::ResourceExhaustedError(
+        "the response is larger than " + std::to_string(hop_.request->max_body_bytes) + " bytes");
     return false;
   }
   if (!to_sink_) {
@@ -183,10 +182,10 @@ bool Transfer::TooSlow() {
   stretch_start_ = now;
   stretch_bytes_ = body_bytes_;
   if (static_cast<double>(bytes) >= static_cast<double>(limit) * seconds) return false;
-  verdict_ = absl::DeadlineExceededError(
-      hop_.url.scheme + "://" + hop_.url.HostPort() + ": only " + std::to_string(bytes) +
-      " bytes came within " + std::to_string(static_cast<int>(seconds)) + " s, less than " +
-      std::to_string(limit) + " a second");
+  verdict_ = absl::DeadlineExceededError(hop_.url.scheme + "://" + hop_.url.HostPort() + ": only " +
+                                         std::to_string(bytes) + " bytes came within " +
+                                         std::to_string(static_cast<int>(seconds)) +
+                                         " s, less than " + std::to_string(limit) + " a second");
   return true;
 }
 
@@ -238,10 +237,10 @@ absl::Status Transfer::Configure() {
   options.Set(CURLOPT_WRITEDATA, this);
   curl_easy_setopt(pair_.easy, CURLOPT_BUFFERSIZE, 256L * 1024);  // a matter of speed alone
   options.Set(CURLOPT_CONNECTTIMEOUT_MS,
-      static_cast<long>(absl::ToInt64Milliseconds(request.connect_timeout)));
+              static_cast<long>(absl::ToInt64Milliseconds(request.connect_timeout)));
   if (request.total_timeout != absl::InfiniteDuration()) {
     options.Set(CURLOPT_TIMEOUT_MS,
-        static_cast<long>(absl::ToInt64Milliseconds(request.total_timeout)));
+                static_cast<long>(absl::ToInt64Milliseconds(request.total_timeout)));
   }
   if (request.method == "HEAD") {
     options.Set(CURLOPT_NOBODY, 1L);
@@ -299,11 +298,10 @@ absl::Status Transfer::StatusOf(CURLcode code) const {
         where + ": " + refused_ + ", which is refused unless the configuration lists the host");
   }
   if (connect_status_ / 100 > 2) {
-    return absl::UnavailableError(where + ": the proxy answered " +
-                                  std::to_string(connect_status_) +
-                                  (connect_status_ == 407
-                                       ? ": put the credentials that it wants into its URL"
-                                       : ": check that it lets this host through"));
+    return absl::UnavailableError(
+        where + ": the proxy answered " + std::to_string(connect_status_) +
+        (connect_status_ == 407 ? ": put the credentials that it wants into its URL"
+                                : ": check that it lets this host through"));
   }
   switch (code) {
     case CURLE_PEER_FAILED_VERIFICATION:
@@ -314,8 +312,10 @@ absl::Status Transfer::StatusOf(CURLcode code) const {
     case CURLE_SSL_CONNECT_ERROR:
       return absl::UnavailableError(where + ": " + why +
                                     " (a server without TLS must be configured as such)");
-    case CURLE_OPERATION_TIMEDOUT: return absl::DeadlineExceededError(where + ": " + why);
-    case CURLE_PARTIAL_FILE: return absl::DataLossError(where + ": " + why);
+    case CURLE_OPERATION_TIMEDOUT:
+      return absl::DeadlineExceededError(where + ": " + why);
+    case CURLE_PARTIAL_FILE:
+      return absl::DataLossError(where + ": " + why);
     case CURLE_OUT_OF_MEMORY:  // also what libcurl says of one endless header line
       return absl::ResourceExhaustedError(where + ": " + why);
     case CURLE_HTTP2_STREAM:
@@ -325,8 +325,10 @@ absl::Status Transfer::StatusOf(CURLcode code) const {
       return body_bytes_ > 0 ? absl::DataLossError(where + ": " + why)
                              : absl::UnavailableError(where + ": " + why);
     case CURLE_URL_MALFORMAT:
-    case CURLE_UNSUPPORTED_PROTOCOL: return absl::InvalidArgumentError(where + ": " + why);
-    default: return absl::UnavailableError(where + ": " + why);
+    case CURLE_UNSUPPORTED_PROTOCOL:
+      return absl::InvalidArgumentError(where + ": " + why);
+    default:
+      return absl::UnavailableError(where + ": " + why);
   }
 }
 

@@ -71,8 +71,8 @@ class Transfer {
   bool head_seen_ = false;
   std::chrono::steady_clock::time_point stretch_start_;
   uint64_t stretch_bytes_ = 0;
-  absl::Status verdict_;     // what a callback decided
-  std::string refused_;      // the address that the filter refused, and why
+  absl::Status verdict_;  // what a callback decided
+  std::string refused_;   // the address that the filter refused, and why
 };
 
 }  // namespace bunker::http

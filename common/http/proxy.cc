@@ -27,10 +27,8 @@ std::string FirstOf(std::initializer_list<const char*> names) {
 // The address's bytes; "" where it is none.
 std::string AddressBytes(const std::string& text) {
   unsigned char bytes[16];
-  if (::inet_pton(AF_INET, text.c_str(), bytes) == 1)
-    return {reinterpret_cast<char*>(bytes), 4};
-  if (::inet_pton(AF_INET6, text.c_str(), bytes) == 1)
-    return {reinterpret_cast<char*>(bytes), 16};
+  if (::inet_pton(AF_INET, text.c_str(), bytes) == 1) return {reinterpret_cast<char*>(bytes), 4};
+  if (::inet_pton(AF_INET6, text.c_str(), bytes) == 1) return {reinterpret_cast<char*>(bytes), 16};
   return "";
 }
 

@@ -35,6 +35,8 @@ Digest Digest::FromHex(std::string_view hex) {
   return digest;
 }
 
-Digest Digest::Of(std::string_view content) { return FromHex(Sha256Hex(content)); }
+Digest Digest::Of(std::string_view content) {
+  return FromHex(Sha256Hex(content));
+}
 
 }  // namespace bunker::oci

@@ -6,17 +6,17 @@
 #include "common/base/reason.h"
 #include "common/base/status_macros.h"
 #include "common/oci/json_guard.h"
-#include "nlohmann/json.hpp"
 #include "common/oci/manifest.h"
+#include "nlohmann/json.hpp"
 
 namespace bunker::oci {
 namespace {
 constexpr size_t kMaxListEntries = 4096;
 
 absl::Status Corrupt(std::string_view why) {
-  return ReasonError(absl::StatusCode::kInvalidArgument, "LAYER_CORRUPT",
-                     "the image config is not valid: " + std::string(why) +
-                         "; rebuild and push the image");
+  return ReasonError(
+      absl::StatusCode::kInvalidArgument, "LAYER_CORRUPT",
+      "the image config is not valid: " + std::string(why) + "; rebuild and push the image");
 }
 
 absl::StatusOr<std::vector<std::string>> ListOf(const nlohmann::json& object, const char* key) {

@@ -125,20 +125,19 @@ absl::StatusOr<MediaType> KindOf(const nlohmann::json& json, std::string_view co
   // A file server or a layout without types says nothing more than JSON; then the body decides.
   const bool generic = plain.empty() || plain == "application/json" || plain == "text/plain" ||
                        plain == "application/octet-stream";
-  if (kind == MediaType::kOther && !generic)
-    return NoImage(plain);
+  if (kind == MediaType::kOther && !generic) return NoImage(plain);
   if (!claimed.empty()) {
     const MediaType claimed_kind = ManifestTypeOf(claimed);
     if (!generic && WithoutParameters(claimed) != plain)
       return Corrupt("it says " + Shown(claimed) + " but was sent as " + Shown(plain));
-    if (claimed_kind == MediaType::kOther)
-      return NoImage(claimed);
+    if (claimed_kind == MediaType::kOther) return NoImage(claimed);
     kind = claimed_kind;
   }
   const auto schema = SizeOf(json, "schemaVersion");
   if (kind == MediaType::kDockerSchema1 || schema == 1u) {
-    return Unsupported("it is a Docker schema 1 manifest, which proves nothing about its layers: "
-                       "push the image again with a current client");
+    return Unsupported(
+        "it is a Docker schema 1 manifest, which proves nothing about its layers: "
+        "push the image again with a current client");
   }
   if (kind == MediaType::kOther) kind = has_manifests ? MediaType::kIndex : MediaType::kManifest;
   if (schema != 2u) return Corrupt("schemaVersion is not 2");
@@ -170,9 +169,12 @@ std::string ManifestAccept() {
 
 std::string_view CompressionName(Compression compression) {
   switch (compression) {
-    case Compression::kNone: return "none";
-    case Compression::kGzip: return "gzip";
-    case Compression::kZstd: return "zstd";
+    case Compression::kNone:
+      return "none";
+    case Compression::kGzip:
+      return "gzip";
+    case Compression::kZstd:
+      return "zstd";
   }
   return "none";
 }

@@ -48,9 +48,9 @@ struct Descriptor {
   Digest digest;
   uint64_t size_bytes = 0;
   std::optional<Platform> platform;
-  std::string ref_name;  // annotation org.opencontainers.image.ref.name
+  std::string ref_name;      // annotation org.opencontainers.image.ref.name
   bool attestation = false;  // says something about another image and is none itself
-  bool has_urls = false;  // foreign content; such URLs are never fetched
+  bool has_urls = false;     // foreign content; such URLs are never fetched
 };
 
 struct Index {

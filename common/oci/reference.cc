@@ -16,8 +16,12 @@ constexpr size_t kMaxHostLength = 255;
 constexpr std::string_view kHub = "docker.io";
 constexpr std::string_view kHubEndpoint = "registry-1.docker.io";
 
-bool IsLower(char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); }
-bool IsAlnum(char c) { return IsLower(c) || (c >= 'A' && c <= 'Z'); }
+bool IsLower(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
+}
+bool IsAlnum(char c) {
+  return IsLower(c) || (c >= 'A' && c <= 'Z');
+}
 
 std::string Shown(std::string_view text) {
   std::string shown = "\"";

@@ -25,17 +25,20 @@ TEST(ChallengeTest, TakesBasicOtherwise) {
 }
 
 TEST(ChallengeTest, SurvivesNonsense) {
-  for (const std::string text :
-       {"", " ", "\t ", "Negotiate ", ",", "\"", "Be\x81\x81 ", "Negotiate a=\"", "= ,",
-        "Negotiate a=b ,  ", "\x81 \x81 "})
+  for (const std::string text : {"", " ", "\t ", "Negotiate ", ",", "\"", "Be\x81\x81 ",
+                                 "Negotiate a=\"", "= ,", "Negotiate a=b ,  ", "\x81 \x81 "})
     EXPECT_FALSE(ParseChallenge(text)) << text;
   EXPECT_TRUE(ParseChallenge("Bearer realm=\"unclosed"));
 }
 
 RegistryEndpoint EndpointAt(const std::string& host, const std::string& base,
                             std::vector<std::string> token_hosts = {}) {
-  return {.host = host, .base_url = base, .origin = *http::ParseUrl(base), .username = "u",
-          .password = "p", .token_hosts = std::move(token_hosts)};
+  return {.host = host,
+          .base_url = base,
+          .origin = *http::ParseUrl(base),
+          .username = "u",
+          .password = "p",
+          .token_hosts = std::move(token_hosts)};
 }
 
 TEST(RealmTest, IsBoundToItsRegistry) {
@@ -71,14 +74,21 @@ TEST(RetryAfterTest, TakesEveryForm) {
   const absl::Time now = absl::FromUnixSeconds(784111777);  // Sun, 06 Nov 1994 08:49:37 GMT
   const absl::Duration cap = absl::Seconds(60);
   const std::pair<std::string, std::optional<absl::Duration>> table[] = {
-      {"5", absl::Seconds(5)}, {" 5 ", absl::Seconds(5)}, {"0", absl::ZeroDuration()},
-      {"-5", absl::ZeroDuration()}, {"61", cap}, {"99999999999999999999", cap},
+      {"5", absl::Seconds(5)},
+      {" 5 ", absl::Seconds(5)},
+      {"0", absl::ZeroDuration()},
+      {"-5", absl::ZeroDuration()},
+      {"61", cap},
+      {"99999999999999999999", cap},
       {"Sun, 06 Nov 1994 08:49:47 GMT", absl::Seconds(10)},
       {"Sunday, 06-Nov-94 08:49:47 GMT", absl::Seconds(10)},
       {"Sun Nov  6 08:49:47 1994", absl::Seconds(10)},
       {"Sun, 06 Nov 1994 08:49:27 GMT", absl::ZeroDuration()},
       {"Fri, 31 Dec 2199 23:59:59 GMT", cap},
-      {"", std::nullopt}, {"soon", std::nullopt}, {"5.5", std::nullopt}, {"5s", std::nullopt},
+      {"", std::nullopt},
+      {"soon", std::nullopt},
+      {"5.5", std::nullopt},
+      {"5s", std::nullopt},
       {"-", std::nullopt},
   };
   for (const auto& [text, delay] : table) EXPECT_EQ(ParseRetryAfter(text, now, cap), delay) << text;
@@ -86,8 +96,8 @@ TEST(RetryAfterTest, TakesEveryForm) {
 
 TEST(BackoffTest, DoublesWithinBounds) {
   for (int i = 0; i < 100; ++i) {
-    const absl::Duration whole = std::min(absl::Milliseconds(500) * (1 << std::min(i, 16)),
-                                          absl::Seconds(30));
+    const absl::Duration whole =
+        std::min(absl::Milliseconds(500) * (1 << std::min(i, 16)), absl::Seconds(30));
     const absl::Duration delay = BackoffDelay(absl::Milliseconds(500), i);
     EXPECT_GE(delay, whole / 2);
     EXPECT_LE(delay, whole);

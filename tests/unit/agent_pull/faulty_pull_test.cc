@@ -102,8 +102,8 @@ TEST_F(FaultyPullTest, ContinuesAfterCutsWhereverTheyAre) {
     for (const uint64_t at : cuts) {
       SCOPED_TRACE(std::to_string(at) + (reset ? " by a reset" : ""));
       registry_->Clear();
-      registry_->Fault({{"match", layer_}, {"kind", "cut"}, {"at", at}, {"times", 1},
-                        {"reset", reset}});
+      registry_->Fault(
+          {{"match", layer_}, {"kind", "cut"}, {"at", at}, {"times", 1}, {"reset", reset}});
       const absl::Status status = Pull();
       ASSERT_TRUE(status.ok()) << status;
       EXPECT_EQ(registry_->Count(layer_), 2);
@@ -182,7 +182,8 @@ TEST_F(FaultyPullTest, RefusesAWrongManifestAndConfig) {
 }
 
 TEST_F(FaultyPullTest, RefusesAManifestOfAnotherTypeThanItSays) {
-  registry_->Fault({{"match", "/manifests/"}, {"kind", "type"},
+  registry_->Fault({{"match", "/manifests/"},
+                    {"kind", "type"},
                     {"value", "application/vnd.oci.image.index.v1+json"}});
   ExpectFailure("LAYER_CORRUPT", "was sent as");
   registry_->Clear();
@@ -191,7 +192,9 @@ TEST_F(FaultyPullTest, RefusesAManifestOfAnotherTypeThanItSays) {
 }
 
 TEST_F(FaultyPullTest, RefusesAnEndlessManifest) {
-  registry_->Fault({{"match", "/manifests/"}, {"kind", "status"}, {"code", 200},
+  registry_->Fault({{"match", "/manifests/"},
+                    {"kind", "status"},
+                    {"code", 200},
                     {"body", std::string(5u << 20, ' ')}});
   ExpectFailure("LAYER_UNSUPPORTED", "larger than");
 }
@@ -211,7 +214,10 @@ TEST_F(FaultyPullTest, GivesUpAfterFiveTries) {
 }
 
 TEST_F(FaultyPullTest, WaitsAsLongAsTheRegistryAsks) {
-  registry_->Fault({{"match", "/manifests/"}, {"kind", "status"}, {"code", 429}, {"times", 1},
+  registry_->Fault({{"match", "/manifests/"},
+                    {"kind", "status"},
+                    {"code", 429},
+                    {"times", 1},
                     {"headers", {{"Retry-After", "1"}}}});
   const absl::Time start = absl::Now();
   ASSERT_TRUE(Pull().ok());
@@ -220,7 +226,10 @@ TEST_F(FaultyPullTest, WaitsAsLongAsTheRegistryAsks) {
 
 TEST_F(FaultyPullTest, LeavesABusyRegistryAloneAsAWhole) {
   config_.fetches_per_registry = 1;
-  registry_->Fault({{"match", "/manifests/"}, {"kind", "status"}, {"code", 429}, {"times", 1},
+  registry_->Fault({{"match", "/manifests/"},
+                    {"kind", "status"},
+                    {"code", 429},
+                    {"times", 1},
                     {"headers", {{"Retry-After", "1"}}}});
   auto puller = *ImagePuller::Create(config_);
   std::vector<std::thread> threads;
@@ -244,7 +253,10 @@ TEST_F(FaultyPullTest, WaitsNoLongerThanTheCap) {
                                "Fri, 31 Dec 1999 23:59:59 GMT", "soon"};
   for (const std::string& form : forms) {
     registry_->Clear();
-    registry_->Fault({{"match", "/manifests/"}, {"kind", "status"}, {"code", 429}, {"times", 1},
+    registry_->Fault({{"match", "/manifests/"},
+                      {"kind", "status"},
+                      {"code", 429},
+                      {"times", 1},
                       {"headers", {{"Retry-After", form}}}});
     const absl::Time start = absl::Now();
     ASSERT_TRUE(Pull().ok()) << form;
@@ -253,7 +265,9 @@ TEST_F(FaultyPullTest, WaitsNoLongerThanTheCap) {
 }
 
 TEST_F(FaultyPullTest, SaysThatItIsRateLimited) {
-  registry_->Fault({{"match", "/manifests/"}, {"kind", "status"}, {"code", 429},
+  registry_->Fault({{"match", "/manifests/"},
+                    {"kind", "status"},
+                    {"code", 429},
                     {"body", R"({"errors":[{"code":"TOOMANYREQUESTS","message":"slow down"}]})"}});
   ExpectFailure("REGISTRY_RATE_LIMITED", "TOOMANYREQUESTS: slow down");
 }
@@ -285,8 +299,8 @@ TEST_F(FaultyPullTest, KeepsCredentialsFromWhereItIsRedirected) {
   config_.registries[0].username = "ada";
   config_.registries[0].password = "pw";
   config_.registries.push_back(Listed(other.host()));
-  registry_->Fault({{"match", layer_}, {"kind", "redirect"},
-                    {"to", other.url() + "/v2/x/blobs/" + layer_}});
+  registry_->Fault(
+      {{"match", layer_}, {"kind", "redirect"}, {"to", other.url() + "/v2/x/blobs/" + layer_}});
   ASSERT_TRUE(Pull().ok());
   ASSERT_EQ(other.Count(layer_), 1);
   for (const auto& entry : other.Log()) EXPECT_EQ(entry["authorization"], "");
@@ -299,26 +313,28 @@ TEST_F(FaultyPullTest, DoesNotSignInWhereItIsRedirected) {
   config_.registries[0].username = "ada";
   config_.registries[0].password = "pw";
   config_.registries.push_back(Listed(other.host()));
-  registry_->Fault({{"match", layer_}, {"kind", "redirect"},
-                    {"to", other.url() + "/v2/x/blobs/" + layer_}});
+  registry_->Fault(
+      {{"match", layer_}, {"kind", "redirect"}, {"to", other.url() + "/v2/x/blobs/" + layer_}});
   EXPECT_EQ(ReasonOf(Pull()), "REGISTRY_AUTH_FAILED");
   for (const auto& entry : other.Log()) EXPECT_EQ(entry["authorization"], "");
 }
 
 TEST_F(FaultyPullTest, RefusesRedirectsToAddressesThatAreNotListed) {
   FaultyRegistry other(*layout_ / "image");
-  registry_->Fault({{"match", layer_}, {"kind", "redirect"},
-                    {"to", other.url() + "/v2/x/blobs/" + layer_}});
+  registry_->Fault(
+      {{"match", layer_}, {"kind", "redirect"}, {"to", other.url() + "/v2/x/blobs/" + layer_}});
   ExpectFailure("REGISTRY_UNREACHABLE", "loopback");
   EXPECT_EQ(other.Log().size(), 0u);
   registry_->Clear();
-  registry_->Fault({{"match", layer_}, {"kind", "redirect"},
+  registry_->Fault({{"match", layer_},
+                    {"kind", "redirect"},
                     {"to", "https://169.254.169.254/latest/meta-data/"}});
   ExpectFailure("REGISTRY_UNREACHABLE", "cloud metadata");
 }
 
 TEST_F(FaultyPullTest, RefusesARedirectLoop) {
-  registry_->Fault({{"match", layer_}, {"kind", "redirect"},
+  registry_->Fault({{"match", layer_},
+                    {"kind", "redirect"},
                     {"to", registry_->url() + "/v2/x/blobs/" + layer_}});
   ExpectFailure("REGISTRY_UNREACHABLE", "redirects more than 5 times");
   EXPECT_EQ(registry_->Count(layer_), 6);
@@ -345,7 +361,10 @@ TEST_F(FaultyPullTest, GetsTokensWithCredentials) {
 
 TEST_F(FaultyPullTest, GetsANewTokenWhenOneExpiresInTheMiddle) {
   Start({"--auth", "token", "--token-life", "0.3"});
-  registry_->Fault({{"match", layer_}, {"kind", "status"}, {"code", 503}, {"times", 1},
+  registry_->Fault({{"match", layer_},
+                    {"kind", "status"},
+                    {"code", 503},
+                    {"times", 1},
                     {"headers", {{"Retry-After", "1"}}}});
   const absl::Status status = Pull();
   ASSERT_TRUE(status.ok()) << status;
@@ -386,8 +405,8 @@ TEST_F(FaultyPullTest, NeverFetchesForeignLayers) {
                                  "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
                                  "application/vnd.example.unknown"}) {
     TempFolder layout;
-    MakeLayout(layout / "image", {"--layer", "gzip:a=b", "--media-type", type, "--url",
-                                  canary.url() + "/stolen"});
+    MakeLayout(layout / "image",
+               {"--layer", "gzip:a=b", "--media-type", type, "--url", canary.url() + "/stolen"});
     registry_ = std::make_unique<FaultyRegistry>(layout / "image");
     config_.registries = {Listed(registry_->host()), Listed(canary.host())};
     ExpectFailure("LAYER_UNSUPPORTED", type);

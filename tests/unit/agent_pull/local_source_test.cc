@@ -35,8 +35,8 @@ class LocalSourceTest : public ::testing::Test {
   void MakeTar(const std::string& path, const std::string& text, const std::string& option = "") {
     const TempFolder tree;
     std::ofstream(tree / "file") << text;
-    std::vector<std::string> argv = {"tar", "--sort=name", "--mtime=@1", "-cf", path, "-C",
-                                     tree.path(), "."};
+    std::vector<std::string> argv = {"tar", "--sort=name", "--mtime=@1", "-cf",
+                                     path,  "-C",          tree.path(),  "."};
     if (!option.empty()) argv.insert(argv.begin() + 1, option);
     RunProgram(argv);
   }
@@ -106,8 +106,8 @@ TEST_F(LocalSourceTest, ReadsSeveralGzipMembers) {
   std::ofstream(own("a")) << tar.substr(0, 1000);
   std::ofstream(own("b")) << tar.substr(1000);
   RunProgram({"gzip", own("a"), own("b")});
-  std::ofstream(own("joined.tar.gz")) << *ReadFile(own("a.gz"), 1u << 20)
-                                      << *ReadFile(own("b.gz"), 1u << 20);
+  std::ofstream(own("joined.tar.gz"))
+      << *ReadFile(own("a.gz"), 1u << 20) << *ReadFile(own("b.gz"), 1u << 20);
   const auto files = Open(own("joined.tar.gz"));
   ASSERT_TRUE(files.ok()) << files.status();
   EXPECT_EQ(files->front().diff_id, oci::Digest::Of(tar));
@@ -168,7 +168,11 @@ TEST_F(LocalSourceTest, RefusesWhatIsNoTarball) {
   ExpectRefused(own("text"), "LAYER_UNSUPPORTED", "no tar archive");
   std::ofstream(own("empty"));
   ExpectRefused(own("empty"), "LAYER_UNSUPPORTED", "no tar archive");
-  std::ofstream(own("a.tar.xz")) << std::string("\xfd" "7zXZ\0", 6) << std::string(2000, 'x');
+  std::ofstream(own("a.tar.xz")) << std::string(
+                                        "\xfd"
+                                        "7zXZ\0",
+                                        6)
+                                 << std::string(2000, 'x');
   ExpectRefused(own("a.tar.xz"), "LAYER_UNSUPPORTED", "xz");
   MakeTar(own("a.tar.gz"), "x", "-z");
   RunProgram({"gzip", "-k", "-S", ".again", "-f", own("a.tar.gz")});
@@ -187,8 +191,8 @@ TEST_F(LocalSourceTest, RefusesABomb) {
 }
 
 TEST_F(LocalSourceTest, ReadsAnOciLayoutAsAFolderAndAsAnArchive) {
-  const nlohmann::json made = MakeLayout(own("layout"), {"--index", "--layer", "gzip:a=one",
-                                                         "--layer", "tar:b=two"});
+  const nlohmann::json made =
+      MakeLayout(own("layout"), {"--index", "--layer", "gzip:a=one", "--layer", "tar:b=two"});
   RunProgram({"tar", "-cf", own("layout.tar"), "-C", own("layout"), "."});
   for (const std::string name : {"layout", "layout.tar"}) {
     const auto files = Open(own(name));
@@ -209,8 +213,8 @@ TEST_F(LocalSourceTest, ReadsAnOciLayoutAsAFolderAndAsAnArchive) {
 }
 
 TEST_F(LocalSourceTest, ReadsADockerArchive) {
-  const nlohmann::json made = MakeLayout(own("layout"), {"--layer", "gzip:a=one", "--layer",
-                                                         "gzip:b=@100000"});
+  const nlohmann::json made =
+      MakeLayout(own("layout"), {"--layer", "gzip:a=one", "--layer", "gzip:b=@100000"});
   RunProgram({"skopeo", "copy", "-q", "oci:" + own("layout") + ":latest",
               "docker-archive:" + own("saved.tar") + ":app:1"});
   const auto files = Open(own("saved.tar"));
@@ -227,8 +231,8 @@ TEST_F(LocalSourceTest, ReadsADockerArchive) {
 
 TEST_F(LocalSourceTest, ReadsCompressedArchivesAsWhatIsInThem) {
   config_.scratch_dir = folder_.path();
-  const nlohmann::json made = MakeLayout(own("layout"), {"--layer", "gzip:a=one", "--layer",
-                                                         "tar:manifest.json=x,b=@300000"});
+  const nlohmann::json made = MakeLayout(
+      own("layout"), {"--layer", "gzip:a=one", "--layer", "tar:manifest.json=x,b=@300000"});
   RunProgram({"tar", "-cf", own("layout.tar"), "-C", own("layout"), "."});
   RunProgram({"skopeo", "copy", "-q", "oci:" + own("layout") + ":latest",
               "docker-archive:" + own("saved.tar") + ":app:1"});

@@ -29,8 +29,8 @@ std::string Script(const std::string& name) {
 // The installed docker-registry, or the one that tests/run has unpacked.
 std::string RegistryBinary() {
   const std::string root = BUNKER_SOURCE_DIR;
-  std::string path = RunProgram({"bash", root + "/deploy/lib/registry-binary",
-                                 root + "/build/registry"});
+  std::string path =
+      RunProgram({"bash", root + "/deploy/lib/registry-binary", root + "/build/registry"});
   while (!path.empty() && path.back() == '\n') path.pop_back();
   return path;
 }
@@ -91,7 +91,9 @@ Child::Child(const std::vector<std::string>& argv, const std::string& log_path, 
   out_fd_ = pipe_fds[0];
 }
 
-Child::~Child() { Stop(); }
+Child::~Child() {
+  Stop();
+}
 
 void Child::Stop() {
   if (pid_ > 0) {
@@ -161,8 +163,8 @@ RealRegistry::RealRegistry(const std::string& user, const std::string& password,
                        "\nhttp:\n  addr: " + host() + "\n";
   if (tls_) {
     MakeCertificate();
-    config += "  tls:\n    certificate: " + folder_ / "server.pem" + "\n    key: " +
-              folder_ / "server.key" + "\n";
+    config += "  tls:\n    certificate: " + folder_ / "server.pem" +
+              "\n    key: " + folder_ / "server.key" + "\n";
   }
   if (!user_.empty()) {
     WriteText(folder_ / "htpasswd", PasswordLine(user_, password_));
@@ -204,15 +206,17 @@ void RealRegistry::Restart() {
 }
 
 void RealRegistry::Push(const std::string& layout, const std::string& repository_and_tag) {
-  std::vector<std::string> argv = {"skopeo", "copy", "-q", "--all", "--preserve-digests",
-                                   "--dest-tls-verify=false"};
+  std::vector<std::string> argv = {
+      "skopeo", "copy", "-q", "--all", "--preserve-digests", "--dest-tls-verify=false"};
   if (!user_.empty()) argv.push_back("--dest-creds=" + user_ + ":" + password_);
   argv.push_back("oci:" + layout + ":latest");
   argv.push_back("docker://" + host() + "/" + repository_and_tag);
   RunProgram(argv);
 }
 
-std::string RealRegistry::Log() const { return ReadText(folder_ / "log"); }
+std::string RealRegistry::Log() const {
+  return ReadText(folder_ / "log");
+}
 
 FaultyRegistry::FaultyRegistry(const std::string& layout, std::vector<std::string> options) {
   std::vector<std::string> argv = {kPython, Script("faulty_registry.py"), layout};

@@ -33,8 +33,13 @@ class RegistryPullTest : public ::testing::Test {
 
   static PullConfig ConfigFor(const std::string& host) {
     PullConfig config;
-    config.registries = {{.host = host, .insecure_http = false, .ca_file = "", .username = "",
-                          .password = "", .allow_addresses = true, .token_hosts = {}}};
+    config.registries = {{.host = host,
+                          .insecure_http = false,
+                          .ca_file = "",
+                          .username = "",
+                          .password = "",
+                          .allow_addresses = true,
+                          .token_hosts = {}}};
     config.first_backoff = absl::Milliseconds(1);
     return config;
   }
@@ -100,16 +105,17 @@ TEST_F(RegistryPullTest, PullsAnIndexByTag) {
 TEST_F(RegistryPullTest, PullsByPinnedDigestAndSharesBlobs) {
   const std::string pinned = made_["manifest"];
   ASSERT_TRUE(Pull(ConfigFor(registry_->host()), registry_->host() + "/team/app:1.0").ok());
-  ASSERT_TRUE(Pull(ConfigFor(registry_->host()), registry_->host() + "/team/app:1.0", "X86_64",
-                   pinned).ok());
+  ASSERT_TRUE(
+      Pull(ConfigFor(registry_->host()), registry_->host() + "/team/app:1.0", "X86_64", pinned)
+          .ok());
   EXPECT_EQ(image_.manifest_digest.str(), pinned);
   EXPECT_TRUE(image_.index_digest.empty());
   EXPECT_EQ(blobs_->List().size(), 3u);
 }
 
 TEST_F(RegistryPullTest, NamesWhatIsOfferedForAnotherArch) {
-  const auto files = Pull(ConfigFor(registry_->host()), registry_->host() + "/team/app:1.0",
-                          "AARCH64");
+  const auto files =
+      Pull(ConfigFor(registry_->host()), registry_->host() + "/team/app:1.0", "AARCH64");
   EXPECT_EQ(ReasonOf(files.status()), "ARCH_UNAVAILABLE");
   EXPECT_THAT(std::string(files.status().message()), HasSubstr("linux/s390x, linux/amd64"));
 }

@@ -16,7 +16,9 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-ClientOptions Open() { return {.policy = nullptr, .proxy = {}, .user_agent = "test"}; }
+ClientOptions Open() {
+  return {.policy = nullptr, .proxy = {}, .user_agent = "test"};
+}
 
 ClientOptions Guarded(HopPolicy policy = {}) {
   return {.policy = [policy](const Url&) { return policy; }, .proxy = {}, .user_agent = "test"};
@@ -58,9 +60,8 @@ TEST(HttpClientTest, SendsBodies) {
 }
 
 TEST(HttpClientTest, AsksForTheHeadAlone) {
-  ScriptedServer server([](const std::string&) {
-    return "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n";
-  });
+  ScriptedServer server(
+      [](const std::string&) { return "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"; });
   Client client(Open());
   Request request = Get(server.url());
   request.method = "HEAD";
@@ -105,9 +106,8 @@ TEST(HttpClientTest, StreamsToASinkAsItComes) {
 }
 
 TEST(HttpClientTest, KeepsErrorPagesFromTheSink) {
-  ScriptedServer server([](const std::string&) {
-    return "HTTP/1.1 404 Not Found\r\nContent-Length: 3\r\n\r\nno!";
-  });
+  ScriptedServer server(
+      [](const std::string&) { return "HTTP/1.1 404 Not Found\r\nContent-Length: 3\r\n\r\nno!"; });
   Client client(Open());
   Request request = Get(server.url());
   request.sink = [](std::string_view) { return absl::InternalError("not for me"); };
@@ -171,9 +171,8 @@ TEST(HttpClientTest, TellsFailuresApart) {
   }
   EXPECT_EQ(client.Do(Get("http://127.0.0.1:" + std::to_string(port))).status().code(),
             absl::StatusCode::kUnavailable);
-  ScriptedServer cut([](const std::string&) {
-    return "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf";
-  });
+  ScriptedServer cut(
+      [](const std::string&) { return "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"; });
   EXPECT_EQ(client.Do(Get(cut.url())).status().code(), absl::StatusCode::kDataLoss);
   ScriptedServer chunked([](const std::string&) {
     return "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n";
@@ -192,7 +191,9 @@ TEST(HttpClientTest, RefusesHeadersThatBreakTheLine) {
   ScriptedServer server([](const std::string&) { return Ok("x"); });
   Client client(Open());
   for (const auto& [name, value] : {std::pair<std::string, std::string>{"X", "a\r\nY: b"},
-                                    {"X: y\r\nZ", "a"}, {"X", std::string("a\0", 2)}, {"", "a"}}) {
+                                    {"X: y\r\nZ", "a"},
+                                    {"X", std::string("a\0", 2)},
+                                    {"", "a"}}) {
     Request request = Get(server.url());
     request.headers = {{name, value}};
     EXPECT_EQ(client.Do(request).status().code(), absl::StatusCode::kInvalidArgument);
@@ -209,8 +210,7 @@ TEST(HttpClientTest, FiltersTheAddressThatIsConnectedTo) {
     const auto response = guarded.Do(Get("http://" + host + ":" + port + "/"));
     EXPECT_FALSE(response.ok()) << host;
   }
-  EXPECT_THAT(std::string(guarded.Do(Get(server.url())).status().message()),
-              HasSubstr("loopback"));
+  EXPECT_THAT(std::string(guarded.Do(Get(server.url())).status().message()), HasSubstr("loopback"));
   // A name whose address only the resolver knows: this host's own.
   char name[256];
   ASSERT_EQ(::gethostname(name, sizeof name), 0);

@@ -10,9 +10,9 @@
 
 namespace bunker::oci {
 namespace {
+using nlohmann::json;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using nlohmann::json;
 
 const std::string kDigest = "sha256:" + std::string(64, 'a');
 constexpr char kOci[] = "application/vnd.oci.image.manifest.v1+json";
@@ -80,8 +80,7 @@ TEST(ManifestTest, RefusesWhatCouldBeReadInTwoWays) {
 
 // One that takes the first of two members, or one that knows schema 1, would see another image.
 TEST(ManifestTest, RefusesWhatReadersWouldReadDifferently) {
-  const std::string twice =
-      R"({"schemaVersion":2,"layers":[],"config":{},"layers":[]})";
+  const std::string twice = R"({"schemaVersion":2,"layers":[],"config":{},"layers":[]})";
   const auto parsed = ParseManifest(twice, kOci);
   EXPECT_EQ(ReasonOf(parsed.status()), "LAYER_CORRUPT");
   EXPECT_THAT(std::string(parsed.status().message()), HasSubstr("names a member twice"));
@@ -182,11 +181,13 @@ TEST(LayerTest, KnowsItsCompressions) {
   }
 }
 
-Index Parsed(const json& body) { return *ParseManifest(body.dump(), kOciIndex)->index; }
+Index Parsed(const json& body) {
+  return *ParseManifest(body.dump(), kOciIndex)->index;
+}
 
 TEST(PlatformTest, ChoosesLinuxOfTheArch) {
-  const Index index = Parsed(ListOf({{"windows", "amd64"}, {"linux", "arm64"}, {"linux", "amd64"},
-                                     {"unknown", "unknown"}}));
+  const Index index = Parsed(ListOf(
+      {{"windows", "amd64"}, {"linux", "arm64"}, {"linux", "amd64"}, {"unknown", "unknown"}}));
   EXPECT_EQ(ChoosePlatform(index, "X86_64")->digest, Digest::Of("linuxamd64"));
   EXPECT_EQ(ChoosePlatform(index, "AARCH64")->digest, Digest::Of("linuxarm64"));
   EXPECT_EQ(OfferedPlatforms(index), "windows/amd64, linux/arm64, linux/amd64");
@@ -244,8 +245,8 @@ TEST(PlatformTest, TakesAnEntryWithoutAPlatformLast) {
 }
 
 TEST(PlatformTest, NamesWhatIsOffered) {
-  const auto none = ChoosePlatform(Parsed(ListOf({{"linux", "s390x"}, {"unknown", "unknown"}})),
-                                   "X86_64");
+  const auto none =
+      ChoosePlatform(Parsed(ListOf({{"linux", "s390x"}, {"unknown", "unknown"}})), "X86_64");
   EXPECT_EQ(ReasonOf(none.status()), "ARCH_UNAVAILABLE");
   EXPECT_THAT(std::string(none.status().message()),
               HasSubstr("offers linux/s390x but not linux/amd64"));
@@ -254,11 +255,15 @@ TEST(PlatformTest, NamesWhatIsOffered) {
 }
 
 TEST(ConfigTest, ReadsWhatAnImageRuns) {
-  const json body = {{"os", "linux"}, {"architecture", "arm64"},
-                     {"config", {{"Entrypoint", {"/init"}}, {"Cmd", {"a", "b"}},
-                                 {"Env", {"A=1"}}, {"WorkingDir", "/srv"}, {"User", "app"},
-                                 {"ExposedPorts", {{"80/tcp", json::object()},
-                                                   {"53/udp", json::object()}}}}},
+  const json body = {{"os", "linux"},
+                     {"architecture", "arm64"},
+                     {"config",
+                      {{"Entrypoint", {"/init"}},
+                       {"Cmd", {"a", "b"}},
+                       {"Env", {"A=1"}},
+                       {"WorkingDir", "/srv"},
+                       {"User", "app"},
+                       {"ExposedPorts", {{"80/tcp", json::object()}, {"53/udp", json::object()}}}}},
                      {"rootfs", {{"diff_ids", {kDigest}}}}};
   const auto config = ParseImageConfig(body.dump());
   ASSERT_TRUE(config.ok()) << config.status();
@@ -276,12 +281,12 @@ TEST(ConfigTest, TakesNullsAndAbsence) {
 }
 
 TEST(ConfigTest, RefusesDamage) {
-  for (const char* body : {"", "[]", "{\"config\":[]}", "{\"config\":{\"Env\":\"A=1\"}}",
-                           "{\"config\":{\"Cmd\":[1]}}", "{\"config\":{\"Env\":[\"A=\\u0000\"]}}",
-                           "{\"config\":{\"User\":\"a\\u0000b\"}}",
-                           "{\"config\":{\"WorkingDir\":\"/\\u0000\"}}",
-                           "{\"config\":{\"ExposedPorts\":[]}}", "{\"rootfs\":{\"diff_ids\":{}}}",
-                           "{\"rootfs\":{\"diff_ids\":[\"x\"]}}", "{\"os\":\"\xff\"}"})
+  for (const char* body :
+       {"", "[]", "{\"config\":[]}", "{\"config\":{\"Env\":\"A=1\"}}", "{\"config\":{\"Cmd\":[1]}}",
+        "{\"config\":{\"Env\":[\"A=\\u0000\"]}}", "{\"config\":{\"User\":\"a\\u0000b\"}}",
+        "{\"config\":{\"WorkingDir\":\"/\\u0000\"}}", "{\"config\":{\"ExposedPorts\":[]}}",
+        "{\"rootfs\":{\"diff_ids\":{}}}", "{\"rootfs\":{\"diff_ids\":[\"x\"]}}",
+        "{\"os\":\"\xff\"}"})
     EXPECT_EQ(ReasonOf(ParseImageConfig(body).status()), "LAYER_CORRUPT") << body;
 }
 

@@ -13,10 +13,17 @@ const std::string kDigest = "sha256:" + std::string(64, 'a');
 
 TEST(DigestTest, TakesOneFormOnly) {
   EXPECT_EQ(Digest::Parse(kDigest)->str(), kDigest);
-  const std::string bad[] = {"", "sha256:", std::string(64, 'a'), "sha256:" + std::string(63, 'a'),
-                             "sha256:" + std::string(65, 'a'), "sha256:" + std::string(64, 'A'),
-                             "SHA256:" + std::string(64, 'a'), "sha512:" + std::string(128, 'a'),
-                             "sha256:../" + std::string(61, 'a'), kDigest + "\n", " " + kDigest,
+  const std::string bad[] = {"",
+                             "sha256:",
+                             std::string(64, 'a'),
+                             "sha256:" + std::string(63, 'a'),
+                             "sha256:" + std::string(65, 'a'),
+                             "sha256:" + std::string(64, 'A'),
+                             "SHA256:" + std::string(64, 'a'),
+                             "sha512:" + std::string(128, 'a'),
+                             "sha256:../" + std::string(61, 'a'),
+                             kDigest + "\n",
+                             " " + kDigest,
                              "sha256:" + std::string(63, 'a') + '\0',
                              "sha256:" + std::string(63, 'a') + "g"};
   for (const std::string& text : bad) EXPECT_FALSE(Digest::Parse(text).ok()) << text;
