@@ -262,7 +262,10 @@ int RunBakeCommand(const BakeCommandOptions& options) {
   const Interrupt interrupt(&cancel);
   absl::StatusOr<BakeReport> report = BakeRun(options, cancel).Run();
   // Whatever the interrupted step called its failure.
-  if (!report.ok() && cancel.cancelled()) report = cancel.Check();
+  if (!report.ok() && interrupt.Arrived()) {
+    cancel.Cancel();
+    report = cancel.Check();
+  }
   if (!report.ok()) {
     std::fprintf(stderr, "bunker-agent: %s\n", ErrorText(report.status()).c_str());
     if (options.json) std::fputs(ErrorJson(report.status()).c_str(), stdout);

@@ -31,6 +31,11 @@ Interrupt::~Interrupt() {
   thread_.join();
 }
 
+bool Interrupt::Arrived() const {
+  pollfd polled{signals_.get(), POLLIN, 0};
+  return ::poll(&polled, 1, 0) == 1;  // nobody reads it: what has come stays
+}
+
 void Interrupt::Wait(CancelToken* cancel) const {
   pollfd polled[2] = {{signals_.get(), POLLIN, 0}, {ended_.get(), POLLIN, 0}};
   while (::poll(polled, 2, -1) < 0 && errno == EINTR) continue;

@@ -18,6 +18,10 @@ class Interrupt {
   Interrupt(const Interrupt&) = delete;
   Interrupt& operator=(const Interrupt&) = delete;
 
+  // Whether a signal has come, perhaps a moment before the token hears of it: a terminal sends its
+  // Ctrl-C to children, too, and these may have ended first.
+  bool Arrived() const;
+
  private:
   void Wait(CancelToken* cancel) const;
 
