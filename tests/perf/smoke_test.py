@@ -24,6 +24,9 @@ import ways
 
 import oci
 
+sys.path.insert(0, os.path.join(make_images.ROOT, "tests/e2e"))
+from harness.registry import Registry  # noqa: E402
+
 AGENT, BOUND = "", ""
 
 
@@ -117,6 +120,28 @@ class ByHand(unittest.TestCase):
         self.assertIn("not an image", self.run_agent("inspect", __file__, code=3).stderr)
         self.run_agent("inspect", self.folder, code=4)
         self.run_agent("inspect", code=2)
+
+    def test_a_registry_is_asked_once_for_what_is_kept(self):
+        layers = ways.blobs_of(self.layout, "two")
+        registry = Registry(self.folder).start()
+        try:
+            subprocess.run(["skopeo", "copy", "-q", "--dest-tls-verify=false", f"oci:{self.layout}:two",
+                            "docker://" + registry.ref("two")], check=True)
+            config, kept = os.path.join(self.folder, "agent.toml"), os.path.join(self.folder, "kept")
+            with open(config, "w", encoding="utf-8") as out:
+                out.write(f'[[images.registry]]\nhost = "{registry.host}"\nallow_address = true\n')
+            more = ("--config", config, "--blobs", kept)
+            first = json.loads(self.bake(registry.ref("two"), *more).stdout)
+            os.unlink(self.out)
+            second = json.loads(self.bake(registry.ref("two"), *more).stdout)
+            asked = [registry.blob_requests("two", "sha256:" + os.path.basename(path)) for _, path in layers]
+        finally:
+            registry.stop()
+        self.assertEqual(asked, [1, 1])
+        self.assertEqual(first["rootfs_digest"], second["rootfs_digest"])
+        os.rename(self.out, self.out + ".pulled")
+        local = json.loads(self.bake(f"oci-layout:{self.layout}:two").stdout)
+        self.assertEqual(local["rootfs_digest"], first["rootfs_digest"])
 
     def test_a_tarball_bakes_too(self):
         tar = os.path.join(self.folder, "root.tar.gz")
