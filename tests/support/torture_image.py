@@ -436,7 +436,7 @@ def big(tar):
     for i in range(64_999):
         tar.link("links/%d" % i, "linked")
     tar.dir("large")
-    tar.sparse_pax("large/hole", [(0, b"start"), (5 << 30, pattern(4096, "far")), ((6 << 30) - 1, b"!")], 6 << 30,
+    tar.sparse_pax("large/hole", [(0, pattern(512, "start")), (5 << 30, pattern(4096, "far")), ((6 << 30) - 1, b"!")], 6 << 30,
                    "1.0")
     size = (4 << 30) + (200 << 20) + 7
     tar.out.write(tar.block(b"large/data", b"0", size, "gnu"))
