@@ -20,6 +20,8 @@ stall (seconds).
 import argparse, base64, gzip, hashlib, json, os, re, socket, ssl, struct, threading, time, urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from tcp_queue import wait_until_read
+
 ARGS = None
 ACTIVE = 0  # documents and blobs that are being sent
 LOCK = threading.Lock()
@@ -274,7 +276,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         if sent < len(body):
             if fault.get("reset"):
-                time.sleep(0.05)  # so that what was sent is not thrown away by the reset
+                wait_until_read(self.connection)  # or the reset throws away what was sent
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
                                            struct.pack("ii", 1, 0))
             self.close_connection = True

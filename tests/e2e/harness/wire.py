@@ -2,10 +2,17 @@
 proxy as HTTP_PROXY and HTTPS_PROXY name it. Both run as threads of the test."""
 
 import base64
+import os
 import socket
 import struct
+import sys
 import threading
 import time
+
+from . import paths
+
+sys.path.insert(0, os.path.join(paths.ROOT, "tests/support"))
+from tcp_queue import wait_until_read
 
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close() sends a reset
 
@@ -87,8 +94,9 @@ class Relay:
                 client.sendall(data)
                 sent += len(data)
                 if cut is not None:
+                    # HTTP/2 clients keep sending, so that even an ordinary close ends in a reset.
+                    wait_until_read(client)
                     if self.reset:
-                        time.sleep(0.05)  # so that what was sent is read before the reset
                         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
                     break
         except OSError:
