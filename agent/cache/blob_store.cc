@@ -398,7 +398,8 @@ absl::Status BlobStore::WaitFor(Flight& other, const std::string& origin,
     if (other.done) break;
     if (stop && stop()) return Cancelled();
     const absl::Duration waited = absl::Now() - since;
-    if (other.origin == origin || waited < patience_) continue;
+    const bool silent = other.bytes == bytes && waited >= patience_ / 5;
+    if (other.origin == origin || (waited < patience_ && !silent)) continue;
     const double gained = static_cast<double>(other.bytes) - static_cast<double>(bytes);
     if (gained < kFastBytesPerSecond * absl::ToDoubleSeconds(waited)) other.yield = true;
     since += waited;

@@ -37,7 +37,7 @@ class BlobStore final : public oci::BlobCache {
   // Opens `folder`, creating it (0700), and removes what does not belong there and partial blobs
   // older than `partial_life`. kFailedPrecondition where another process holds it.
   // A request that has waited for `patience` while another place's download brought less than
-  // 1 MiB/s takes over.
+  // 1 MiB/s takes over, and after a fifth of it where nothing came at all.
   static absl::StatusOr<std::unique_ptr<BlobStore>> Open(
       const std::string& folder, absl::Duration partial_life = absl::Hours(24),
       absl::Duration patience = absl::Seconds(10));

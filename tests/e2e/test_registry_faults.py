@@ -129,7 +129,9 @@ class Faults(RegistryCase):
         self.row("R40", "429 for ever", f"REGISTRY_RATE_LIMITED after {registry.count('/manifests/')} tries (of 3)")
 
     def test_r40_others_go_on(self):
-        busy, idle = self.scripted(self.layout), self.scripted(self.layout)
+        other = self.folder + "/idle"
+        make_layout(other, "--seed", "9", "--layer", f"tar:big=@{SIZE}")
+        busy, idle = self.scripted(self.layout), self.scripted(other)
         busy.fault("/manifests/", "status", code=429, times=1, headers={"Retry-After": "2"})
         probe = self.probe([listed(busy.host), listed(idle.host)])
         answers = probe.pull_all([busy.ref()] * 6 + [idle.ref()])
