@@ -193,7 +193,7 @@ bool CheckStack(const std::vector<std::vector<TarEntry>>& stack, bool fsck) {
 
 TEST(BakeProperty, RandomStacksAgreeWithTheNaiveModel) {
   setenv("TMPDIR", "/dev/shm", 0);  // thousands of files, each synced
-  const uint64_t stacks = FromEnvironment("BUNKER_BAKE_STACKS", 1500);
+  const uint64_t stacks = FromEnvironment("BUNKER_BAKE_STACKS", 1000);
   const uint64_t first = FromEnvironment("BUNKER_BAKE_SEED", 1);
   uint64_t meaningful = 0;
   for (uint64_t seed = first; seed < first + stacks; ++seed) {

@@ -220,7 +220,7 @@ def check(seed, bake_tool, compare):
 
 def main():
     bake_tool, compare = sys.argv[1:3]
-    stacks = int(sys.argv[3] if len(sys.argv) > 3 else os.environ.get("BUNKER_UMOCI_STACKS", "60"))
+    stacks = int(sys.argv[3] if len(sys.argv) > 3 else os.environ.get("BUNKER_UMOCI_STACKS", "30"))
     first = int(sys.argv[4]) if len(sys.argv) > 4 else 1
     verdicts = [check(seed, bake_tool, compare) for seed in range(first, first + stacks)]
     print(f"{verdicts.count(True)} stacks agree, {verdicts.count(False)} differ, "
