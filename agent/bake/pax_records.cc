@@ -39,6 +39,7 @@ void ParsePaxPayload(std::string_view payload, RawHeaders* headers) {
         (name && value.find('\0') != std::string_view::npos)) {
       headers->has_nul = true;
     }
+    if (key.substr(0, 11) == "GNU.sparse.") headers->sparse = true;
     if (key == "GNU.sparse.name") {
       headers->path = value;
       sparse_name = true;
@@ -48,8 +49,11 @@ void ParsePaxPayload(std::string_view payload, RawHeaders* headers) {
       headers->link = value;
     } else if (key == "mtime") {
       headers->mtime = value;
+    } else if (key == "size") {
+      headers->size = value;
     }
   }
+  if (!payload.empty()) headers->ambiguous = "a malformed pax record";
 }
 
 bool HasCommentsOnly(std::string_view payload) {

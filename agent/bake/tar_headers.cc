@@ -10,6 +10,7 @@ struct Field {
 };
 constexpr Field kNumbers[] = {{100, 8}, {108, 8}, {116, 8}, {124, 12}, {136, 12}};
 constexpr Field kGnuTimes[] = {{345, 12}, {357, 12}};
+constexpr Field kSize = {124, 12};
 constexpr Field kPrefix = {345, 155};
 constexpr size_t kTypeAt = 156;
 constexpr size_t kFirstSparseAt = 386;
@@ -51,6 +52,10 @@ const char* Ambiguity(std::string_view block) {
     if (!IsNumber(Get(block, field))) return "a header's number with something else in it";
   }
   const char type = block[kTypeAt];
+  uint64_t size = 0;
+  if (type >= '2' && type <= '6' && !(OctalField(Get(block, kSize), &size) && size == 0)) {
+    return kSizeWithoutData;
+  }
   const std::string_view magic = block.substr(257, 8);
   if (magic == std::string_view("ustar  \0", 8)) {
     for (const Field& field : kGnuTimes) {

@@ -16,12 +16,14 @@ struct RawHeaders {
   std::optional<std::string> link;
   std::optional<std::string> mtime;
   bool has_nul = false;  // in a key, a name or a link
+  std::optional<std::string> size;
+  bool sparse = false;  // records of GNU's sparse forms
   char type = '0';
   const char* ambiguous = nullptr;  // why programs read this member differently
 };
 
 // Parses one pax payload ("<len> <key>=<value>\n" …) into `*headers`, later keys over earlier ones.
-// What is malformed is left to libarchive, which refuses it.
+// It ends at what is malformed, and says so.
 void ParsePaxPayload(std::string_view payload, RawHeaders* headers);
 
 // Whether a pax payload holds nothing but comments.
@@ -32,6 +34,9 @@ bool ParsePaxTime(std::string_view text, int64_t* seconds, uint32_t* nanoseconds
 
 // The octal number of a header's field; false where it is something else.
 bool OctalField(std::string_view field, uint64_t* value);
+
+// Some skip as many bytes, others none: what is hidden in them is a member to some.
+inline constexpr char kSizeWithoutData[] = "a size where there can be no data";
 
 // Why programs read a member with this header block differently; null where they do not.
 const char* Ambiguity(std::string_view block);

@@ -205,6 +205,12 @@ absl::Status TarReader::ReadRaw(RawHeaders* headers) const {
     uint64_t size = 0;
     if (std::string_view("xXgLK").find(headers->type) == std::string_view::npos) {
       if (const char* why = Ambiguity(block)) headers->ambiguous = why;
+      if (headers->sparse && headers->type != '0' && headers->type != '\0') {
+        headers->ambiguous = "records of a sparse file on something else";
+      }
+      if (headers->type >= '2' && headers->type <= '6' && headers->size.value_or("0") != "0") {
+        headers->ambiguous = kSizeWithoutData;
+      }
       break;
     }
     if (!OctalField(std::string_view(block).substr(124, 12), &size) || size > kMaxPaxBytes) break;
@@ -262,7 +268,7 @@ absl::Status TarReader::ConvertType(TarMember* member, char raw_type) {
   if (kKnownTypes.find(raw_type) == std::string_view::npos) {
     return LayerUnsupported(member->name, "a type of member that is not known");
   }
-  if (raw_type == '7' && archive_entry_filetype(entry_) == AE_IFDIR) {
+  if ((raw_type == '0' || raw_type == '7') && archive_entry_filetype(entry_) == AE_IFDIR) {
     return LayerUnsupported(member->name, "a file whose name ends like a directory's");
   }
   if (raw_type == '1' && !archive_entry_hardlink(entry_)) {
