@@ -17,6 +17,7 @@ PORT = 5000
 class Addresses(RegistryCase):
     @classmethod
     def prepare(cls):
+        processes.skip_in_plain_chroot("mount namespace of a test's own")
         cls.layout = cls.folder + "/image"
         cls.made = make_layout(cls.layout, "--layer", "gzip:a=one")
         cls.layer = cls.made["layers"][0]["digest"]

@@ -12,15 +12,6 @@ import tempfile
 from . import processes
 
 
-def why_not():
-    """Why no such container can run here, or None. In a plain chroot the kernel allows no user namespaces, which
-    the units ask for."""
-    with open("/proc/self/mountinfo", encoding="utf-8") as mounts:
-        if any(line.split(" ")[4] == "/" for line in mounts):
-            return None
-    return "a plain chroot (its root is no mount point) can hold no container with user namespaces"
-
-
 class Container:
     def __init__(self):
         self.folder = tempfile.mkdtemp(prefix="bunker-nspawn")

@@ -4,7 +4,7 @@ import os
 import sys
 
 ROOT = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../.."))
-BIN = os.environ.get("BUNKER_BIN", os.path.join(ROOT, "build/debug/bin"))
+BIN = os.path.abspath(os.environ.get("BUNKER_BIN", os.path.join(ROOT, "build/debug/bin")))
 GUEST = os.environ.get("BUNKER_GUEST", os.path.join(ROOT, "build/guest"))
 CACHE = os.path.join(ROOT, "build/e2e-cache")  # slow inputs, made once: the Debian image
 E2E = os.path.join(ROOT, "tests/e2e")

@@ -16,6 +16,13 @@ class TwoHosts:
         self.children = []
 
     def __enter__(self):
+        try:
+            return self._build()
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def _build(self):
         self.server = self._space(["unshare", "-n"])
         self.client = self._space(["unshare", "-n", "-m", "--propagation", "private"])
         ip = lambda pid, *words: self.run(pid, ["ip", *words])
