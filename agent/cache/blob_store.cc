@@ -18,6 +18,7 @@
 #include "common/base/sha256.h"
 #include "common/base/hex.h"
 #include "common/base/status_macros.h"
+#include "common/proc/deadline.h"
 
 namespace bunker::agent {
 namespace {
@@ -384,20 +385,20 @@ absl::StatusOr<BlobStore::Claim> BlobStore::Join(const oci::Digest& digest, uint
 bool BlobStore::LetsOthersGo(const oci::Digest& digest, const std::string& origin) {
   const auto yielded = state_->yielded.find(digest);
   if (yielded == state_->yielded.end()) return false;
-  if (yielded->second.origin == origin && absl::Now() < yielded->second.until) return true;
+  if (yielded->second.origin == origin && MonotonicTime() < yielded->second.until) return true;
   state_->yielded.erase(yielded);
   return false;
 }
 
 absl::Status BlobStore::WaitFor(Flight& other, const std::string& origin,
                                 const std::function<bool()>& stop, MutexLock& lock) {
-  absl::Time since = absl::Now();
+  absl::Duration since = MonotonicTime();
   uint64_t bytes = other.bytes;
   while (!other.done) {
     state_->changed.wait_for(lock.native(), kStopPoll);
     if (other.done) break;
     if (stop && stop()) return Cancelled();
-    const absl::Duration waited = absl::Now() - since;
+    const absl::Duration waited = MonotonicTime() - since;
     const bool silent = other.bytes == bytes && waited >= patience_ / 5;
     if (other.origin == origin || (waited < patience_ && !silent)) continue;
     const double gained = static_cast<double>(other.bytes) - static_cast<double>(bytes);
@@ -429,7 +430,7 @@ absl::StatusOr<std::shared_ptr<const oci::Blob>> BlobStore::GetOrFetch(
       return PinLocked(digest);
     }
     const bool yielded = claim.flight->Yielded();
-    if (yielded) state_->yielded[digest] = {origin, absl::Now() + kTurn};
+    if (yielded) state_->yielded[digest] = {origin, MonotonicTime() + kTurn};
     state_->changed.notify_all();
     if (!yielded || (stop && stop())) return result;
   }

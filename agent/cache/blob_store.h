@@ -104,7 +104,7 @@ class BlobStore final : public oci::BlobCache {
 
   struct Yielder {
     std::string origin;
-    absl::Time until;
+    absl::Duration until;  // monotonic
   };
 
   // Either the blob is there, or the caller is the one who fetches it.

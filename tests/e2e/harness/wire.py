@@ -17,21 +17,14 @@ from tcp_queue import wait_until_read
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close() sends a reset
 
 
-class Relay:
-    """Listens on loopback and passes every connection on to `target` (host, port).
+class Server:
+    """Listens on loopback and gives each connection a thread that runs `serve(client)`."""
 
-    down and up count the bytes on the wire, TLS and HTTP heads included. `cuts` is a list of byte
-    counts: the n-th connection that carries that many bytes down is closed there (a reset where
-    `reset`). `rate` bytes a second, over all connections, hold the way down back."""
-
-    def __init__(self, target, cuts=(), reset=False, rate=0):
-        self.target, self.cuts, self.reset, self.rate = target, list(cuts), reset, rate
-        self.down = self.up = self.connections = 0
-        self._lock = threading.Lock()
-        self._next_send = time.monotonic()
+    def __init__(self, serve):
+        self.connections = 0
+        self._serve = serve
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
         self.port = self._listener.getsockname()[1]
-        self.host = f"127.0.0.1:{self.port}"
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self):
@@ -43,11 +36,26 @@ class Relay:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            with self._lock:
-                self.connections += 1
+            self.connections += 1
             threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
-    def _serve(self, client):
+
+class Relay(Server):
+    """Listens on loopback and passes every connection on to `target` (host, port).
+
+    down and up count the bytes on the wire, TLS and HTTP heads included. `cuts` is a list of byte
+    counts: the n-th connection that carries that many bytes down is closed there (a reset where
+    `reset`). `rate` bytes a second, over all connections, hold the way down back."""
+
+    def __init__(self, target, cuts=(), reset=False, rate=0):
+        self.target, self.cuts, self.reset, self.rate = target, list(cuts), reset, rate
+        self.down = self.up = 0
+        self._lock = threading.Lock()
+        self._next_send = time.monotonic()
+        super().__init__(self._serve_one)
+        self.host = f"127.0.0.1:{self.port}"
+
+    def _serve_one(self, client):
         try:
             server = socket.create_connection(self.target)
         except OSError:
@@ -109,7 +117,7 @@ class Relay:
             end.close()
 
 
-class ForwardProxy:
+class ForwardProxy(Server):
     """An HTTP proxy: CONNECT, and requests with an absolute URL. `names` maps "host:port" to the
     (address, port) where it really is, so that names need no resolver. With `credentials`
     ("user:password") it wants them. `log` has what was asked for."""
@@ -117,21 +125,8 @@ class ForwardProxy:
     def __init__(self, names, credentials=None):
         self.names, self.log, self.heads = names, [], []
         self._want = credentials and base64.b64encode(credentials.encode()).decode()
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self.port = self._listener.getsockname()[1]
+        super().__init__(self._serve_one)
         self.url = f"http://127.0.0.1:{self.port}"
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def close(self):
-        self._listener.close()
-
-    def _accept(self):
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     @staticmethod
     def _read_head(client):
@@ -143,7 +138,7 @@ class ForwardProxy:
             head += data
         return head
 
-    def _serve(self, client):
+    def _serve_one(self, client):
         try:
             head = self._read_head(client)
             if head is None:
