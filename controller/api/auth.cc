@@ -30,46 +30,7 @@ std::set<std::string> Keys(const char* const (&names)[N], std::string_view but =
   return keys;
 }
 
-#define BUNKER_API "bunker.v1."
-
 }  // namespace
-
-const std::vector<MethodRule>& MethodRules() {
-  static const auto* const rules = new std::vector<MethodRule>{
-      {BUNKER_API "Health.GetHealth", Need::kPublic},
-      {BUNKER_API "Health.GetReady", Need::kPublic},
-      {BUNKER_API "Accounts.WhoAmI", Need::kSignedIn},
-      {BUNKER_API "Images.RegisterImage", Need::kKey, "images:manage", true},
-      {BUNKER_API "Images.ListImages", Need::kRead},
-      {BUNKER_API "Images.GetImage", Need::kRead},
-      {BUNKER_API "Images.GetImageCache", Need::kRead},
-      {BUNKER_API "Images.WarmImage", Need::kKey, "images:manage", true},
-      {BUNKER_API "Images.DeactivateImage", Need::kKey, "images:manage", true},
-      {BUNKER_API "AvailabilityGroups.CreateAvailabilityGroup", Need::kKey, "admin:tenant", true},
-      {BUNKER_API "AvailabilityGroups.ListAvailabilityGroups", Need::kRead},
-      {BUNKER_API "AvailabilityGroups.GetAvailabilityGroup", Need::kRead},
-      {BUNKER_API "AvailabilityGroups.DeleteAvailabilityGroup", Need::kKey, "admin:tenant", true},
-      {BUNKER_API "AvailabilityGroups.AttachImage", Need::kKey, "admin:tenant", true},
-      {BUNKER_API "AvailabilityGroups.DetachImage", Need::kKey, "admin:tenant", true},
-      {BUNKER_API "AvailabilityGroups.AttachWorker", Need::kKey, "admin:tenant", true},
-      {BUNKER_API "AvailabilityGroups.DetachWorker", Need::kKey, "admin:tenant", true},
-      {BUNKER_API "Workers.ListWorkers", Need::kRead},
-      {BUNKER_API "Workers.GetWorker", Need::kRead},
-      {BUNKER_API "Bunkers.CreateBunker", Need::kKey, "create", true},
-      {BUNKER_API "Bunkers.ListBunkers", Need::kRead},
-      {BUNKER_API "Bunkers.GetBunker", Need::kRead},
-      {BUNKER_API "Bunkers.DeleteBunker", Need::kKey, "create", true},
-      {BUNKER_API "Bunkers.Exec", Need::kKey, "execute"},
-  };
-  return *rules;
-}
-
-const MethodRule* FindRule(std::string_view method) {
-  for (const MethodRule& rule : MethodRules()) {
-    if (method == rule.method) return &rule;
-  }
-  return nullptr;
-}
 
 const std::set<std::string>& PermissionsOf(Role role) {
   static const auto* const all = new std::set<std::string>(Keys(kAllPermissions));

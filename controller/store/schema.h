@@ -26,6 +26,20 @@ inline constexpr std::string_view kStoreMigrations[] = {
       CREATE TABLE idempotency_records (id TEXT PRIMARY KEY NOT NULL, body TEXT NOT NULL)
         WITHOUT ROWID;
     )sql",
+    R"sql(
+      CREATE TABLE user_groups (id TEXT PRIMARY KEY NOT NULL, body TEXT NOT NULL)
+        WITHOUT ROWID;
+      CREATE TABLE quota_profiles (id TEXT PRIMARY KEY NOT NULL, body TEXT NOT NULL)
+        WITHOUT ROWID;
+      CREATE TABLE quota_assignments (id TEXT PRIMARY KEY NOT NULL, body TEXT NOT NULL)
+        WITHOUT ROWID;
+      CREATE TABLE registry_credentials (id TEXT PRIMARY KEY NOT NULL, body TEXT NOT NULL)
+        WITHOUT ROWID;
+      CREATE TABLE scan_reports (id TEXT PRIMARY KEY NOT NULL, body TEXT NOT NULL)
+        WITHOUT ROWID;
+      CREATE TABLE audit (id TEXT PRIMARY KEY NOT NULL, body TEXT NOT NULL)
+        WITHOUT ROWID;
+    )sql",
 };
 
 }  // namespace bunker::controller

@@ -21,6 +21,12 @@ std::string_view TableOf(Noun noun) {
     case Noun::kCacheEntry: return "cache_entries";
     case Noun::kBunker: return "bunkers";
     case Noun::kIdempotency: return "idempotency_records";
+    case Noun::kUserGroup: return "user_groups";
+    case Noun::kQuotaProfile: return "quota_profiles";
+    case Noun::kQuotaAssignment: return "quota_assignments";
+    case Noun::kRegistryCredential: return "registry_credentials";
+    case Noun::kScanReport: return "scan_reports";
+    case Noun::kAudit: return "audit";
   }
   CheckFailed("an enum value without a name", __FILE__, __LINE__);
 }

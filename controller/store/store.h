@@ -28,11 +28,19 @@ enum class Noun {
   kCacheEntry,
   kBunker,
   kIdempotency,
+  kUserGroup,
+  kQuotaProfile,
+  kQuotaAssignment,
+  kRegistryCredential,
+  kScanReport,
+  kAudit,
 };
 inline constexpr Noun kAllNouns[] = {
     Noun::kMeta,      Noun::kPartner, Noun::kTenant, Noun::kUser,       Noun::kApiKey,
     Noun::kJoinToken, Noun::kWorker,  Noun::kImage,  Noun::kGroup,      Noun::kCacheEntry,
-    Noun::kBunker,    Noun::kIdempotency};
+    Noun::kBunker,    Noun::kIdempotency,
+    Noun::kUserGroup, Noun::kQuotaProfile, Noun::kQuotaAssignment, Noun::kRegistryCredential,
+    Noun::kScanReport, Noun::kAudit};
 
 // The table's name: "images", "cache_entries", …
 std::string_view TableOf(Noun noun);
