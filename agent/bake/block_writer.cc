@@ -44,7 +44,8 @@ BlockWriter::~BlockWriter() {
   {
     MutexLock lock(mutex_);
     stop_ = true;
-    changed_.notify_all();
+    hash_.filled.notify_one();
+    write_.filled.notify_one();
   }
   hash_.thread.join();
   write_.thread.join();
@@ -53,7 +54,7 @@ BlockWriter::~BlockWriter() {
 void BlockWriter::Run(Stage* stage, Stage* next, absl::Status (BlockWriter::*work)(const Buffer&)) {
   MutexLock lock(mutex_);
   for (;;) {
-    while (stage->pending.empty() && !stop_) changed_.wait(lock.native());
+    while (stage->pending.empty() && !stop_) stage->filled.wait(lock.native());
     if (stop_) return;
     const Buffer buffer = stage->pending.front();
     stage->pending.pop_front();
@@ -66,11 +67,12 @@ void BlockWriter::Run(Stage* stage, Stage* next, absl::Status (BlockWriter::*wor
     if (status_.ok()) status_ = done;
     if (next != nullptr) {
       next->pending.push_back(buffer);
+      next->filled.notify_one();
     } else {
       free_.push_back(buffer.data);
       --in_flight_;
+      freed_.notify_one();
     }
-    changed_.notify_all();
   }
 }
 
@@ -120,7 +122,7 @@ absl::Status BlockWriter::Submit() {
   hash_.pending.push_back(current_);
   ++in_flight_;
   current_ = Buffer();
-  changed_.notify_all();
+  hash_.filled.notify_one();
   return status_;
 }
 
@@ -131,7 +133,7 @@ absl::Status BlockWriter::GiveUp() {
     discard_ = true;
     if (current_.data != nullptr) free_.push_back(current_.data);
     current_ = Buffer();
-    while (in_flight_ > 0) changed_.wait(lock.native());
+    while (in_flight_ > 0) freed_.wait(lock.native());
     RETURN_IF_ERROR(status_);
   }
   return ftruncate(fd_, 0) == 0 ? absl::OkStatus() : WriteError(errno);
@@ -156,7 +158,7 @@ absl::Status BlockWriter::Append(std::string_view data) {
     } else {
       if (current_.data == nullptr) {
         MutexLock lock(mutex_);
-        while (free_.empty()) changed_.wait(lock.native());
+        while (free_.empty()) freed_.wait(lock.native());
         RETURN_IF_ERROR(status_);
         current_ = Buffer{free_.back(), position_, 0};
         free_.pop_back();
@@ -187,7 +189,7 @@ absl::Status BlockWriter::Drain() {
   BUNKER_CHECK(open_bytes_ == 0);
   RETURN_IF_ERROR(Submit());
   MutexLock lock(mutex_);
-  while (in_flight_ > 0) changed_.wait(lock.native());
+  while (in_flight_ > 0) freed_.wait(lock.native());
   return status_;
 }
 

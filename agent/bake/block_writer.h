@@ -65,6 +65,7 @@ class BlockWriter {
   struct Stage {
     std::deque<Buffer> pending;
     double cpu_seconds = 0;
+    CondVar filled;
     std::thread thread;
   };
   static constexpr size_t kBufferBytes = 2 << 20;
@@ -89,7 +90,7 @@ class BlockWriter {
   VerityTree tree_;
 
   Mutex mutex_;
-  CondVar changed_;
+  CondVar freed_;
   std::vector<char*> free_;
   int in_flight_ = 0;     // buffers submitted and not free again
   bool discard_ = false;  // what is in flight is not wanted any more

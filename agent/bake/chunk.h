@@ -17,6 +17,11 @@ namespace bunker::agent {
 
 inline constexpr size_t kStageChunkBytes = 512 << 10;
 
+// Who sleeps is woken for a few chunks at once, not for each: to wake a thread costs the time of
+// hashing a good part of one. A pool must be larger than what its users may hold while they wait,
+// plus twice this, or they would wait for each other.
+inline constexpr size_t kWakeChunks = 3;
+
 struct Chunk {
   Chunk() : data(new char[kStageChunkBytes]) {}
   std::string_view view() const { return {data.get(), size}; }
@@ -89,7 +94,7 @@ class ChunkPool : public std::enable_shared_from_this<ChunkPool> {
   void Return(Chunk* chunk) {
     MutexLock lock(mutex_);
     free_.emplace_back(chunk);
-    changed_.notify_one();
+    if (free_.size() + static_cast<size_t>(limit_ - made_) >= kWakeChunks) changed_.notify_one();
   }
 
   const int limit_;
@@ -109,7 +114,7 @@ class ChunkQueue {
     MutexLock lock(mutex_);
     if (closed_) return;
     items_.push_back(std::move(chunk));
-    changed_.notify_one();
+    if (items_.size() >= kWakeChunks) changed_.notify_one();
   }
 
   ChunkPtr Pop() {

@@ -12,7 +12,8 @@ namespace bunker::agent {
 namespace {
 
 // Compressed bytes in flight: what is inflated, what is hashed, and what comes next.
-constexpr int kBlobChunks = 4;
+constexpr int kBlobChunks = 6;
+static_assert(kBlobChunks >= 2 * kWakeChunks);
 
 }  // namespace
 

@@ -18,7 +18,7 @@ namespace {
 // One member's pax and long-name headers fit in this many chunks (libarchive takes 1 MiB of each
 // kind), with the chunk before and room to spare; the stream has twice as many.
 constexpr size_t kMaxHeaderChunks = 8;
-static_assert(kMaxHeaderChunks * 2 <= kStreamChunks);
+static_assert(kMaxHeaderChunks + 2 * kWakeChunks <= kStreamChunks);
 constexpr uint64_t kMaxPaxBytes = 2 << 20;
 // ext4 with 4 KiB blocks addresses 2^32 of them in a file.
 constexpr uint64_t kMaxFileBytes = (1ull << 44) - kBlockBytes;
