@@ -173,6 +173,7 @@ void LinkClient::OnAck(const link::v1::Ack& ack) {
     Log(Severity::kWarning, "link.observation_refused",
         {{"row", rejection.name()}, {"code", rejection.code()}, {"message", rejection.message()}});
   }
+  handler_.OnObservationsAcked(std::exchange(session_->rows_in_flight, 0));
   Pump();
 }
 
@@ -231,6 +232,7 @@ void LinkClient::RemoveObservation(const std::string& name) {
 void LinkClient::Pump() {
   const auto frame = sender_.NextFrame();
   if (!frame) return;
+  session_->rows_in_flight = frame->rows.size() + frame->removed.size();
   AgentFrame out;
   link::v1::ObservationFrame& observations = *out.mutable_observations();
   observations.set_frame(frame->frame);

@@ -52,6 +52,9 @@ class LinkHandler {
 
   // The controller threw this worker out; the link has stopped. Running VMs are not its business.
   virtual void OnRevoked(const std::string& reason) = 0;
+
+  // So many rows and removals of observations are durable at the controller.
+  virtual void OnObservationsAcked(size_t /*rows*/) {}
 };
 
 class LinkClient {
@@ -100,8 +103,9 @@ class LinkClient {
     std::shared_ptr<grpc::Channel> channel;
     std::unique_ptr<link::v1::AgentLink::Stub> stub;
     std::shared_ptr<Stream> stream;
-    bool heard = false;     // a first frame came
+    bool heard = false;  // a first frame came
     bool welcomed = false;
+    size_t rows_in_flight = 0;  // of the observation frame that waits for its ack
   };
 
   // Runs `task` on the loop, unless this client is gone or the session is no longer `number`.

@@ -145,6 +145,16 @@ absl::StatusOr<Statement> Database::Prepare(std::string_view sql) {
   return Statement(database_.get(), statement);
 }
 
+absl::StatusOr<Statement*> Database::PrepareOnce(const std::string& sql) {
+  const auto it = kept_.find(sql);
+  if (it != kept_.end()) {
+    it->second.Reset();
+    return &it->second;
+  }
+  ASSIGN_OR_RETURN(Statement statement, Prepare(sql));
+  return &kept_.emplace(sql, std::move(statement)).first->second;
+}
+
 absl::Status Database::Execute(const std::string& sql) {
   const int code = sqlite3_exec(database_.get(), sql.c_str(), nullptr, nullptr, nullptr);
   return code == SQLITE_OK ? absl::OkStatus()

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -73,12 +74,15 @@ class Database {
   Database& operator=(Database&&) = default;
 
   absl::StatusOr<Statement> Prepare(std::string_view sql);
+  // The same statement for every call with the same text, reset and without bindings: for a few
+  // texts that are used again and again. Valid as long as the database.
+  absl::StatusOr<Statement*> PrepareOnce(const std::string& sql);
   // One or more statements without rows.
   absl::Status Execute(const std::string& sql);
 
   // Copies the WAL into the database and truncates it. An error loses nothing.
   absl::Status Checkpoint();
-  // Bytes of the WAL as of the last commit.
+  // Pages of the WAL as of the last commit.
   int64_t wal_pages() const { return *wal_pages_; }
 
   // Whether a transaction is open. SQLite ends one by itself on some errors.
@@ -95,6 +99,7 @@ class Database {
 
   std::unique_ptr<int64_t> wal_pages_ = std::make_unique<int64_t>(0);
   std::unique_ptr<sqlite3, Closer> database_;
+  std::map<std::string, Statement> kept_;  // end before the connection
 };
 
 // BEGIN IMMEDIATE … COMMIT; rolls back when it goes out of scope uncommitted.

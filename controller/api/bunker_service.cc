@@ -194,8 +194,7 @@ absl::StatusOr<v1::ListBunkersResponse> ListBunkers(const Cursors& cursors, Call
     *response.add_bunkers() = Row(context.engine, *bunker);
   response.set_has_more(found.has_more);
   if (found.has_more)
-    response.set_next_cursor(
-        cursors.Make(context.caller.tenant_id, kBunkers, found.rows.back()->id));
+    response.set_next_cursor(cursors.Make(context.caller.tenant_id, kBunkers, found.last_id));
   return response;
 }
 

@@ -265,40 +265,6 @@ absl::StatusOr<RowPtr<Bunker>> Engine::FindBunker(const Caller& caller,
   return NotFound("bunker", ref);
 }
 
-Page<Bunker> Engine::ListBunkers(const Caller& caller, const BunkerFilter& filter,
-                                 const PageSpec& page) const {
-  const State& s = *state_;
-  Page<Bunker> result;
-  // False: the page is full.
-  const auto take = [&](const RowPtr<Bunker>& row) {
-    if (!MaySeeBunker(caller, *row)) return true;
-    if (!filter.statuses.empty() && filter.statuses.count(row->status) == 0) return true;
-    if (filter.lifecycle && row->lifecycle_mode != *filter.lifecycle) return true;
-    for (const auto& [label, value] : filter.labels) {
-      const auto it = row->label_set.find(label);
-      if (it == row->label_set.end() || it->second != value) return true;
-    }
-    if (result.rows.size() == page.limit) {
-      result.has_more = true;
-      return false;
-    }
-    result.rows.push_back(row);
-    return true;
-  };
-  if (caller.super_admin() || caller.role == Role::kPartnerAdmin) {
-    const auto& rows = s.bunkers.rows();
-    auto it = page.after_id.empty() ? rows.end() : rows.lower_bound(page.after_id);
-    while (it != rows.begin() && take((--it)->second)) {
-    }
-    return result;
-  }
-  const std::set<std::string>& ids = s.bunkers_of_tenant.Of(caller.tenant_id);
-  auto it = page.after_id.empty() ? ids.end() : ids.lower_bound(page.after_id);
-  while (it != ids.begin() && take(s.bunkers.Find(*--it))) {
-  }
-  return result;
-}
-
 // The worker is told to end it; the row is final when the worker has confirmed.
 void Engine::StopBunker(Turn& turn, Bunker row, const std::string& reason) {
   if (row.status == BunkerStatus::kStopping) return;

@@ -19,8 +19,17 @@ Core::~Core() {
 void Core::Start() { Tick(); }
 
 void Core::Tick() {
-  Post([](Engine& engine, Turn& turn) { engine.Tick(turn); });
+  if (!tick_posted_) PostTick();
   tick_timer_ = loop_.AddTimer(options_.tick_period, [this] { Tick(); });
+}
+
+// Behind what has come meanwhile, until nothing more is due.
+void Core::PostTick() {
+  tick_posted_ = true;
+  Post([this](Engine& engine, Turn& turn) {
+    tick_posted_ = false;
+    if (engine.Tick(turn)) PostTick();
+  });
 }
 
 void Core::Post(Event event) {

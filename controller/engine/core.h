@@ -106,6 +106,7 @@ class Core {
   void RollBack(const absl::Status& cause);
   void Release(std::unique_ptr<Turn> turn, const ChangeSet& changes, const absl::Status& status);
   void Tick();
+  void PostTick();
   void OnBunkerChanges(const ChangeSet& changes);
   void FinishWaiter(const std::string& bunker_id, WaitId waiter_id);
 
@@ -133,6 +134,7 @@ class Core {
   WaitId next_waiter_ = 1;
   std::map<std::string, std::map<WaitId, Waiter>> waiters_;  // by bunker
   Loop::TimerId tick_timer_ = 0;
+  bool tick_posted_ = false;
   // Callbacks that may outlive the core look here first.
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };

@@ -165,6 +165,7 @@ class Engine {
 
   // By id, uuid, or the name of a live one.
   absl::StatusOr<RowPtr<Bunker>> FindBunker(const Caller& caller, const std::string& ref) const;
+  // A page may be shorter than its limit though more follows: go on from its last_id.
   Page<Bunker> ListBunkers(const Caller& caller, const BunkerFilter& filter,
                            const PageSpec& page) const;
   // Legal in every status, repeatable. Wait for terminated_at with Core::WaitForBunker.
@@ -190,7 +191,8 @@ class Engine {
   // ---- time (timers.cc) -----------------------------------------------------------------------
 
   // Lifetimes, deadlines, retries, liveness, and every sweep_period the sweep. About once a second.
-  void Tick(Turn& turn);
+  // Bounded: true where more is due already, for another call soon.
+  bool Tick(Turn& turn);
 
   // The sweep by itself: evicts what nothing wants or uses, forgets what is old.
   void Sweep(Turn& turn);
@@ -249,12 +251,13 @@ class Engine {
   void FailBunker(Turn& turn, Bunker row, const std::string& reason, const std::string& message);
 
   // timers.cc
-  void TickWorkers(Turn& turn);
-  void TickBunkers(Turn& turn);
+  void LookAtWorker(Turn& turn, const std::string& id);
+  void LookAtBunker(Turn& turn, const std::string& id);
+  bool EndLost(Turn& turn, const Bunker& row, const Worker& worker);
+  void LookAtStopping(Turn& turn, const Bunker& found, const Worker& worker);
+  void LookAtProvisioning(Turn& turn, const Bunker& row, const Worker& worker);
   void TickEntries(Turn& turn);
-  void TickLost(Turn& turn, const Worker& worker);
-  void TickStopping(Turn& turn, const Bunker& found, const Worker& worker);
-  void TickProvisioning(Turn& turn, const Bunker& row, const Worker& worker);
+  bool SweepOldRows(Turn& turn);
 
   // worker_flow.cc
   void EndRebooted(Turn& turn, const std::string& worker_id);

@@ -43,6 +43,8 @@ template <typename T>
 struct Page {
   std::vector<RowPtr<T>> rows;
   bool has_more = false;  // then the next after_id is rows.back()'s id
+  // Of a list whose pages may be short though more follows (bunkers): the next after_id.
+  std::string last_id;
 };
 
 struct RegisterImageSpec {

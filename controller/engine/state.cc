@@ -8,6 +8,15 @@ namespace {
 // Whether the worker may still have anything of it.
 bool IsOpen(const Bunker& row) { return row.live() || row.assigned || row.room_held; }
 
+// When to look at a row that was just written.
+absl::Time FirstLook(const Bunker& row) {
+  if (!row.live()) return absl::InfiniteFuture();
+  if (row.status != BunkerStatus::kRunning && row.status != BunkerStatus::kPaused) {
+    return absl::InfinitePast();
+  }
+  return NextExpiry(row, row.last_activity_at, /*busy=*/false, row.updated_at);
+}
+
 void RemoveKey(std::map<std::string, std::string>& index, const std::string& key,
                const std::string& id) {
   const auto it = index.find(key);
@@ -107,6 +116,12 @@ void Engine::State::IndexWorker(const Worker* before, const Worker* after) {
     if (!after->credential_sha256.empty()) {
       worker_by_credential[after->credential_sha256] = after->id;
     }
+    if (before == nullptr || before->status != after->status) {
+      worker_looks.ArmBy(after->id, absl::InfinitePast());
+      for (const std::string& id : bunkers_of_worker.Of(after->id)) {
+        bunker_looks.ArmBy(id, absl::InfinitePast());
+      }
+    }
   }
 }
 
@@ -121,34 +136,38 @@ void Engine::State::IndexEntry(const CacheEntry* before, const CacheEntry* after
     workers_of_image.Add(after->image_id, after->worker_id);
     images_of_worker.Add(after->worker_id, after->image_id);
     if (after->retry_at) failed_entries.insert(after->key());
+    if (after->status == CacheStatus::kFailed && !after->retry_at) {
+      // Whoever waits for it waits in vain.
+      for (const std::string& id : bunkers_of_worker.Of(after->worker_id)) {
+        bunker_looks.ArmBy(id, absl::InfinitePast());
+      }
+    }
     if (after->assigned) cached_bytes[after->worker_id] += after->allocated_bytes;
   }
 }
 
 void Engine::State::IndexBunker(const Bunker* before, const Bunker* after) {
+  bunker_index.Update(before, after);
   if (before != nullptr) {
-    bunkers_of_tenant.Remove(before->tenant_id, before->id);
     if (before->live()) {
       RemoveKey(bunker_by_name, before->tenant_id + "/" + before->name, before->id);
       --live_of_tenant[before->tenant_id];
     }
     if (before->room_held) allocated[before->worker_id] -= before->footprint();
     if (IsOpen(*before)) {
-      open_bunkers.erase(before->id);
       bunkers_of_worker.Remove(before->worker_id, before->id);
       const std::string entry = CacheEntry::Key(before->image_id, before->worker_id);
       if (--uses_of_entry[entry] == 0) uses_of_entry.erase(entry);
     }
   }
   if (after != nullptr) {
-    bunkers_of_tenant.Add(after->tenant_id, after->id);
     if (after->live()) {
       bunker_by_name[after->tenant_id + "/" + after->name] = after->id;
       ++live_of_tenant[after->tenant_id];
     }
     if (after->room_held) allocated[after->worker_id] += after->footprint();
+    bunker_looks.ArmBy(after->id, FirstLook(*after));
     if (IsOpen(*after)) {
-      open_bunkers.insert(after->id);
       bunkers_of_worker.Add(after->worker_id, after->id);
       ++uses_of_entry[CacheEntry::Key(after->image_id, after->worker_id)];
     }

@@ -12,6 +12,8 @@
 #include "absl/time/time.h"
 #include "common/base/id.h"
 #include "common/sync/sync_types.h"
+#include "controller/engine/bunker_index.h"
+#include "controller/engine/due_queue.h"
 #include "controller/engine/engine.h"
 #include "controller/engine/table.h"
 #include "controller/policy/fanout.h"
@@ -100,12 +102,13 @@ struct Engine::State {
   MultiIndex auto_groups_of_owner;
   MultiIndex workers_of_image;  // that have an entry
   MultiIndex images_of_worker;
-  MultiIndex bunkers_of_tenant;
+  BunkerIndex bunker_index;
   MultiIndex bunkers_of_worker;  // live, or still on the worker
   std::map<std::string, uint64_t> idempotency_of_tenant;
   std::set<std::string> unresolved_images;  // active ones
   std::set<std::string> failed_entries;     // that have a retry_at
-  std::set<std::string> open_bunkers;       // live, or still on a worker
+  DueQueue worker_looks;                    // liveness
+  DueQueue bunker_looks;  // of live ones: lifetimes, boots and stops that take too long
   std::map<std::string, uint64_t> live_of_tenant;
   std::map<std::string, uint64_t> uses_of_entry;  // by entry key: bunkers that need the file
   std::map<std::string, Resources> allocated;     // by worker
@@ -120,6 +123,9 @@ struct Engine::State {
     absl::Time last = absl::InfinitePast();
     uint32_t open = 0;
   };
+  // How far the sweep has come through these tables; nothing: it is done until the next one.
+  std::optional<std::string> swept_bunkers;
+  std::optional<std::string> swept_idempotency;
   std::map<std::string, Session> sessions;     // by worker
   std::map<std::string, Activity> activities;  // by bunker
 };

@@ -7,83 +7,131 @@
 #include "controller/engine/state.h"
 
 namespace bunker::controller {
+namespace {
 
-void Engine::Tick(Turn& turn) {
+// Of one tick; the rest waits for the events that came meanwhile.
+constexpr size_t kMaxLooks = 2000;
+constexpr size_t kMaxSweptRows = 20000;
+
+// Goes on through `table` behind `*from`: erases what is `old`, at most kMaxSweptRows rows a call.
+// True: not at the end yet.
+template <typename T, typename Old>
+bool SweepSlice(Turn& turn, Table<T>& table, std::optional<std::string>& from, Old old) {
+  if (!from) return false;
+  std::vector<std::string> ids;
+  auto it = table.rows().upper_bound(*from);
+  for (size_t seen = 0; it != table.rows().end() && seen < kMaxSweptRows; ++it, ++seen) {
+    *from = it->first;
+    if (old(*it->second)) ids.push_back(it->first);
+  }
+  const bool more = it != table.rows().end();
+  if (!more) from.reset();
+  for (const std::string& id : ids) table.Erase(turn, id);
+  return more;
+}
+
+}  // namespace
+
+bool Engine::Tick(Turn& turn) {
   State& s = *state_;
-  TickWorkers(turn);
-  TickBunkers(turn);
+  size_t looks = 0;
+  for (; looks < kMaxLooks; ++looks) {
+    const std::optional<std::string> id = s.worker_looks.PopDue(turn.now());
+    if (!id) break;
+    LookAtWorker(turn, *id);
+  }
+  for (; looks < kMaxLooks; ++looks) {
+    const std::optional<std::string> id = s.bunker_looks.PopDue(turn.now());
+    if (!id) break;
+    LookAtBunker(turn, *id);
+  }
   TickEntries(turn);
   if (turn.now() - s.last_sweep >= s.options.sweep_period) {
     s.last_sweep = turn.now();
     Sweep(turn);
+    return true;
   }
+  return SweepOldRows(turn) || looks == kMaxLooks;
 }
 
-void Engine::TickWorkers(Turn& turn) {
+// Armed again by the next change of its status.
+void Engine::LookAtWorker(Turn& turn, const std::string& id) {
   State& s = *state_;
-  std::vector<RowPtr<Worker>> rows;
-  for (const auto& [id, worker] : s.workers.rows()) rows.push_back(worker);
-  for (const RowPtr<Worker>& worker : rows) {
-    const absl::Duration silence =
-        SilenceOf(LastHeartbeat(worker->id), s.started_at, turn.now());
-    const Liveness liveness =
-        LivenessOf(silence, s.options.offline_after, s.options.lost_after);
-    if (liveness == Liveness::kAlive) continue;
-    if (worker->status != WorkerStatus::kOffline) {
-      SetWorkerStatus(turn, *worker, WorkerStatus::kOffline);
-    }
-    if (liveness == Liveness::kLost) TickLost(turn, *worker);
+  const RowPtr<Worker> worker = s.workers.Find(id);
+  if (worker == nullptr) return;
+  const absl::Time heard = std::max(LastHeartbeat(id), s.started_at);
+  const Liveness liveness = LivenessOf(SilenceOf(heard, s.started_at, turn.now()),
+                                       s.options.offline_after, s.options.lost_after);
+  if (liveness == Liveness::kAlive) {
+    s.worker_looks.ArmBy(id, heard + s.options.offline_after);
+    return;
+  }
+  if (worker->status != WorkerStatus::kOffline) {
+    SetWorkerStatus(turn, *worker, WorkerStatus::kOffline);
+  }
+  if (liveness == Liveness::kOffline) {
+    s.worker_looks.ArmBy(id, heard + s.options.lost_after);
+    return;
+  }
+  for (const std::string& bunker : s.bunkers_of_worker.Of(id)) {
+    s.bunker_looks.ArmBy(bunker, absl::InfinitePast());
   }
 }
 
 // The contract's rule for a worker that stays away: ephemeral ones fail, the others wait. Their
 // room stays taken, and their rows say STOPPED, until the worker is back and has ended them.
-void Engine::TickLost(Turn& turn, const Worker& worker) {
-  const std::set<std::string> ids = state_->bunkers_of_worker.Of(worker.id);
-  for (const std::string& id : ids) {
-    const RowPtr<Bunker> row = state_->bunkers.Find(id);
-    if (!row->live() || row->lifecycle_mode != LifecycleMode::kEphemeral) continue;
-    if (row->status == BunkerStatus::kStopping) {
-      Bunker ended = *row;
-      Terminate(ended, BunkerStatus::kStopped, row->status_reason, turn.now());
-      PutBunker(turn, std::move(ended));
-      continue;
-    }
-    FailBunker(turn, *row, "WORKER_LOST",
+bool Engine::EndLost(Turn& turn, const Bunker& row, const Worker& worker) {
+  State& s = *state_;
+  if (worker.status != WorkerStatus::kOffline || row.lifecycle_mode != LifecycleMode::kEphemeral) {
+    return false;
+  }
+  const absl::Duration silence = SilenceOf(LastHeartbeat(worker.id), s.started_at, turn.now());
+  if (LivenessOf(silence, s.options.offline_after, s.options.lost_after) != Liveness::kLost) {
+    return false;
+  }
+  if (row.status == BunkerStatus::kStopping) {
+    Bunker ended = row;
+    Terminate(ended, BunkerStatus::kStopped, row.status_reason, turn.now());
+    PutBunker(turn, std::move(ended));
+  } else {
+    FailBunker(turn, row, "WORKER_LOST",
                "the worker has been silent for longer than the operator's lost_after_s");
   }
+  return true;
 }
 
-void Engine::TickBunkers(Turn& turn) {
+// Armed again by any change of the row, of its worker's status, and of what it waits for.
+void Engine::LookAtBunker(Turn& turn, const std::string& id) {
   State& s = *state_;
-  const std::set<std::string> ids = s.open_bunkers;  // a copy: it changes
-  for (const std::string& id : ids) {
-    const RowPtr<Bunker> row = s.bunkers.Find(id);
-    const RowPtr<Worker> worker = s.workers.Find(row->worker_id);
-    if (!row->live()) continue;
-    if (row->status == BunkerStatus::kStopping) {
-      TickStopping(turn, *row, *worker);
-      continue;
-    }
-    const auto it = s.activities.find(id);
-    const bool busy = row->active_execs > 0 || (it != s.activities.end() && it->second.open > 0);
-    const absl::Time activity =
-        it == s.activities.end() ? row->last_activity_at
-                                 : std::max(row->last_activity_at, it->second.last);
-    const std::string_view expiry = ExpiryOf(*row, activity, busy, turn.now());
-    if (!expiry.empty()) {
-      StopBunker(turn, *row, std::string(expiry));
-    } else if (row->status == BunkerStatus::kProvisioning) {
-      TickProvisioning(turn, *row, *worker);
-    }
+  const RowPtr<Bunker> row = s.bunkers.Find(id);
+  if (row == nullptr || !row->live()) return;
+  const RowPtr<Worker> worker = s.workers.Find(row->worker_id);
+  if (EndLost(turn, *row, *worker)) return;
+  if (row->status == BunkerStatus::kStopping) {
+    LookAtStopping(turn, *row, *worker);
+    return;
   }
+  const auto it = s.activities.find(id);
+  const bool busy = row->active_execs > 0 || (it != s.activities.end() && it->second.open > 0);
+  const absl::Time activity = it == s.activities.end()
+                                  ? row->last_activity_at
+                                  : std::max(row->last_activity_at, it->second.last);
+  const std::string_view expiry = ExpiryOf(*row, activity, busy, turn.now());
+  if (!expiry.empty()) {
+    StopBunker(turn, *row, std::string(expiry));
+    return;
+  }
+  s.bunker_looks.ArmBy(id, NextExpiry(*row, activity, busy, turn.now()));
+  if (row->status == BunkerStatus::kProvisioning) LookAtProvisioning(turn, *row, *worker);
 }
 
-void Engine::TickStopping(Turn& turn, const Bunker& found, const Worker& worker) {
+void Engine::LookAtStopping(Turn& turn, const Bunker& found, const Worker& worker) {
   State& s = *state_;
+  if (worker.status == WorkerStatus::kOffline) return;
   const absl::Time since = std::max(found.stopping_at.value_or(found.updated_at),
                                     worker.status_since);
-  if (worker.status == WorkerStatus::kOffline || turn.now() - since < s.options.stop_resend) {
+  if (turn.now() - since < s.options.stop_resend) {
+    s.bunker_looks.ArmBy(found.id, since + s.options.stop_resend);
     return;
   }
   // Not confirmed: the same row under a new version makes the worker look again. The bunker is not
@@ -95,22 +143,28 @@ void Engine::TickStopping(Turn& turn, const Bunker& found, const Worker& worker)
   PutBunker(turn, std::move(row));
 }
 
-void Engine::TickProvisioning(Turn& turn, const Bunker& row, const Worker& worker) {
+void Engine::LookAtProvisioning(Turn& turn, const Bunker& row, const Worker& worker) {
   State& s = *state_;
   if (worker.status == WorkerStatus::kOffline) return;
   if (row.boot_since) {
-    const absl::Time since = std::max(*row.boot_since, worker.status_since);
-    if (turn.now() - since >= s.options.boot_deadline + s.options.boot_slack) {
-      FailBunker(turn, row, "BOOT_TIMEOUT",
-                 "the worker did not report the bunker running in time: see the worker's log");
+    const absl::Time due = std::max(*row.boot_since, worker.status_since) +
+                           s.options.boot_deadline + s.options.boot_slack;
+    if (turn.now() < due) {
+      s.bunker_looks.ArmBy(row.id, due);
+      return;
     }
+    FailBunker(turn, row, "BOOT_TIMEOUT",
+               "the worker did not report the bunker running in time: see the worker's log");
     return;
   }
   const RowPtr<CacheEntry> entry = s.entries.Find(CacheEntry::Key(row.image_id, row.worker_id));
+  const absl::Time due = row.created_at + s.options.fetch_deadline;
   if (entry != nullptr && entry->status == CacheStatus::kFailed && !entry->retry_at) {
     FailBunker(turn, row, entry->error_code,
                "the image could not be made on the worker: " + entry->error_message);
-  } else if (turn.now() - row.created_at >= s.options.fetch_deadline) {
+  } else if (turn.now() < due) {
+    s.bunker_looks.ArmBy(row.id, due);
+  } else {
     FailBunker(turn, row, "FETCH_TIMEOUT",
                "the image did not get to the worker in time: warm it first");
   }
@@ -152,24 +206,27 @@ void Engine::Sweep(Turn& turn) {
         {{"image", entry->image_id}, {"worker", entry->worker_id}});
     DropAssignment(turn, *entry);
   }
+  s.swept_bunkers = s.swept_idempotency = "";
+  SweepOldRows(turn);
   std::vector<std::string> old;
-  for (const auto& [id, row] : s.bunkers.rows()) {
-    if (!row->live() && !row->assigned && !row->room_held &&
-        turn.now() - *row->terminated_at >= s.options.finished_retention) {
-      old.push_back(id);
-    }
-  }
-  for (const std::string& id : old) s.bunkers.Erase(turn, id);
-  old.clear();
-  for (const auto& [id, row] : s.idempotency.rows()) {
-    if (turn.now() - row->created_at >= kIdempotencyLifetime) old.push_back(id);
-  }
-  for (const std::string& id : old) s.idempotency.Erase(turn, id);
-  old.clear();
   for (const auto& [id, row] : s.join_tokens.rows()) {
     if (turn.now() - row->expires_at >= absl::Hours(24)) old.push_back(id);
   }
   for (const std::string& id : old) s.join_tokens.Erase(turn, id);
+}
+
+// These tables are long; a sweep goes through them in slices. True: it isn't through yet.
+bool Engine::SweepOldRows(Turn& turn) {
+  State& s = *state_;
+  const absl::Time ended_by = turn.now() - s.options.finished_retention;
+  const bool bunkers = SweepSlice(turn, s.bunkers, s.swept_bunkers, [&](const Bunker& row) {
+    return !row.live() && !row.assigned && !row.room_held && *row.terminated_at <= ended_by;
+  });
+  const absl::Time made_by = turn.now() - kIdempotencyLifetime;
+  const bool records =
+      SweepSlice(turn, s.idempotency, s.swept_idempotency,
+                 [&](const IdempotencyRecord& row) { return row.created_at <= made_by; });
+  return bunkers || records;
 }
 
 }  // namespace bunker::controller

@@ -14,6 +14,15 @@ std::string_view ExpiryOf(const Bunker& bunker, absl::Time last_activity, bool b
   return "";
 }
 
+absl::Time NextExpiry(const Bunker& bunker, absl::Time last_activity, bool busy, absl::Time now) {
+  absl::Time next = bunker.expires_at.value_or(absl::InfiniteFuture());
+  if (bunker.status != BunkerStatus::kRunning || bunker.idle_timeout_s == 0) return next;
+  // Idle time counts from the end of what runs now, which is later than `now`.
+  const absl::Time since =
+      busy ? now : std::max(last_activity, bunker.started_at.value_or(bunker.created_at));
+  return std::min(next, since + absl::Seconds(bunker.idle_timeout_s));
+}
+
 absl::Duration BackOff(uint32_t failures, absl::Duration base, absl::Duration max) {
   absl::Duration wait = base;
   for (uint32_t i = 1; i < failures && wait < max; ++i) wait *= 2;

@@ -30,6 +30,10 @@ constexpr LifetimeDefaults DefaultsOf(LifecycleMode mode) {
 std::string_view ExpiryOf(const Bunker& bunker, absl::Time last_activity, bool busy,
                           absl::Time now);
 
+// The first moment after `now` at which ExpiryOf() may say something, should nothing happen until
+// then; InfiniteFuture where it never does. REQUIRES: ExpiryOf() is "" now.
+absl::Time NextExpiry(const Bunker& bunker, absl::Time last_activity, bool busy, absl::Time now);
+
 // How long to wait before attempt number `failures` + 1 of a bake: doubles from `base` up to `max`.
 absl::Duration BackOff(uint32_t failures, absl::Duration base, absl::Duration max);
 

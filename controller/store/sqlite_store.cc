@@ -12,20 +12,14 @@ namespace {
 
 // Bodies are encoded on the writer's thread, and once more if the transaction is run again.
 absl::Status WriteRow(sqlite::Database& database, const RowWrite& write) {
-  const std::string table(TableOf(write.noun));
-  if (!write.body) {
-    ASSIGN_OR_RETURN(sqlite::Statement statement,
-                     database.Prepare("DELETE FROM " + table + " WHERE id=?1"));
-    RETURN_IF_ERROR(statement.BindText(1, write.id));
-    return statement.Run();
-  }
-  ASSIGN_OR_RETURN(sqlite::Statement statement,
-                   database.Prepare("INSERT INTO " + table +
-                                    " (id, body) VALUES (?1, ?2) ON CONFLICT(id) DO UPDATE SET "
-                                    "body=excluded.body"));
-  RETURN_IF_ERROR(statement.BindText(1, write.id));
-  RETURN_IF_ERROR(statement.BindText(2, write.body()));
-  return statement.Run();
+  std::string sql = write.body ? "INSERT INTO " : "DELETE FROM ";
+  sql += TableOf(write.noun);
+  sql += write.body ? " (id, body) VALUES (?1, ?2) ON CONFLICT(id) DO UPDATE SET body=excluded.body"
+                    : " WHERE id=?1";
+  ASSIGN_OR_RETURN(sqlite::Statement * statement, database.PrepareOnce(sql));
+  RETURN_IF_ERROR(statement->BindText(1, write.id));
+  if (write.body) RETURN_IF_ERROR(statement->BindText(2, write.body()));
+  return statement->Run();
 }
 
 }  // namespace

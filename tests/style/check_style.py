@@ -73,6 +73,8 @@ def files_below(root):
     for folder, names, files in os.walk(root):
         names[:] = sorted(x for x in names if x not in SKIPPED_FOLDERS)
         for name in sorted(files):
+            if name == ".git":
+                continue  # a second work tree's pointer to the first
             yield os.path.relpath(os.path.join(folder, name), root)
 
 

@@ -22,13 +22,19 @@ class Controller:
         self.rest_port, self.grpc_port = processes.free_port(), processes.free_port()
         self.config = os.path.join(self.folder, "controller.toml")
         self.admin_socket = os.path.join(self.folder, "admin.sock")
-        with open(self.config, "w", encoding="utf-8") as out:
-            out.write(configs.toml(configs.merged(self._sections(), overrides)))
+        self._overrides = overrides or {}
+        self.configure({})
         binary = paths.binary("bunker-controller")
         self.daemon = processes.Daemon("bunker-controller", [binary, "--config", self.config],
                                        os.path.join(self.folder, "controller.log"))
         self.host = f"http://127.0.0.1:{self.rest_port}"
         self.key = None
+
+    def configure(self, more):
+        """Writes its file anew, with more overrides; for the next start."""
+        self._overrides = configs.merged(self._overrides, more)
+        with open(self.config, "w", encoding="utf-8") as out:
+            out.write(configs.toml(configs.merged(self._sections(), self._overrides)))
 
     def _sections(self):
         return {
@@ -46,7 +52,7 @@ class Controller:
         self.key = re.search(r"sgk_[0-9A-Za-z]{43}", done.stdout).group(0)
         return self
 
-    def start(self):
+    def start(self, seconds=30):
         self.daemon.start()
 
         def ready():
@@ -55,7 +61,7 @@ class Controller:
                 return httpx.get(self.host + "/ready", timeout=2).status_code == 200
             except httpx.HTTPError:
                 return False
-        processes.wait_until(ready, "the controller answers /ready: " + self.daemon.log_path)
+        processes.wait_until(ready, "the controller answers /ready: " + self.daemon.log_path, seconds)
         return self
 
     def join_token(self, worker):
