@@ -53,7 +53,7 @@ Worker MakeWorker(size_t number, const std::string& credential, Resources capaci
   return worker;
 }
 
-Image MakeImage(const Tenant& tenant, const User& user, absl::Time now, Rng& rng) {
+Image MakeImage(const BootstrapResult& owner, absl::Time now, Rng& rng) {
   Image image;
   image.id = NewId("img_", now, rng);
   image.name = "seeded";
@@ -62,8 +62,8 @@ Image MakeImage(const Tenant& tenant, const User& user, absl::Time now, Rng& rng
   image.default_cpu_millicores = 1000;
   image.default_memory_mb = 256;
   image.default_disk_mb = 256;
-  image.ownership = {Scope::kTenant, tenant.id, tenant.partner_id};
-  image.owner = user.id;
+  image.ownership = {Scope::kTenant, owner.tenant_id, owner.partner_id};
+  image.owner = owner.user_id;
   image.arch = Arch::kX86_64;
   image.resolved.emplace();
   image.resolved->repository = "registry.example/seeded";
@@ -90,14 +90,14 @@ CacheEntry MakeEntry(const Image& image, const std::string& worker_id, uint64_t 
   return entry;
 }
 
-Bunker MakeBunker(const Tenant& tenant, const User& user, const Image& image, std::string name,
+Bunker MakeBunker(const BootstrapResult& owner, const Image& image, std::string name,
                   absl::Time now, Rng& rng) {
   Bunker row;
   row.id = NewId("bnk_", now, rng);
   row.name = std::move(name);
-  row.tenant_id = tenant.id;
-  row.partner_id = tenant.partner_id;
-  row.owner = user.id;
+  row.tenant_id = owner.tenant_id;
+  row.partner_id = owner.partner_id;
+  row.owner = owner.user_id;
   row.cpu_millicores = 1000;
   row.memory_mb = 256;
   row.disk_mb = 256;
@@ -127,27 +127,25 @@ Bunker MakeFinished(Bunker row, size_t number) {
 
 }  // namespace
 
-template <typename T>
-absl::StatusOr<T> FirstRow(Store& store, Noun noun) {
-  T row;
-  bool found = false;
-  RETURN_IF_ERROR(store.Load(noun, [&](std::string_view, std::string_view body) {
-    if (std::exchange(found, true)) return absl::OkStatus();
-    return DecodeRow(body, &row);
+absl::StatusOr<BootstrapResult> FirstOwner(Store& store) {
+  User user;
+  RETURN_IF_ERROR(store.Load(Noun::kUser, [&](std::string_view, std::string_view body) {
+    return user.id.empty() ? DecodeRow(body, &user) : absl::OkStatus();
   }));
-  if (!found) return absl::NotFoundError("the store has no such row; run init first");
-  return row;
+  Tenant tenant;
+  RETURN_IF_ERROR(store.Load(Noun::kTenant, [&](std::string_view id, std::string_view body) {
+    return id == user.tenant_id ? DecodeRow(body, &tenant) : absl::OkStatus();
+  }));
+  if (tenant.id.empty()) return absl::NotFoundError("the store has no tenant; run init first");
+  return BootstrapResult{tenant.partner_id, tenant.id, user.id, ""};
 }
-template absl::StatusOr<Tenant> FirstRow<Tenant>(Store&, Noun);
-template absl::StatusOr<User> FirstRow<User>(Store&, Noun);
 
-absl::StatusOr<FleetAccess> SeedFleet(Store& store, const FleetRows& rows, absl::Time now) {
-  ASSIGN_OR_RETURN(const Tenant tenant, FirstRow<Tenant>(store, Noun::kTenant));
-  ASSIGN_OR_RETURN(const User user, FirstRow<User>(store, Noun::kUser));
+absl::StatusOr<FleetAccess> SeedFleet(Store& store, const BootstrapResult& owner,
+                                      const FleetRows& rows, absl::Time now) {
   SeededRng rng(7);
   Writer writer(store);
   FleetAccess access;
-  const Image image = MakeImage(tenant, user, now, rng);
+  const Image image = MakeImage(owner, now, rng);
   RETURN_IF_ERROR(writer.Put(Noun::kImage, image.id, image));
   Group group;
   group.id = NewId("ag_", now, rng);
@@ -169,7 +167,7 @@ absl::StatusOr<FleetAccess> SeedFleet(Store& store, const FleetRows& rows, absl:
   }
   RETURN_IF_ERROR(writer.Put(Noun::kGroup, group.id, group));
   for (size_t i = 0; i < rows.bunkers; ++i) {
-    Bunker row = MakeBunker(tenant, user, image, fmt::format("live-{}", i), now, rng);
+    Bunker row = MakeBunker(owner, image, fmt::format("live-{}", i), now, rng);
     row.worker_id = access.worker_ids[i % rows.workers];
     row.status = rows.bunkers_run ? BunkerStatus::kRunning : BunkerStatus::kProvisioning;
     row.assigned = row.room_held = true;
@@ -183,8 +181,8 @@ absl::StatusOr<FleetAccess> SeedFleet(Store& store, const FleetRows& rows, absl:
       absl::Hours(23) / static_cast<int64_t>(std::max<size_t>(1, rows.finished));
   for (size_t i = 0; i < rows.finished; ++i) {
     const absl::Time created = now - absl::Hours(24) + static_cast<int64_t>(i) * step;
-    const Bunker row = MakeFinished(
-        MakeBunker(tenant, user, image, fmt::format("finished-{}", i), created, rng), i);
+    const Bunker row =
+        MakeFinished(MakeBunker(owner, image, fmt::format("finished-{}", i), created, rng), i);
     RETURN_IF_ERROR(writer.Put(Noun::kBunker, row.id, row));
   }
   RETURN_IF_ERROR(writer.Flush());

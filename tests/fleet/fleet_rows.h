@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "controller/engine/bootstrap.h"
 #include "controller/model/worker.h"
 #include "controller/store/store.h"
 
@@ -34,12 +35,12 @@ struct FleetAccess {
   std::vector<std::string> bunker_ids;
 };
 
-// For the first tenant and its first user. The workers are the platform's, shared and online; the
+// For that tenant and user. The workers are the platform's, shared and online; the
 // image is ready on each, and one group holds them all. `now`: the ids' moment.
-absl::StatusOr<FleetAccess> SeedFleet(Store& store, const FleetRows& rows, absl::Time now);
+absl::StatusOr<FleetAccess> SeedFleet(Store& store, const BootstrapResult& owner,
+                                      const FleetRows& rows, absl::Time now);
 
-// The first row of `noun`, by id. kNotFound where there is none.
-template <typename T>
-absl::StatusOr<T> FirstRow(Store& store, Noun noun);
+// The first tenant's first user. kNotFound before init. Before the store's first commit.
+absl::StatusOr<BootstrapResult> FirstOwner(Store& store);
 
 }  // namespace bunker::controller

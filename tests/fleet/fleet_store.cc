@@ -52,7 +52,8 @@ absl::Status Check(const std::string& path) {
 
 absl::Status Seed(const std::string& path, const FleetRows& rows, const std::string& identities) {
   ASSIGN_OR_RETURN(const auto store, OpenStore(path));
-  ASSIGN_OR_RETURN(const FleetAccess access, SeedFleet(*store, rows, absl::Now()));
+  ASSIGN_OR_RETURN(const BootstrapResult owner, FirstOwner(*store));
+  ASSIGN_OR_RETURN(const FleetAccess access, SeedFleet(*store, owner, rows, absl::Now()));
   std::string text;
   for (size_t i = 0; i < access.credentials.size(); ++i) {
     text +=

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """A fleet of scripted agents through one day: images, bunkers, cuts, a restart of the controller.
 
-BUNKER_FLEET_AGENTS sets their number (default 60).
+BUNKER_FLEET_AGENTS sets their number (default 40).
 """
 
 import os
@@ -11,7 +11,7 @@ import unittest
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../e2e"))
 from harness import cluster, fleet, processes  # pylint: disable=wrong-import-position
 
-AGENTS = int(os.environ.get("BUNKER_FLEET_AGENTS", "60"))
+AGENTS = int(os.environ.get("BUNKER_FLEET_AGENTS", "40"))
 LIMITS = {"limits": {"requests_per_s": 100000, "request_burst": 100000}}
 
 

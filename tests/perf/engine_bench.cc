@@ -68,7 +68,7 @@ struct Fleet {
     spec.key_sha256 = std::string(64, '1');
     const auto made = Bootstrap(store, spec, absl::Now(), rng);
     Must(made.status());
-    auto seeded = SeedFleet(store, rows, absl::Now());
+    auto seeded = SeedFleet(store, *made, rows, absl::Now());
     Must(seeded.status());
     access = *std::move(seeded);
     caller.user_id = made->user_id;
