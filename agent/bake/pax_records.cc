@@ -40,6 +40,7 @@ void ParsePaxPayload(std::string_view payload, RawHeaders* headers) {
       headers->has_nul = true;
     }
     if (key.substr(0, 11) == "GNU.sparse.") headers->sparse = true;
+    if (key == "GNU.sparse.major") headers->map_in_data = value != "0";
     if (key == "GNU.sparse.name") {
       headers->path = value;
       sparse_name = true;

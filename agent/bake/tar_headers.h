@@ -17,7 +17,10 @@ struct RawHeaders {
   std::optional<std::string> mtime;
   bool has_nul = false;  // in a key, a name or a link
   std::optional<std::string> size;
-  bool sparse = false;  // records of GNU's sparse forms
+  bool sparse = false;       // records of GNU's sparse forms
+  bool map_in_data = false;  // the form whose map stands before the data, 1.0
+  // Of a sparse file: how much data its size leaves for the map to place.
+  std::optional<uint64_t> stored_bytes;
   char type = '0';
   const char* ambiguous = nullptr;  // why programs read this member differently
 };

@@ -6,9 +6,12 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
+#include "absl/strings/numbers.h"
 #include "agent/bake/bake_error.h"
 #include "agent/bake/posix_acl.h"
+#include "common/base/converters.h"
 #include "common/base/log.h"
 #include "common/base/status_macros.h"
 
@@ -154,7 +157,7 @@ absl::Status TarReader::ReadData(
     size_t size = 0;
     la_int64_t offset = 0;
     const int result = archive_read_data_block(archive_.get(), &data, &size, &offset);
-    if (result == ARCHIVE_EOF) return absl::OkStatus();
+    if (result == ARCHIVE_EOF) break;
     if (result != ARCHIVE_OK) {
       const char* name = archive_entry_pathname(entry_);
       return LayerCorrupt(absl::StrCat("member '", Printable(name ? name : "?"),
@@ -173,6 +176,11 @@ absl::Status TarReader::ReadData(
     RETURN_IF_ERROR(sink(static_cast<uint64_t>(offset),
                          std::string_view(static_cast<const char*>(data), size)));
   }
+  // libarchive goes on where the map's last piece ends, others where the size does.
+  const std::optional<uint64_t> expected = std::exchange(stored_bytes_, std::nullopt);
+  if (!expected || *expected == stored_bytes) return absl::OkStatus();
+  const char* name = archive_entry_pathname(entry_);
+  return LayerUnsupported(name ? name : "?", "a sparse file whose map and size do not agree");
 }
 
 bool TarReader::CopyRaw(uint64_t position, size_t size, std::string* out) const {
@@ -211,6 +219,10 @@ absl::Status TarReader::ReadRaw(RawHeaders* headers) const {
       if (headers->type >= '2' && headers->type <= '6' && headers->size.value_or("0") != "0") {
         headers->ambiguous = kSizeWithoutData;
       }
+      if ((headers->sparse || headers->type == 'S') &&
+          !ReadStoredBytes(position, block, headers)) {
+        headers->ambiguous = "a sparse file with a size or a map that is none";
+      }
       break;
     }
     if (!OctalField(std::string_view(block).substr(124, 12), &size) || size > kMaxPaxBytes) break;
@@ -232,10 +244,48 @@ absl::Status TarReader::ReadRaw(RawHeaders* headers) const {
   return absl::OkStatus();
 }
 
+bool TarReader::ReadStoredBytes(uint64_t position, std::string_view block,
+                                RawHeaders* headers) const {
+  uint64_t size = 0;
+  const bool known = headers->size ? absl::SimpleAtoi(ToAbsl(*headers->size), &size)
+                                   : OctalField(block.substr(124, 12), &size);
+  if (!known) return false;
+  uint64_t map_bytes = 0;
+  if (headers->map_in_data) {
+    const std::optional<uint64_t> found = SparseMapBytes(position + kTarBlockBytes);
+    if (!found || *found > size) return false;
+    map_bytes = *found;
+  }
+  headers->stored_bytes = size - map_bytes;
+  return true;
+}
+
+// A count, then twice as many numbers, each on a line of its own; zeros fill the last block.
+std::optional<uint64_t> TarReader::SparseMapBytes(uint64_t position) const {
+  std::string block;
+  uint64_t count = 0;
+  uint64_t lines = 0;
+  for (uint64_t bytes = kTarBlockBytes; CopyRaw(position, kTarBlockBytes, &block);
+       bytes += kTarBlockBytes, position += kTarBlockBytes) {
+    for (const char c : block) {
+      if (c == '\n') {
+        if (++lines == 2 * count + 1) return bytes;
+      } else if (c < '0' || c > '9') {
+        return std::nullopt;
+      } else if (lines == 0) {
+        // More than the header window holds is refused there; here it must only not wrap.
+        count = std::min<uint64_t>(count * 10 + static_cast<uint64_t>(c - '0'), kMaxPaxBytes);
+      }
+    }
+  }
+  return std::nullopt;
+}
+
 absl::Status TarReader::Convert(TarMember* member) {
   *member = TarMember();
   RawHeaders raw;
   RETURN_IF_ERROR(ReadRaw(&raw));
+  stored_bytes_ = raw.stored_bytes;
   RETURN_IF_ERROR(ConvertNames(member, raw));
   if (raw.ambiguous != nullptr) {
     return LayerUnsupported(member->name,

@@ -9,6 +9,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -53,6 +54,8 @@ class TarReader {
   absl::Status ConvertMetadata(TarMember* member, const RawHeaders& raw);
   absl::Status ConvertAcls(TarMember* member);
   absl::Status ReadRaw(RawHeaders* headers) const;
+  bool ReadStoredBytes(uint64_t position, std::string_view block, RawHeaders* headers) const;
+  std::optional<uint64_t> SparseMapBytes(uint64_t position) const;
   bool CopyRaw(uint64_t position, size_t size, std::string* out) const;
 
   LayerStream* const stream_;
@@ -62,6 +65,7 @@ class TarReader {
   bool in_header_ = false;
   bool opened_ = false;
   bool empty_ = true;  // no member so far
+  std::optional<uint64_t> stored_bytes_;  // what the data must come to, where that is to be checked
   uint64_t position_ = 0;
 };
 

@@ -48,6 +48,16 @@ TarBuilder ManyXattrs(int count, size_t name_bytes) {
   }
   return TarBuilder().Add(entry);
 }
+// Its map places less than its size holds: a whole member is in what is left, or behind it.
+TarBuilder ShortMap() {
+  return TarBuilder().Add({.name = "GNUSparseFile.0/hole",
+                           .data = std::string(512, 'd') + std::string(512, '\0'),
+                           .pax = {{"GNU.sparse.size", "4096"},
+                                   {"GNU.sparse.numblocks", "1"},
+                                   {"GNU.sparse.name", "hole"},
+                                   {"GNU.sparse.map", "0,512"}}});
+}
+
 TarBuilder OddSparse(size_t first_piece_bytes) {
   std::string map = "2\n0\n" + std::to_string(first_piece_bytes) + "\n4096\n3\n";
   map.resize(512);
@@ -191,6 +201,7 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"xattr_names_over_a_block", One(ManyXattrs(40, 200)), kUnsupported, "'member'"},
         Case{"xattr_names_in_a_block", One(ManyXattrs(18, 200)), ""},
         Case{"sparse_odd_pieces", One(OddSparse(5)), kUnsupported, "'hole'"},
+        Case{"sparse_short_map", One(ShortMap()), kUnsupported, "'hole'"},
         Case{"sparse_whole_pieces", One(OddSparse(512)), ""},
         Case{"xattr_long_name", One(Pax("SCHILY.xattr.user." + std::string(300, 'n'), "v")),
              kUnsupported, "255"},
