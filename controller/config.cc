@@ -108,6 +108,12 @@ absl::Status ReadImages(const toml::table& table, ControllerConfig* config) {
   return in.Finish();
 }
 
+absl::Status ReadAudit(const toml::table& table, ControllerConfig* config) {
+  StrictTable in(table, "audit");
+  in.Read("retention_days", &config->audit_retention_days, 0u, 36'500u);
+  return in.Finish();
+}
+
 absl::Status ReadNetwork(const toml::table& table, ControllerConfig*) {
   StrictTable in(table, "network");
   std::vector<std::string> package_registries;
@@ -167,7 +173,7 @@ absl::StatusOr<ControllerConfig> ParseControllerConfig(const std::string& text,
                     {"grpc", ReadGrpc},     {"admin", ReadAdmin},
                     {"limits", ReadLimits}, {"placement", ReadPlacement},
                     {"workers", ReadWorkers}, {"images", ReadImages},
-                    {"network", ReadNetwork}};
+                    {"network", ReadNetwork}, {"audit", ReadAudit}};
   for (const auto& [name, read] : sections) {
     if (const toml::table* table = in.Table(name)) RETURN_IF_ERROR(read(*table, &config));
   }

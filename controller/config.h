@@ -46,6 +46,7 @@ struct ControllerConfig {
   uint32_t offline_after_s = 30;
   uint32_t lost_after_s = 300;
   uint32_t sweep_interval_s = 120;
+  uint32_t audit_retention_days = 0;  // 0 = for ever
 
   std::string state_file() const { return state_dir + "/state.db"; }
 };

@@ -4,11 +4,9 @@
 #include "common/base/sha256.h"
 #include "common/base/status_macros.h"
 #include "controller/engine/bootstrap.h"
+#include "controller/model/api_key.h"
 
 namespace bunker::controller {
-namespace {
-constexpr size_t kKeyCharacters = 43;  // of base62: 256 bits
-}  // namespace
 
 absl::StatusOr<bool> IsInitialised(Store& store) {
   bool found = false;
@@ -22,7 +20,7 @@ absl::StatusOr<bool> IsInitialised(Store& store) {
 absl::StatusOr<InitResult> InitStore(Store& store, absl::Time now) {
   SystemRng rng;
   InitResult result;
-  result.key = "sgk_" + RandomBase62(kKeyCharacters);
+  result.key = NewApiKeySecret();
   BootstrapSpec spec;
   spec.key_sha256 = Sha256Hex(result.key);
   ASSIGN_OR_RETURN(result.rows, Bootstrap(store, spec, now, rng));

@@ -6,6 +6,7 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <chrono>
@@ -24,6 +25,8 @@
 #include "controller/api/dispatcher.h"
 #include "controller/api/grpc_surface.h"
 #include "controller/api/services.h"
+#include "controller/engine/audit_reader.h"
+#include "controller/engine/audit_retention.h"
 #include "controller/engine/core.h"
 #include "controller/engine/engine.h"
 #include "controller/exec_adapter.h"
@@ -55,6 +58,7 @@ EngineOptions EngineOptionsOf(const ControllerConfig& config) {
   options.offline_after = absl::Seconds(config.offline_after_s);
   options.lost_after = absl::Seconds(config.lost_after_s);
   options.sweep_period = absl::Seconds(config.sweep_interval_s);
+  options.max_key_rate_per_s = static_cast<uint32_t>(std::max(1.0, config.requests_per_s));
   return options;
 }
 
@@ -101,8 +105,10 @@ struct Server::Impl {
   std::unique_ptr<Engine> engine;
   std::unique_ptr<Core> core;
   std::unique_ptr<LinkServer> link;
+  std::unique_ptr<AuditReader> audit_reader;
   std::unique_ptr<ExecAdapter> exec;
   std::unique_ptr<Cursors> cursors;
+  std::unique_ptr<AuditRetention> retention;
   std::unique_ptr<Dispatcher> dispatcher;
   std::unique_ptr<Gateway> gateway;
   std::unique_ptr<GrpcSurface> surface;
@@ -143,8 +149,13 @@ absl::Status Server::Impl::Open() {
   Dispatcher::Options limits;
   limits.rate_per_second = config.requests_per_s;
   limits.rate_burst = config.request_burst;
+  audit_reader = std::make_unique<AuditReader>(*store);
+  AuditRetention::Options retain;
+  if (config.audit_retention_days > 0)
+    retain.keep = absl::Hours(24) * config.audit_retention_days;
+  retention = std::make_unique<AuditRetention>(*core, *audit_reader, retain);
   dispatcher = std::make_unique<Dispatcher>(*core, limits);
-  RegisterAllServices({cursors.get(), exec.get(), kVersion}, dispatcher.get());
+  RegisterAllServices({cursors.get(), exec.get(), kVersion, audit_reader.get()}, dispatcher.get());
   ASSIGN_OR_RETURN(gateway, Gateway::Create(*core, *dispatcher, Gateway::Options()));
   surface = std::make_unique<GrpcSurface>(*core, *dispatcher, PublicServices());
   return absl::OkStatus();
@@ -260,6 +271,7 @@ int Server::Run() {
        {"grpc", HostPort{impl_->config.grpc.host, grpc_port()}.ToString()}});
   impl_->loop->Post([impl = impl_.get()] {
     impl->StartWatchdogs();
+    impl->retention->Start();
     ::sd_notify(0, "READY=1");
   });
   impl_->loop->Run();

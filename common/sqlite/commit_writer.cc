@@ -44,19 +44,35 @@ void CommitWriter::Submit(Job job, Done done) {
   wake_.notify_one();
 }
 
+void CommitWriter::Read(ReadJob read) {
+  {
+    MutexLock lock(mutex_);
+    BUNKER_CHECK(!closed_);
+    reads_.push_back(std::move(read));
+  }
+  wake_.notify_one();
+}
+
 void CommitWriter::Work() {
   pthread_setname_np(pthread_self(), "store-commit");
   while (true) {
     std::vector<Entry> entries;
+    ReadJob read;
     {
       MutexLock lock(mutex_);
-      while (queue_.empty() && !closed_) wake_.wait(lock.native());
-      if (queue_.empty()) break;
+      while (queue_.empty() && reads_.empty() && !closed_) wake_.wait(lock.native());
+      if (queue_.empty() && reads_.empty()) break;
+      if (!reads_.empty()) {
+        read = std::move(reads_.front());
+        reads_.pop_front();
+      }
       while (!queue_.empty() && entries.size() < options_.max_jobs_per_commit) {
         entries.push_back(std::move(queue_.front()));
         queue_.pop_front();
       }
     }
+    if (read) read(database_);
+    if (entries.empty()) continue;
     const absl::Status all = CommitAll(entries, 0, entries.size());
     for (size_t i = 0; i < entries.size(); ++i) {
       const absl::Status one =

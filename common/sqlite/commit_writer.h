@@ -44,6 +44,13 @@ class CommitWriter {
 
   void Submit(Job job, Done done);
 
+  // Runs `read` on the writer's thread between two commits, never twice, never within a
+  // transaction: a second connection could be in the way of a checkpoint, and the file is locked
+  // against it. At most one read runs between two commits, so keep it short; the reads that wait
+  // are the caller's to bound.
+  using ReadJob = absl::AnyInvocable<void(Database&)>;
+  void Read(ReadJob read);
+
   // Commits so far (each one an fsync of the WAL), and jobs in them.
   uint64_t commits() const { return commits_.load(std::memory_order_relaxed); }
   uint64_t jobs() const { return jobs_.load(std::memory_order_relaxed); }
@@ -64,6 +71,7 @@ class CommitWriter {
   Mutex mutex_;
   CondVar wake_;
   std::deque<Entry> queue_ ABSL_GUARDED_BY(mutex_);
+  std::deque<ReadJob> reads_ ABSL_GUARDED_BY(mutex_);
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
 
   // Belongs to the thread.

@@ -62,6 +62,10 @@ void RegisterAllServices(const ServiceDeps& deps, Dispatcher* dispatcher) {
   RegisterBunkerService(deps, dispatcher);
   RegisterExecService(deps, dispatcher);
   RegisterAccountService(deps, dispatcher);
+  RegisterAuditService(deps, dispatcher);
+  RegisterTenantService(deps, dispatcher);
+  RegisterUserService(deps, dispatcher);
+  RegisterApiKeyService(deps, dispatcher);
   BUNKER_CHECK(dispatcher->CheckComplete().ok());
 }
 

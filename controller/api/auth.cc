@@ -5,49 +5,22 @@
 #include <fmt/format.h>
 
 #include "common/base/sha256.h"
+#include "common/base/status_macros.h"
 #include "controller/api/errors.h"
 
 namespace bunker::controller {
 namespace {
 
-constexpr std::string_view kPrefix = "scaibunker:";
 constexpr size_t kMaxKeyBytes = 256;
-
-constexpr const char* kAllPermissions[] = {
-    "create", "create:session", "create:persistent", "execute", "shell", "files", "root",
-    "network:registry", "network:allowlisted", "network:unrestricted", "network:transit",
-    "l2_transparency", "images:manage", "admin", "admin:tenant", "admin:platform"};
-
-constexpr const char* kTenantUserPermissions[] = {"create", "create:session", "execute", "shell",
-                                                  "files",  "root",           "network:registry"};
-
-template <size_t N>
-std::set<std::string> Keys(const char* const (&names)[N], std::string_view but = "") {
-  std::set<std::string> keys;
-  for (const char* name : names) {
-    if (name != but) keys.insert(std::string(kPrefix) + name);
-  }
-  return keys;
-}
 
 }  // namespace
 
-const std::set<std::string>& PermissionsOf(Role role) {
-  static const auto* const all = new std::set<std::string>(Keys(kAllPermissions));
-  static const auto* const admin =
-      new std::set<std::string>(Keys(kAllPermissions, "admin:platform"));
-  static const auto* const user = new std::set<std::string>(Keys(kTenantUserPermissions));
-  static const auto* const none = new std::set<std::string>();
-  switch (role) {
-    case Role::kSuperAdmin: return *all;
-    case Role::kPartnerAdmin: case Role::kTenantAdmin: return *admin;
-    case Role::kTenantUser: return *user;
-    case Role::kTenantViewer: return *none;
-  }
-  return *none;
+absl::StatusOr<std::string> KeyHashOf(std::string_view authorization) {
+  ASSIGN_OR_RETURN(const std::string_view key, KeyOf(authorization));
+  return Sha256Hex(key);
 }
 
-absl::StatusOr<std::string> KeyHashOf(std::string_view authorization) {
+absl::StatusOr<std::string_view> KeyOf(std::string_view authorization) {
   if (authorization.empty()) {
     return ApiError("AUTH_TOKEN_MISSING",
                     "no key was sent; send the header Authorization: Bearer <your key>");
@@ -60,7 +33,7 @@ absl::StatusOr<std::string> KeyHashOf(std::string_view authorization) {
     return ApiError("AUTH_TOKEN_INVALID",
                     "the Authorization header holds no key; its form is Bearer <your key>");
   }
-  return Sha256Hex(key);
+  return key;
 }
 
 Caller CallerOf(const AuthResult& auth) {
@@ -69,62 +42,101 @@ Caller CallerOf(const AuthResult& auth) {
   caller.tenant_id = auth.tenant->id;
   caller.partner_id = auth.partner->id;
   caller.key_id = auth.key->id;
-  caller.role = auth.user->role;
-  caller.permissions = PermissionsOf(auth.user->role);
-  caller.permissions.insert(auth.user->permissions.begin(), auth.user->permissions.end());
-  caller.sees_all_bunkers =
-      auth.user->role == Role::kTenantViewer || HasPermission(caller, "admin");
+  caller.role = auth.role;
+  caller.permissions = auth.permissions;
+  caller.manages_all_bunkers = HasPermission(caller, "admin");
+  caller.sees_all_bunkers = auth.role == Role::kTenantViewer || caller.manages_all_bunkers;
   return caller;
 }
 
 bool HasPermission(const Caller& caller, std::string_view permission) {
-  return caller.permissions.count(std::string(kPrefix).append(permission)) > 0;
+  return caller.permissions.count(std::string(kPermissionPrefix).append(permission)) > 0;
 }
+
+namespace {
+
+absl::Status Lacks(std::string_view permission, std::string_view whose) {
+  return ApiError("AUTHZ_PERMISSION_DENIED",
+                  fmt::format("this needs the permission {}{}; ask {} for it", kPermissionPrefix,
+                              permission, whose));
+}
+
+constexpr std::string_view kTenantAdmins = "an administrator of your tenant";
+constexpr std::string_view kOperator = "the operator of the platform";
+
+}  // namespace
 
 absl::Status CheckRule(const MethodRule& rule, const Caller& caller) {
-  const bool is_read = rule.need == Need::kRead;
-  if (is_read && caller.role == Role::kTenantViewer) return absl::OkStatus();
-  if (!is_read && rule.need != Need::kKey) return absl::OkStatus();
-  const std::string_view wanted = is_read ? "create" : rule.permission;
-  if (HasPermission(caller, wanted)) return absl::OkStatus();
-  return ApiError("AUTHZ_PERMISSION_DENIED",
-                  fmt::format("this needs the permission {}{}; ask an administrator of your tenant "
-                              "for it", kPrefix, wanted));
+  switch (rule.need) {
+    case Need::kPublic:
+    case Need::kSignedIn:
+      return absl::OkStatus();
+    case Need::kRead:
+      if (caller.role == Role::kTenantViewer || HasPermission(caller, "create"))
+        return absl::OkStatus();
+      return Lacks("create", kTenantAdmins);
+    case Need::kKey:
+      return HasPermission(caller, rule.permission) ? absl::OkStatus()
+                                                    : Lacks(rule.permission, kTenantAdmins);
+    case Need::kScopedKey:
+    case Need::kEitherKey:
+      if (HasPermission(caller, rule.permission) || HasPermission(caller, rule.platform_permission))
+        return absl::OkStatus();
+      return Lacks(rule.permission, kTenantAdmins);
+    case Need::kPartnerAdmin:
+      if (!HasPermission(caller, rule.permission)) return Lacks(rule.permission, kTenantAdmins);
+      if (caller.role >= Role::kPartnerAdmin) return absl::OkStatus();
+      return ApiError("AUTHZ_PERMISSION_DENIED",
+                      "this is for partner admins; ask one of your partner's");
+    case Need::kSuperAdmin:
+      if (caller.super_admin()) return absl::OkStatus();
+      return ApiError("AUTHZ_PERMISSION_DENIED",
+                      "this is for super admins; ask the operator of the platform");
+  }
+  return absl::InternalError("a rule of another kind");
 }
 
-absl::Status CheckMayChange(const Caller& caller, Scope scope, std::string_view noun) {
-  const bool allowed =
-      scope == Scope::kTenant ||
-      (scope == Scope::kPartner && (caller.role == Role::kPartnerAdmin || caller.super_admin())) ||
-      (scope == Scope::kPlatform && HasPermission(caller, "admin:platform"));
-  if (allowed) return absl::OkStatus();
+absl::Status CheckScopeKey(const MethodRule& rule, const Caller& caller, Scope scope,
+                           std::string_view noun) {
+  const bool at_platform = scope == Scope::kPlatform;
+  if (at_platform && !HasPermission(caller, rule.platform_permission))
+    return Lacks(rule.platform_permission, kOperator);
+  const bool needs_permission = !at_platform || rule.need == Need::kKey;
+  if (needs_permission && !HasPermission(caller, rule.permission))
+    return Lacks(rule.permission, kTenantAdmins);
+  const bool in_rank = caller.role == Role::kPartnerAdmin || caller.super_admin();
+  if (scope != Scope::kPartner || in_rank) return absl::OkStatus();
   return ApiError("AUTHZ_PERMISSION_DENIED",
-                  fmt::format("this {} belongs to the {}; only a {} may change it", noun,
-                              scope == Scope::kPartner ? "partner" : "platform",
-                              scope == Scope::kPartner ? "partner_admin" : "super_admin"));
+                  fmt::format("a {} of the partner is for partner admins; ask one of yours, or use "
+                              "the scope tenant", noun));
 }
 
-absl::Status RateLimiter::Take(const std::string& key_id, absl::Time now) {
+absl::Status RateLimiter::Take(const std::string& name, absl::Time now,
+                               std::optional<double> per_second) {
   if (now >= next_forget_) Forget(now);
-  Bucket& bucket = buckets_.try_emplace(key_id, Bucket{burst_, now}).first->second;
+  const double rate = per_second.value_or(per_second_);
+  const double burst = std::max(1.0, rate * burst_ / per_second_);
+  Bucket& bucket = buckets_.try_emplace(name, Bucket{burst, now, rate}).first->second;
   const double elapsed_s = std::max(0.0, absl::ToDoubleSeconds(now - bucket.at));
-  bucket.tokens = std::min(burst_, bucket.tokens + elapsed_s * per_second_);
+  bucket.per_second = rate;
+  bucket.tokens = std::min(burst, bucket.tokens + elapsed_s * rate);
   bucket.at = now;
   if (bucket.tokens >= 1) {
     bucket.tokens -= 1;
     return absl::OkStatus();
   }
-  const absl::Duration wait = absl::Seconds((1 - bucket.tokens) / per_second_);
+  const absl::Duration wait = absl::Seconds((1 - bucket.tokens) / rate);
   return WithRetryAfter(
       ApiError("RATE_LIMITED", fmt::format("more than {} requests a second with this key; wait as "
-                                           "long as Retry-After says", per_second_)),
+                                           "long as Retry-After says", rate)),
       wait);
 }
 
 void RateLimiter::Forget(absl::Time now) {
   next_forget_ = now + absl::Minutes(1);
-  const double full_after_s = burst_ / per_second_;
   for (auto it = buckets_.begin(); it != buckets_.end();) {
+    const double full_after_s =
+        std::max(burst_ / per_second_, 1 / it->second.per_second);
     const bool is_full = absl::ToDoubleSeconds(now - it->second.at) >= full_after_s;
     it = is_full ? buckets_.erase(it) : std::next(it);
   }

@@ -9,6 +9,7 @@
 #include "common/base/status_macros.h"
 #include "controller/api/errors.h"
 #include "controller/api/not_built.h"
+#include "controller/api/sealed_answer.h"
 #include "google/protobuf/io/coded_stream.h"
 #include "google/protobuf/io/zero_copy_stream_impl_lite.h"
 
@@ -27,8 +28,14 @@ std::string DeterministicBytes(const google::protobuf::Message& message) {
   return bytes;
 }
 
-absl::Status CheckIdempotencyKey(const MethodRule& rule, const std::string& key) {
+absl::Status CheckIdempotencyKey(const MethodRule& rule, const CallInfo& info) {
+  const std::string& key = info.idempotency_key;
   if (key.empty()) return absl::OkStatus();
+  if (rule.extra == Extra::kSecretAnswer && info.trusted) {
+    return ValidationError("Idempotency-Key",
+                           "can't be kept for the operator, whose answers hold a secret that "
+                           "nothing could seal; leave it out");
+  }
   if (key.size() > kMaxIdempotencyKeyBytes)
     return ValidationError("Idempotency-Key", "is longer than 255 bytes; send a shorter one");
   const std::string_view method = rule.method;
@@ -46,10 +53,14 @@ struct Dispatcher::Running {
   std::shared_ptr<const Message> request;
   CallInfo info;
   Done done;
+  std::vector<FieldViolation> violations;
+  std::string key_sha256;  // "" = the operator's, or nobody's
+  std::shared_ptr<Admission> admission;  // while the call waits for something
 
   // Once.
   void Finish(Answer answer) {
     if (!done) return;
+    admission = nullptr;
     if (!answer.ok() && ViewOf(answer.status()).row->http_status == 500) {
       Log(Severity::kError, "api.internal_error",
           {{"request_id", info.request_id}, {"method", entry->rule->method},
@@ -60,7 +71,7 @@ struct Dispatcher::Running {
 };
 
 Dispatcher::Dispatcher(Core& core, Options options)
-    : core_(core), limiter_(options.rate_per_second, options.rate_burst) {}
+    : core_(core), limiter_(options.rate_per_second, options.rate_burst), admissions_(core) {}
 
 Dispatcher& Dispatcher::For(std::string_view method) {
   const MethodRule* rule = FindRule(method);
@@ -89,6 +100,21 @@ absl::Status Dispatcher::CheckComplete() const {
   return absl::OkStatus();
 }
 
+bool Dispatcher::Unchecked(CallContext& context, size_t savepoint) {
+  if (!context.rule.scoped() || context.scope_checked) return false;
+  context.turn.RollbackTo(savepoint);
+  return true;
+}
+
+absl::Status CheckScope(CallContext& context, Scope scope, std::string_view noun) {
+  context.scope_checked = true;
+  return CheckScopeKey(context.rule, context.caller, scope, noun);
+}
+
+absl::Status CheckMayChange(CallContext& context, const Ownership& owner, std::string_view noun) {
+  return CheckScope(context, owner.scope, noun);
+}
+
 void Dispatcher::Gate(CallContext& context, Answer answer, FinishFn finish) {
   context.turn.AfterCommit(
       [answer = std::move(answer), finish = std::move(finish)](const absl::Status& committed) {
@@ -107,33 +133,47 @@ void Dispatcher::Invoke(const google::protobuf::MethodDescriptor* method,
   call->request = std::move(request);
   call->info = std::move(info);
   call->done = std::move(done);
-  std::vector<FieldViolation> violations;
-  FindNotBuilt(*call->request, body_field, &violations);
-  core_.Post([this, call, violations = std::move(violations)](Engine& engine, Turn& turn) {
-    const absl::StatusOr<Caller> caller =
-        Identify(*call->entry->rule, call->info, engine, turn);
-    absl::Status status = caller.status();
-    if (status.ok() && !violations.empty()) status = ValidationError(violations);
-    if (status.ok()) status = CheckIdempotencyKey(*call->entry->rule, call->info.idempotency_key);
-    if (status.ok()) return Run(call, *caller, engine, turn);
-    turn.AfterCommit([call, status](const absl::Status&) { call->Finish(status); });
+  FindNotBuilt(*call->request, body_field, &call->violations);
+  core_.Post([this, call](Engine& engine, Turn& turn) {
+    const absl::StatusOr<Caller> caller = Identify(*call->entry->rule, call->info,
+                                                   call->request.get(), engine, turn,
+                                                   &call->key_sha256);
+    if (caller.ok()) return Run(call, *caller, engine, turn);
+    turn.AfterCommit([call, status = caller.status()](const absl::Status&) {
+      call->Finish(status);
+    });
   });
 }
 
 absl::StatusOr<Caller> Dispatcher::Identify(const MethodRule& rule, const CallInfo& info,
-                                            Engine& engine, Turn& turn) {
+                                            const Message* request, Engine& engine, Turn& turn,
+                                            std::string* sha256) {
   if (info.trusted) {
     Caller caller = OperatorCaller();
     caller.permissions = PermissionsOf(Role::kSuperAdmin);
     return caller;
   }
   if (rule.need == Need::kPublic) return Caller();
-  ASSIGN_OR_RETURN(const std::string hash, KeyHashOf(info.authorization));
-  ASSIGN_OR_RETURN(const AuthResult auth, engine.Authenticate(turn, hash));
-  RETURN_IF_ERROR(limiter_.Take(auth.key->id, turn.now()));
+  ASSIGN_OR_RETURN(*sha256, KeyHashOf(info.authorization));
+  ASSIGN_OR_RETURN(const AuthResult auth, engine.Authenticate(turn, *sha256));
+  RETURN_IF_ERROR(limiter_.Take(auth.key->id, turn.now(), auth.key->rate_limit_per_s));
   Caller caller = CallerOf(auth);
-  RETURN_IF_ERROR(CheckRule(rule, caller));
-  return caller;
+  const absl::Status allowed = CheckRule(rule, caller);
+  if (allowed.ok()) return caller;
+  if (request != nullptr)
+    CallAudit(trail_, rule, caller, info.request_id, *request).Refused(engine, turn, allowed);
+  return allowed;
+}
+
+absl::Status Dispatcher::CheckRequest(const Running& call, const Caller& caller,
+                                      CallAudit* audit) {
+  std::vector<std::string> notes;
+  RETURN_IF_ERROR(CheckValues(*call.entry->rule, caller, *call.request, &notes));
+  for (const std::string& note : notes) {
+    if (audit != nullptr) audit->AddDetail(note);
+  }
+  if (!call.violations.empty()) return ValidationError(call.violations);
+  return CheckIdempotencyKey(*call.entry->rule, call.info);
 }
 
 absl::StatusOr<std::shared_ptr<const Dispatcher::Message>> Dispatcher::FindRepeat(
@@ -144,45 +184,121 @@ absl::StatusOr<std::shared_ptr<const Dispatcher::Message>> Dispatcher::FindRepea
   if (record == nullptr) return nullptr;
   std::shared_ptr<Message> stored(google::protobuf::MessageFactory::generated_factory()
                                       ->GetPrototype(call.entry->response)->New());
-  if (!stored->ParseFromString(record->body))
-    return absl::InternalError("a stored answer can't be read");
+  std::string body = record->body;
+  if (call.entry->rule->extra == Extra::kSecretAnswer) {
+    ASSIGN_OR_RETURN(const std::string_view key, KeyOf(call.info.authorization));
+    absl::StatusOr<std::string> opened = OpenAnswer(key, record->id(), body);
+    if (!opened.ok()) {
+      return ApiError("IDEMPOTENCY_CONFLICT",
+                      "the first answer holds a secret, for the key alone that asked for it; "
+                      "repeat with that key, or use another Idempotency-Key");
+    }
+    body = *std::move(opened);
+  }
+  if (!stored->ParseFromString(body)) return absl::InternalError("a stored answer can't be read");
   return std::static_pointer_cast<const Message>(stored);
 }
 
-// Idempotency around the handler: a stored answer is given again; a new one is stored in the same
-// turn as the effect, or neither happens.
+void Dispatcher::FinishAudited(const std::shared_ptr<Running>& call,
+                               const std::shared_ptr<CallAudit>& audit, Answer answer) {
+  if (audit->written()) return call->Finish(std::move(answer));
+  core_.Post([call, audit, answer = std::move(answer)](Engine& engine, Turn& turn) mutable {
+    if (answer.ok()) {
+      audit->Done(engine, turn, answer->get());
+    } else {
+      audit->Refused(engine, turn, answer.status());
+    }
+    turn.AfterCommit([call, answer = std::move(answer)](const absl::Status& committed) {
+      call->Finish(committed.ok() ? answer : Answer(committed));
+    });
+  });
+}
+
+// What a handler waits for is not waited for when its caller is no longer let in.
+void Dispatcher::EndWhenLost(const std::shared_ptr<Running>& call, const Caller& caller,
+                             Engine& engine) {
+  const bool waits = call->done && call->info.cancel != nullptr && *call->info.cancel;
+  if (!waits || call->key_sha256.empty()) return;
+  call->admission = admissions_.Add(*call->entry->rule, call->key_sha256, caller, engine);
+  call->admission->OnLost([weak = std::weak_ptr<Running>(call)](const absl::Status& why) {
+    const std::shared_ptr<Running> lost = weak.lock();
+    if (lost == nullptr) return;
+    const std::function<void()> cancel = *lost->info.cancel;
+    lost->Finish(why);
+    if (cancel) cancel();
+  });
+}
+
+// Around the handler: the audit row, and idempotency. A stored answer is given again; a new one is
+// stored in the same turn as the effect, or neither happens.
 void Dispatcher::Run(std::shared_ptr<Running> call, Caller caller, Engine& engine, Turn& turn) {
-  CallContext context{core_, engine, turn, std::move(caller), call->info, nullptr};
+  const MethodRule& rule = *call->entry->rule;
+  CallContext context{core_, engine, turn, std::move(caller), call->info, rule, nullptr};
   FinishFn finish = [call](Answer answer) { call->Finish(std::move(answer)); };
-  if (call->info.idempotency_key.empty() || !call->entry->rule->mutation)
-    return call->entry->handler(context, *call->request, std::move(finish));
-
-  const std::string tenant_id = context.caller.tenant_id;
-  const std::string hash =
-      Sha256Hex(std::string(call->entry->rule->method) + "\n" + DeterministicBytes(*call->request));
-  const auto repeat = FindRepeat(*call, context.caller, hash, engine, turn);
-  if (!repeat.ok()) return Gate(context, repeat.status(), std::move(finish));
-  if (*repeat != nullptr) return Gate(context, *repeat, std::move(finish));
-
+  if (rule.audited()) {
+    context.audit = std::make_shared<CallAudit>(trail_, rule, context.caller,
+                                                call->info.request_id, *call->request);
+    finish = [this, call, audit = context.audit](Answer answer) {
+      FinishAudited(call, audit, std::move(answer));
+    };
+  }
+  if (const absl::Status status = CheckRequest(*call, context.caller, context.audit.get());
+      !status.ok()) {
+    if (context.audit) context.audit->Refused(engine, turn, status);
+    return Gate(context, status, std::move(finish));
+  }
+  const bool remembered = rule.mutation && !call->info.idempotency_key.empty();
+  std::string hash;
+  if (remembered) {
+    hash = Sha256Hex(std::string(rule.method) + "\n" + DeterministicBytes(*call->request));
+    const auto repeat = FindRepeat(*call, context.caller, hash, engine, turn);
+    const bool is_repeat = repeat.ok() && *repeat != nullptr;
+    if (is_repeat || !repeat.ok()) {
+      // Nothing is done again, so there is no row but the first one's.
+      turn.AfterCommit([call, repeat](const absl::Status& committed) {
+        call->Finish(!committed.ok() ? Answer(committed) : Answer(repeat));
+      });
+      return;
+    }
+  }
   const size_t savepoint = turn.Savepoint();
   auto stored = std::make_shared<absl::Status>();
-  context.remember = [&](const Message& answer) {
-    IdempotencyRecord record;
-    record.tenant_id = tenant_id;
-    record.key = call->info.idempotency_key;
-    record.request_hash = hash;
-    record.status = 200;
-    record.body = answer.SerializeAsString();
-    record.created_at = turn.now();
-    *stored = engine.StoreIdempotent(turn, std::move(record));
-  };
-  call->entry->handler(context, *call->request, [call, stored](Answer answer) {
-    call->Finish(stored->ok() ? std::move(answer) : Answer(*stored));
+  if (rule.mutation) {
+    context.remember = [&, tenant_id = context.caller.tenant_id](const Message& answer) {
+      context.audit->Done(engine, turn, &answer);
+      if (remembered) *stored = Remember(*call, tenant_id, hash, answer, engine, turn);
+    };
+  }
+  call->entry->handler(context, *call->request, [finish, stored](Answer answer) {
+    finish(stored->ok() ? std::move(answer) : Answer(*stored));
   });
-  if (stored->ok()) return;
-  // The effect without its record would run again at the next repeat: neither.
-  turn.RollbackTo(savepoint);
-  turn.AfterCommit([call, stored](const absl::Status&) { call->Finish(*stored); });
+  if (!stored->ok()) {
+    // The effect without its record would run again at the next repeat: neither.
+    turn.RollbackTo(savepoint);
+    turn.AfterCommit([call, stored](const absl::Status&) { call->Finish(*stored); });
+    return;
+  }
+  // One that wrote and told nobody what: its row is in the same commit all the same.
+  if (rule.mutation && turn.Savepoint() > savepoint && !context.audit->written())
+    context.audit->Done(engine, turn, nullptr);
+  EndWhenLost(call, context.caller, engine);
+}
+
+absl::Status Dispatcher::Remember(const Running& call, const std::string& tenant_id,
+                                  const std::string& hash, const Message& answer, Engine& engine,
+                                  Turn& turn) {
+  IdempotencyRecord record;
+  record.tenant_id = tenant_id;
+  record.key = call.info.idempotency_key;
+  record.request_hash = hash;
+  record.status = 200;
+  record.body = answer.SerializeAsString();
+  if (call.entry->rule->extra == Extra::kSecretAnswer) {
+    ASSIGN_OR_RETURN(const std::string_view key, KeyOf(call.info.authorization));
+    record.body = SealAnswer(key, record.id(), record.body);
+  }
+  record.created_at = turn.now();
+  return engine.StoreIdempotent(turn, std::move(record));
 }
 
 void Dispatcher::Admit(std::string_view method, CallInfo info,
@@ -192,21 +308,17 @@ void Dispatcher::Admit(std::string_view method, CallInfo info,
   BUNKER_CHECK(rule != nullptr);
   core_.Post([this, rule, info = std::move(info), run = std::move(run),
               refused = std::move(refused)](Engine& engine, Turn& turn) mutable {
-    absl::StatusOr<Caller> caller = Identify(*rule, info, engine, turn);
+    std::string sha256;
+    absl::StatusOr<Caller> caller = Identify(*rule, info, nullptr, engine, turn, &sha256);
     if (!caller.ok()) {
       turn.AfterCommit([refused = std::move(refused), status = caller.status()](
                            const absl::Status&) mutable { refused(status); });
       return;
     }
-    CallContext context{core_, engine, turn, *std::move(caller), std::move(info), nullptr};
+    CallContext context{core_, engine, turn, *std::move(caller), std::move(info), *rule, nullptr};
+    context.admission = admissions_.Add(*rule, sha256, context.caller, engine);
     run(context);
   });
-}
-
-absl::Status Dispatcher::StillAdmitted(const CallInfo& info, Engine& engine, Turn& turn) {
-  if (info.trusted) return absl::OkStatus();
-  ASSIGN_OR_RETURN(const std::string hash, KeyHashOf(info.authorization));
-  return engine.Authenticate(turn, hash).status();
 }
 
 }  // namespace bunker::controller

@@ -16,6 +16,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "controller/api/admissions.h"
+#include "controller/api/audit_trail.h"
 #include "controller/api/auth.h"
 #include "controller/engine/core.h"
 #include "google/protobuf/message.h"
@@ -41,10 +43,27 @@ struct CallContext {
   Turn& turn;
   Caller caller;
   CallInfo info;
-  // Where set (an Idempotency-Key was sent), a handler that answers later than its turn must call
-  // it in its turn with the answer as it is now: what a repeat of the same key will get.
+  const MethodRule& rule;
+  // Where set (mutations), a handler that answers later than its turn calls it in its turn, once it
+  // has done what it was asked, with the answer as it is now: what a repeat with the same
+  // Idempotency-Key gets, and what the audit row is about.
   std::function<void(const google::protobuf::Message&)> remember;
+  bool scope_checked = false;  // by one of the two below
+  // The call's audit row; null for calls that have none. Handlers may add details; one whose rule
+  // has Extra::kStart calls Started() in the turn before the command can begin. The rest is the
+  // dispatcher's.
+  std::shared_ptr<CallAudit> audit = nullptr;
+  // For calls that go on after their turn; see Admission. Hold it as long as they do. Null in
+  // handlers: the dispatcher ends what they wait for (CallInfo::cancel) by itself.
+  std::shared_ptr<Admission> admission = nullptr;
 };
+
+// For rules with a platform_permission, once per call (the table at MethodRule says what is
+// checked). A create calls CheckScope() with the scope it was asked for; what changes or acts on a
+// row calls CheckMayChange() with the owner of the row, which the caller was found to see (else
+// NOT_FOUND comes first). OK or AUTHZ_PERMISSION_DENIED. `noun`, for the message: "group".
+absl::Status CheckScope(CallContext& context, Scope scope, std::string_view noun);
+absl::Status CheckMayChange(CallContext& context, const Ownership& owner, std::string_view noun);
 
 class Dispatcher {
  public:
@@ -65,8 +84,13 @@ class Dispatcher {
   void Register(F handler) {
     Add(Req::descriptor(), Resp::descriptor(),
         [handler](CallContext& context, const Message& request, FinishFn finish) {
+          const size_t savepoint = context.turn.Savepoint();
           absl::StatusOr<Resp> response = handler(context, static_cast<const Req&>(request));
+          if (response.ok() && Unchecked(context, savepoint))
+            response = absl::InternalError("a handler that did not check the scope");
           if (response.ok() && context.remember) context.remember(*response);
+          if (!response.ok() && context.audit)
+            context.audit->Refused(context.engine, context.turn, response.status());
           Gate(context, Wrap<Resp>(std::move(response)), std::move(finish));
         });
   }
@@ -101,14 +125,11 @@ class Dispatcher {
               Done done);
 
   // Authenticates and checks the rule of `method` as Invoke() does, then runs `run` on the loop:
-  // for streams, which no handler answers. Errors go to `refused`, after the commit.
+  // for streams, which no handler answers. Errors go to `refused`, after the commit. A stream keeps
+  // `context.admission` and ends when that is lost.
   void Admit(std::string_view method, CallInfo info,
              absl::AnyInvocable<void(CallContext&)> run,
              absl::AnyInvocable<void(absl::Status)> refused);
-
-  // Whether a caller that was admitted still is (its key not revoked or expired since). On the
-  // loop, in an event.
-  static absl::Status StillAdmitted(const CallInfo& info, Engine& engine, Turn& turn);
 
  private:
   using FinishFn = std::function<void(Answer)>;
@@ -128,19 +149,34 @@ class Dispatcher {
         std::make_shared<const Resp>(*std::move(response)));
   }
   static void Gate(CallContext& context, Answer answer, FinishFn finish);
+  // Whether the handler forgot what its rule asks of it; then what it wrote has been taken back.
+  static bool Unchecked(CallContext& context, size_t savepoint);
 
   void Add(const google::protobuf::Descriptor* request,
            const google::protobuf::Descriptor* response, Handler handler);
-  absl::StatusOr<Caller> Identify(const MethodRule& rule, const CallInfo& info, Engine& engine,
-                                  Turn& turn);
+  // Who calls, and whether it may; `*sha256` of the key ("" = the operator's or none). A refusal
+  // of one who is known is audited, `request` (may be null) telling what it was about.
+  absl::StatusOr<Caller> Identify(const MethodRule& rule, const CallInfo& info,
+                                  const Message* request, Engine& engine, Turn& turn,
+                                  std::string* sha256);
+  // The answer of an audited call that has no row yet gets one first.
+  void FinishAudited(const std::shared_ptr<Running>& call, const std::shared_ptr<CallAudit>& audit,
+                     Answer answer);
+  void EndWhenLost(const std::shared_ptr<Running>& call, const Caller& caller, Engine& engine);
+  absl::Status CheckRequest(const Running& call, const Caller& caller, CallAudit* audit);
   void Run(std::shared_ptr<Running> call, Caller caller, Engine& engine, Turn& turn);
+  absl::Status Remember(const Running& call, const std::string& tenant_id, const std::string& hash,
+                        const Message& answer, Engine& engine, Turn& turn);
   absl::StatusOr<std::shared_ptr<const Message>> FindRepeat(const Running& call,
                                                             const Caller& caller,
                                                             const std::string& hash,
                                                             Engine& engine, Turn& turn);
 
   Core& core_;
-  RateLimiter limiter_;  // on the loop
+  // On the loop.
+  RateLimiter limiter_;
+  AuditTrail trail_;
+  Admissions admissions_;
   std::map<std::string, Entry, std::less<>> entries_;
   Entry* adding_ = nullptr;
 };

@@ -34,6 +34,18 @@ const char* ReasonOfCode(Code code) {
   }
 }
 
+// The engine's refusals name the field in front: "parent_id: the group would …".
+void AddLeadingField(std::string_view message, std::vector<FieldViolation>* violations) {
+  const size_t colon = message.find(": ");
+  if (colon == std::string_view::npos || colon == 0) return;
+  for (const char c : message.substr(0, colon)) {
+    const bool in_name = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_';
+    if (!in_name) return;
+  }
+  violations->push_back(
+      {std::string(message.substr(0, colon)), std::string(message.substr(colon + 2))});
+}
+
 absl::Cord ToCord(const google::protobuf::Message& message) {
   return absl::Cord(message.SerializeAsString());
 }
@@ -141,6 +153,8 @@ ErrorView ViewOf(const absl::Status& status) {
         view.violations.push_back({row.field(), row.description()});
     }
   }
+  if (view.violations.empty() && std::string_view(view.row->reason) == "VALIDATION_ERROR")
+    AddLeadingField(view.message, &view.violations);
   if (const auto payload = status.GetPayload(kPlacementUrl)) {
     v1::PlacementFailure failure;
     if (failure.ParseFromString(std::string(*payload))) view.placement = std::move(failure);

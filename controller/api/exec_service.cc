@@ -31,6 +31,7 @@ struct Exec {
   bool base64 = false;
   absl::Time deadline;
   FinishExec finish;
+  std::shared_ptr<CallAudit> audit;
   bool cancelled = false;
   Core::WaitId wait = 0;
   ExecBackend::Id run_id = 0;
@@ -149,6 +150,7 @@ void Begin(std::shared_ptr<Exec> exec, Engine& engine, Turn& turn) {
   }
   const auto begun = engine.BeginExec(turn, exec->caller, exec->bunker_id);
   if (!begun.ok()) return Fail(exec, turn, begun.status());
+  exec->audit->Started(engine, turn, **begun);
   turn.AfterCommit(
       [exec, row = *begun](const absl::Status& committed) { RunNow(exec, *row, committed); });
 }
@@ -165,6 +167,7 @@ void RunExec(ExecBackend* backend, CallContext& context, const v1::ExecRequest& 
   exec->core = &context.core;
   exec->backend = backend;
   exec->caller = context.caller;
+  exec->audit = context.audit;
   exec->bunker_id = request.bunker();
   exec->command = CommandOf(request, context.caller);
   exec->base64 = request.output() == v1::OUTPUT_ENCODING_BASE64;

@@ -34,7 +34,7 @@ absl::StatusOr<v1::AvailabilityGroup> CreateGroup(
   spec.auto_images = request.auto_images();
   if (spec.scope == Scope::kTenant && context.caller.tenant_id.empty())
     return ValidationError("scope", "the operator has no tenant; use platform, or a tenant's key");
-  RETURN_IF_ERROR(CheckMayChange(context.caller, spec.scope, "group"));
+  RETURN_IF_ERROR(CheckScope(context, spec.scope, "group"));
   ASSIGN_OR_RETURN(const RowPtr<Group> group,
                    context.engine.CreateGroup(context.turn, context.caller, spec));
   return Row(context, *group);
@@ -58,7 +58,7 @@ absl::StatusOr<v1::ListAvailabilityGroupsResponse> ListGroups(
 // The group that the caller may change.
 absl::StatusOr<RowPtr<Group>> FindToChange(CallContext& context, const std::string& ref) {
   ASSIGN_OR_RETURN(RowPtr<Group> group, context.engine.FindGroup(context.caller, ref));
-  RETURN_IF_ERROR(CheckMayChange(context.caller, group->ownership.scope, "group"));
+  RETURN_IF_ERROR(CheckMayChange(context, group->ownership, "group"));
   return group;
 }
 

@@ -50,7 +50,7 @@ absl::StatusOr<v1::Image> RegisterImage(CallContext& context,
   const RegisterImageSpec spec = SpecOf(request);
   if (spec.scope == Scope::kTenant && context.caller.tenant_id.empty())
     return ValidationError("scope", "the operator has no tenant; use platform, or a tenant's key");
-  RETURN_IF_ERROR(CheckMayChange(context.caller, spec.scope, "image"));
+  RETURN_IF_ERROR(CheckScope(context, spec.scope, "image"));
   ASSIGN_OR_RETURN(const RowPtr<Image> image,
                    context.engine.RegisterImage(context.turn, context.caller, spec));
   v1::Image row = Row(context, *image);
@@ -117,7 +117,7 @@ absl::StatusOr<v1::WarmSummary> WarmImage(CallContext& context,
                                           const v1::WarmImageRequest& request) {
   ASSIGN_OR_RETURN(const RowPtr<Image> image,
                    context.engine.FindImage(context.caller, request.image()));
-  RETURN_IF_ERROR(CheckMayChange(context.caller, image->ownership.scope, "image"));
+  RETURN_IF_ERROR(CheckMayChange(context, image->ownership, "image"));
   ASSIGN_OR_RETURN(const WarmSummary warm,
                    context.engine.Warm(context.turn, context.caller, image->id));
   v1::WarmSummary response;
@@ -129,7 +129,7 @@ absl::StatusOr<v1::Image> DeactivateImage(CallContext& context,
                                           const v1::DeactivateImageRequest& request) {
   ASSIGN_OR_RETURN(const RowPtr<Image> image,
                    context.engine.FindImage(context.caller, request.image()));
-  RETURN_IF_ERROR(CheckMayChange(context.caller, image->ownership.scope, "image"));
+  RETURN_IF_ERROR(CheckMayChange(context, image->ownership, "image"));
   ASSIGN_OR_RETURN(const RowPtr<Image> after,
                    context.engine.Deactivate(context.turn, context.caller, image->id));
   return Row(context, *after);

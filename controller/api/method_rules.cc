@@ -1,41 +1,110 @@
 // The ONE table of what each RPC asks of its caller, REST and gRPC alike: a block per service.
+#include <iterator>
+
 #include "controller/api/auth.h"
 
 #define BUNKER_API "bunker.v1."
 
 namespace bunker::controller {
 
+namespace {
+
+constexpr MethodRule kRules[] = {
+    {BUNKER_API "Health.GetHealth", Need::kPublic},
+    {BUNKER_API "Health.GetReady", Need::kPublic},
+
+    {BUNKER_API "Accounts.WhoAmI", Need::kSignedIn},
+
+    {BUNKER_API "Partners.CreatePartner", Need::kSuperAdmin, "", true},
+    {BUNKER_API "Partners.ListPartners", Need::kSuperAdmin},
+    {BUNKER_API "Partners.GetPartner", Need::kSuperAdmin},
+    {BUNKER_API "Partners.UpdatePartner", Need::kSuperAdmin, "", true},
+    {BUNKER_API "Partners.DeletePartner", Need::kSuperAdmin, "", true},
+
+    {BUNKER_API "Tenants.CreateTenant", Need::kPartnerAdmin, "admin:tenant", true},
+    {BUNKER_API "Tenants.ListTenants", Need::kKey, "admin:tenant"},
+    {BUNKER_API "Tenants.GetTenant", Need::kKey, "admin:tenant"},
+    {BUNKER_API "Tenants.UpdateTenant", Need::kPartnerAdmin, "admin:tenant", true},
+    {BUNKER_API "Tenants.DeleteTenant", Need::kPartnerAdmin, "admin:tenant", true},
+
+    {BUNKER_API "Users.CreateUser", Need::kKey, "admin:tenant", true},
+    {BUNKER_API "Users.ListUsers", Need::kKey, "admin:tenant"},
+    {BUNKER_API "Users.GetUser", Need::kKey, "admin:tenant"},
+    {BUNKER_API "Users.UpdateUser", Need::kKey, "admin:tenant", true},
+    {BUNKER_API "Users.DeleteUser", Need::kKey, "admin:tenant", true},
+    {BUNKER_API "Users.SetModulePermissions", Need::kKey, "admin:tenant", true},
+
+    {BUNKER_API "UserGroups.CreateUserGroup", Need::kKey, "admin:tenant", true},
+    {BUNKER_API "UserGroups.ListUserGroups", Need::kKey, "admin:tenant"},
+    {BUNKER_API "UserGroups.GetUserGroup", Need::kKey, "admin:tenant"},
+    {BUNKER_API "UserGroups.UpdateUserGroup", Need::kKey, "admin:tenant", true},
+    {BUNKER_API "UserGroups.DeleteUserGroup", Need::kKey, "admin:tenant", true},
+    {BUNKER_API "UserGroups.AddMember", Need::kKey, "admin:tenant", true},
+    {BUNKER_API "UserGroups.RemoveMember", Need::kKey, "admin:tenant", true},
+
+    {BUNKER_API "ApiKeys.CreateApiKey", Need::kKey, "admin:tenant", true, "", Extra::kSecretAnswer},
+    {BUNKER_API "ApiKeys.ListApiKeys", Need::kKey, "admin:tenant"},
+    {BUNKER_API "ApiKeys.GetApiKey", Need::kKey, "admin:tenant"},
+    {BUNKER_API "ApiKeys.RevokeApiKey", Need::kKey, "admin:tenant", true},
+
+    {BUNKER_API "Audit.ListAudit", Need::kEitherKey, "admin:tenant", false, "admin:platform"},
+    {BUNKER_API "Audit.GetAuditHead", Need::kEitherKey, "admin:tenant", false, "admin:platform"},
+
+    {BUNKER_API "Images.RegisterImage", Need::kKey, "images:manage", true, "admin:platform"},
+    {BUNKER_API "Images.ListImages", Need::kRead},
+    {BUNKER_API "Images.GetImage", Need::kRead},
+    {BUNKER_API "Images.GetImageCache", Need::kRead},
+    {BUNKER_API "Images.WarmImage", Need::kKey, "images:manage", true, "admin:platform"},
+    {BUNKER_API "Images.DeactivateImage", Need::kKey, "images:manage", true, "admin:platform"},
+
+    {BUNKER_API "AvailabilityGroups.CreateAvailabilityGroup", Need::kScopedKey, "admin:tenant",
+     true, "admin:platform"},
+    {BUNKER_API "AvailabilityGroups.ListAvailabilityGroups", Need::kRead},
+    {BUNKER_API "AvailabilityGroups.GetAvailabilityGroup", Need::kRead},
+    {BUNKER_API "AvailabilityGroups.DeleteAvailabilityGroup", Need::kScopedKey, "admin:tenant",
+     true, "admin:platform"},
+    {BUNKER_API "AvailabilityGroups.AttachImage", Need::kScopedKey, "admin:tenant", true,
+     "admin:platform"},
+    {BUNKER_API "AvailabilityGroups.DetachImage", Need::kScopedKey, "admin:tenant", true,
+     "admin:platform"},
+    {BUNKER_API "AvailabilityGroups.AttachWorker", Need::kScopedKey, "admin:tenant", true,
+     "admin:platform"},
+    {BUNKER_API "AvailabilityGroups.DetachWorker", Need::kScopedKey, "admin:tenant", true,
+     "admin:platform"},
+
+    {BUNKER_API "Workers.ListWorkers", Need::kRead},
+    {BUNKER_API "Workers.GetWorker", Need::kRead},
+
+    {BUNKER_API "Bunkers.CreateBunker", Need::kKey, "create", true},
+    {BUNKER_API "Bunkers.ListBunkers", Need::kRead},
+    {BUNKER_API "Bunkers.GetBunker", Need::kRead},
+    {BUNKER_API "Bunkers.DeleteBunker", Need::kKey, "create", true},
+    {BUNKER_API "Bunkers.Exec", Need::kKey, "execute", false, "", Extra::kStart},
+};
+
+}  // namespace
+
 const std::vector<MethodRule>& MethodRules() {
-  static const auto* const rules = new std::vector<MethodRule>{
-      {BUNKER_API "Health.GetHealth", Need::kPublic},
-      {BUNKER_API "Health.GetReady", Need::kPublic},
+  static const auto* const rules =
+      new std::vector<MethodRule>(std::begin(kRules), std::end(kRules));
+  return *rules;
+}
 
-      {BUNKER_API "Accounts.WhoAmI", Need::kSignedIn},
-
-      {BUNKER_API "Images.RegisterImage", Need::kKey, "images:manage", true},
-      {BUNKER_API "Images.ListImages", Need::kRead},
-      {BUNKER_API "Images.GetImage", Need::kRead},
-      {BUNKER_API "Images.GetImageCache", Need::kRead},
-      {BUNKER_API "Images.WarmImage", Need::kKey, "images:manage", true},
-      {BUNKER_API "Images.DeactivateImage", Need::kKey, "images:manage", true},
-
-      {BUNKER_API "AvailabilityGroups.CreateAvailabilityGroup", Need::kKey, "admin:tenant", true},
-      {BUNKER_API "AvailabilityGroups.ListAvailabilityGroups", Need::kRead},
-      {BUNKER_API "AvailabilityGroups.GetAvailabilityGroup", Need::kRead},
-      {BUNKER_API "AvailabilityGroups.DeleteAvailabilityGroup", Need::kKey, "admin:tenant", true},
-      {BUNKER_API "AvailabilityGroups.AttachImage", Need::kKey, "admin:tenant", true},
-      {BUNKER_API "AvailabilityGroups.DetachImage", Need::kKey, "admin:tenant", true},
-      {BUNKER_API "AvailabilityGroups.AttachWorker", Need::kKey, "admin:tenant", true},
-      {BUNKER_API "AvailabilityGroups.DetachWorker", Need::kKey, "admin:tenant", true},
-
-      {BUNKER_API "Workers.ListWorkers", Need::kRead},
-      {BUNKER_API "Workers.GetWorker", Need::kRead},
-
-      {BUNKER_API "Bunkers.CreateBunker", Need::kKey, "create", true},
-      {BUNKER_API "Bunkers.ListBunkers", Need::kRead},
-      {BUNKER_API "Bunkers.GetBunker", Need::kRead},
-      {BUNKER_API "Bunkers.DeleteBunker", Need::kKey, "create", true},
-      {BUNKER_API "Bunkers.Exec", Need::kKey, "execute"},
+const std::vector<ValueRule>& ValueRules() {
+  constexpr const char* kCreate = BUNKER_API "Bunkers.CreateBunker";
+  constexpr const char* kMode = "bunker.lifecycle_mode";
+  constexpr const char* kProfile = "bunker.network_profile";
+  constexpr const char* kModeDenied = "LIFECYCLE_MODE_DENIED";
+  constexpr const char* kProfileDenied = "NETWORK_PROFILE_DENIED";
+  static const auto* const rules = new std::vector<ValueRule>{
+      {kCreate, kMode, "session", "create:session", kModeDenied},
+      {kCreate, kMode, "persistent", "create:persistent", kModeDenied},
+      {kCreate, kProfile, "registry", "network:registry", kProfileDenied},
+      {kCreate, kProfile, "allowlisted", "network:allowlisted", kProfileDenied},
+      {kCreate, kProfile, "unrestricted", "network:unrestricted", kProfileDenied},
+      {kCreate, kProfile, "transit", "network:transit", kProfileDenied},
+      {kCreate, "bunker.interfaces.spoof_guard", "false", "l2_transparency",
+       "AUTHZ_PERMISSION_DENIED", true},
   };
   return *rules;
 }

@@ -4,6 +4,7 @@
 #include "controller/api/dispatcher.h"
 #include "controller/api/exec_backend.h"
 #include "controller/api/paging.h"
+#include "controller/engine/audit_reader.h"
 
 namespace bunker::controller {
 
@@ -12,6 +13,7 @@ struct ServiceDeps {
   const Cursors* cursors = nullptr;
   ExecBackend* exec = nullptr;
   std::string version;
+  AuditReader* audit = nullptr;  // may be null: reading the audit rows answers UNAVAILABLE
 };
 
 void RegisterImageService(const ServiceDeps& deps, Dispatcher* dispatcher);
@@ -19,6 +21,10 @@ void RegisterGroupService(const ServiceDeps& deps, Dispatcher* dispatcher);
 void RegisterWorkerService(const ServiceDeps& deps, Dispatcher* dispatcher);
 void RegisterBunkerService(const ServiceDeps& deps, Dispatcher* dispatcher);
 void RegisterExecService(const ServiceDeps& deps, Dispatcher* dispatcher);
+void RegisterTenantService(const ServiceDeps& deps, Dispatcher* dispatcher);
+void RegisterUserService(const ServiceDeps& deps, Dispatcher* dispatcher);
+void RegisterApiKeyService(const ServiceDeps& deps, Dispatcher* dispatcher);
+void RegisterAuditService(const ServiceDeps& deps, Dispatcher* dispatcher);
 void RegisterAccountService(const ServiceDeps& deps, Dispatcher* dispatcher);
 
 // All of the above; dies where an RPC of the table has no handler.

@@ -89,6 +89,11 @@ int AttachToGroup(Session& session, const std::string& group, const std::string&
 int DetachFromGroup(Session& session, const std::string& group, const std::string& noun,
                     const std::string& ref);
 
+// Every row of the audit chain, its hashes computed anew; `head_file` "" = none. Fails where
+// anything was edited, deleted or put in; needs a key that sees all tenants.
+int VerifyAudit(Session& session, const std::string& head_file);
+int ShowAuditHead(Session& session);
+
 int ListWorkers(Session& session);
 int ShowWorker(Session& session, const std::string& worker);
 

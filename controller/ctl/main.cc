@@ -184,6 +184,18 @@ void AddBunkerCommands(CLI::App& app, Action& chosen, const std::vector<std::str
   AddExec(bunker, chosen, tail);
 }
 
+void AddAuditCommands(CLI::App& app, Action& chosen) {
+  CLI::App& audit = *app.add_subcommand("audit", "What was done: check that nobody changed it");
+  audit.require_subcommand(1);
+  auto head = std::make_shared<std::string>();
+  CLI::App* verify =
+      Command(audit, "verify", "Compute the chain's hashes anew; says what was changed", chosen,
+              [head](Session& session) { return VerifyAudit(session, *head); });
+  verify->add_option("--head", *head, "a file with an exported head: shows a cut tail as well");
+  Command(audit, "head", "The newest row's number and hash; keep it elsewhere", chosen,
+          ShowAuditHead);
+}
+
 int Main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);
   CLI::App app("Bunker's command line. Reads SCAIGRID_HOST and SCAIGRID_API_KEY.", "bunkerctl");
@@ -202,6 +214,7 @@ int Main(int argc, char** argv) {
   AddGroupCommands(app, chosen);
   AddWorkerCommands(app, chosen);
   AddBunkerCommands(app, chosen, tail);
+  AddAuditCommands(app, chosen);
   try {
     app.parse(own, argv);
   } catch (const CLI::ParseError& error) {

@@ -288,16 +288,26 @@ void Engine::FailBunker(Turn& turn, Bunker row, const std::string& reason,
   PutBunker(turn, std::move(row));
 }
 
+// A viewer sees its tenant's bunkers, and no more than that.
+absl::StatusOr<RowPtr<Bunker>> Engine::FindBunkerToUse(const Caller& caller,
+                                                       const std::string& ref) const {
+  ASSIGN_OR_RETURN(RowPtr<Bunker> row, FindBunker(caller, ref));
+  const bool is_own = row->tenant_id == caller.tenant_id && row->owner == caller.user_id;
+  if (is_own || caller.manages_all_bunkers) return row;
+  return Denied("the bunker " + row->name + " is another user's",
+                "use your own, or ask for the permission scaibunker:admin");
+}
+
 absl::StatusOr<RowPtr<Bunker>> Engine::DeleteBunker(Turn& turn, const Caller& caller,
                                                     const std::string& ref) {
-  ASSIGN_OR_RETURN(const RowPtr<Bunker> found, FindBunker(caller, ref));
+  ASSIGN_OR_RETURN(const RowPtr<Bunker> found, FindBunkerToUse(caller, ref));
   if (found->live()) StopBunker(turn, *found, "DELETED");
   return state_->bunkers.Find(found->id);
 }
 
 absl::StatusOr<RowPtr<Bunker>> Engine::BeginExec(Turn& turn, const Caller& caller,
                                                  const std::string& ref) {
-  ASSIGN_OR_RETURN(RowPtr<Bunker> row, FindBunker(caller, ref));
+  ASSIGN_OR_RETURN(RowPtr<Bunker> row, FindBunkerToUse(caller, ref));
   if (row->status != BunkerStatus::kRunning) {
     const std::string reason = row->status_reason.empty() ? "" : " (" + row->status_reason + ")";
     const std::string remedy = row->live() && !row->stop_wanted

@@ -39,6 +39,7 @@ struct ChangeSet {
   std::vector<Change<ApiKey>> api_keys;
   std::vector<Change<User>> users;
   std::vector<Change<Tenant>> tenants;
+  std::vector<Change<UserGroup>> user_groups;
   // The rows that workers are to have; id: "<worker id>/<row name>". For the link.
   std::vector<Change<DesiredRow>> desired;
 };

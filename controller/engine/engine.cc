@@ -5,6 +5,8 @@
 #include "common/base/log.h"
 #include "common/base/reason.h"
 #include "common/base/status_macros.h"
+#include "controller/engine/accounts.h"
+#include "controller/engine/audit_log.h"
 #include "controller/engine/state.h"
 
 namespace bunker::controller {
@@ -26,7 +28,9 @@ absl::Status LoadTable(Store& store, Noun noun, Table<T>& table) {
 }  // namespace
 
 Engine::Engine(EngineOptions options, Rng& rng)
-    : state_(std::make_unique<State>(std::move(options), rng)) {}
+    : state_(std::make_unique<State>(std::move(options), rng)),
+      accounts_(std::make_unique<Accounts>(*state_)),
+      audit_(std::make_unique<AuditLog>()) {}
 
 Engine::~Engine() = default;
 
@@ -39,6 +43,7 @@ absl::Status Engine::Load(Store& store, absl::Time now) {
   RETURN_IF_ERROR(LoadTable(store, Noun::kPartner, s.partners));
   RETURN_IF_ERROR(LoadTable(store, Noun::kTenant, s.tenants));
   RETURN_IF_ERROR(LoadTable(store, Noun::kUser, s.users));
+  RETURN_IF_ERROR(LoadTable(store, Noun::kUserGroup, s.user_groups));
   RETURN_IF_ERROR(LoadTable(store, Noun::kApiKey, s.api_keys));
   RETURN_IF_ERROR(LoadTable(store, Noun::kJoinToken, s.join_tokens));
   RETURN_IF_ERROR(LoadTable(store, Noun::kWorker, s.workers));
@@ -53,6 +58,7 @@ absl::Status Engine::Load(Store& store, absl::Time now) {
   RETURN_IF_ERROR(
       CommitAndWait(store, {{Noun::kMeta, boot.id, [boot] { return EncodeRow(boot); }}}));
   s.meta.LoadRow(boot);
+  RETURN_IF_ERROR(audit_->Load(store));
   s.versions.emplace(boot.value);
   s.started_at = now;
   s.last_sweep = now;
@@ -69,29 +75,12 @@ absl::Status Engine::Load(Store& store, absl::Time now) {
 
 absl::StatusOr<AuthResult> Engine::Authenticate(const Turn& turn,
                                                 const std::string& sha256) const {
-  const State& s = *state_;
-  const absl::Status refused =
-      ReasonError(absl::StatusCode::kUnauthenticated, "AUTH_TOKEN_INVALID",
-                  "the key is unknown or revoked: ask an admin of your tenant for a new one");
-  const auto it = s.key_by_sha256.find(sha256);
-  if (it == s.key_by_sha256.end()) return refused;
-  AuthResult result;
-  result.key = s.api_keys.Find(it->second);
-  if (result.key->revoked_at) return refused;
-  if (result.key->expires_at && turn.now() >= *result.key->expires_at) {
-    return ReasonError(absl::StatusCode::kUnauthenticated, "SESSION_EXPIRED",
-                       "the key has expired: make a new one");
-  }
-  result.user = s.users.Find(result.key->user_id);
-  result.tenant = s.tenants.Find(result.key->tenant_id);
-  if (result.user == nullptr || result.tenant == nullptr ||
-      result.user->status != UserStatus::kActive ||
-      result.tenant->status != TenantStatus::kActive) {
-    return refused;
-  }
-  result.partner = s.partners.Find(result.tenant->partner_id);
-  return result;
+  return accounts_->Authenticate(turn.now(), sha256);
 }
+
+Accounts& Engine::accounts() { return *accounts_; }
+const Accounts& Engine::accounts() const { return *accounts_; }
+AuditLog& Engine::audit() { return *audit_; }
 
 bool Engine::MaySee(const Caller& caller, const Ownership& owner) const {
   if (caller.super_admin()) return true;
@@ -103,16 +92,16 @@ bool Engine::MaySee(const Caller& caller, const Ownership& owner) const {
 }
 
 bool Engine::MaySeeWorker(const Caller& caller, const Worker& worker) const {
-  if (caller.super_admin()) return true;
+  if (caller.platform_admin()) return true;
   if (worker.ownership.scope == Scope::kPlatform) return worker.shared;
   return MaySee(caller, worker.ownership);
 }
 
 bool Engine::MaySeeBunker(const Caller& caller, const Bunker& bunker) const {
-  if (caller.super_admin()) return true;
-  if (caller.role == Role::kPartnerAdmin && bunker.partner_id == caller.partner_id) return true;
-  if (bunker.tenant_id != caller.tenant_id) return false;
-  return caller.sees_all_bunkers || bunker.owner == caller.user_id;
+  if (bunker.tenant_id == caller.tenant_id && bunker.owner == caller.user_id) return true;
+  if (!caller.sees_all_bunkers) return false;
+  return caller.super_admin() || bunker.tenant_id == caller.tenant_id ||
+         (caller.role == Role::kPartnerAdmin && bunker.partner_id == caller.partner_id);
 }
 
 absl::StatusOr<RowPtr<IdempotencyRecord>> Engine::FindIdempotent(

@@ -34,8 +34,13 @@
 
 namespace bunker::controller {
 
+class Accounts;
+class AuditLog;
+
 class Engine {
  public:
+  struct State;  // private to the engine's own files (state.h)
+
   // `rng` must outlive the engine. It gives ids, default names and tie-breaks, no secrets.
   Engine(EngineOptions options, Rng& rng);
   ~Engine();
@@ -54,6 +59,11 @@ class Engine {
   // SESSION_EXPIRED. `sha256`: 64 hex digits of the whole key. Cheap; call it in the same event as
   // the operation.
   absl::StatusOr<AuthResult> Authenticate(const Turn& turn, const std::string& sha256) const;
+  // Partners, tenants, users, user groups and keys (accounts.h).
+  Accounts& accounts();
+  const Accounts& accounts() const;
+  // What was done, chained (audit_log.h).
+  AuditLog& audit();
 
   // ---- images (image_flow.cc) -----------------------------------------------------------------
 
@@ -202,8 +212,6 @@ class Engine {
   absl::Status CheckInvariants() const;
 
  private:
-  struct State;
-
   // fanout_flow.cc
   void ReconcileImage(Turn& turn, const std::string& image_id);
   void ReconcileGroup(Turn& turn, const Group& group);
@@ -242,6 +250,8 @@ class Engine {
   std::vector<PlacementCandidate> CandidatesFor(
       const Caller& caller, const Image& image, PlacementRequest& request,
       std::vector<std::map<std::string, std::string>>& labels) const;
+  absl::StatusOr<RowPtr<Bunker>> FindBunkerToUse(const Caller& caller,
+                                                 const std::string& ref) const;
   absl::StatusOr<RowPtr<Bunker>> PlaceBunker(Turn& turn, const Caller& caller, const Image& image,
                                              const CreateBunkerSpec& spec, std::string name,
                                              const PlacementCandidate& where);
@@ -267,6 +277,8 @@ class Engine {
   PlacementCandidate CandidateOf(const Worker& worker, const Image& image) const;
 
   std::unique_ptr<State> state_;
+  std::unique_ptr<Accounts> accounts_;
+  std::unique_ptr<AuditLog> audit_;
 };
 
 }  // namespace bunker::controller

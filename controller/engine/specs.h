@@ -27,6 +27,7 @@ struct EngineOptions {
   absl::Duration retry_base = absl::Seconds(10);      // of a failed bake; doubles
   absl::Duration retry_max = absl::Minutes(5);
   absl::Duration finished_retention = absl::Hours(24 * 7);  // of ended bunkers' rows
+  uint32_t max_key_rate_per_s = 100;  // what keys may be given that no platform admin makes
   size_t max_images_per_tenant = 10000;
   size_t max_groups_per_tenant = 1000;
   size_t max_live_bunkers_per_tenant = 100000;
@@ -165,6 +166,10 @@ struct AuthResult {
   RowPtr<User> user;
   RowPtr<Tenant> tenant;
   RowPtr<Partner> partner;
+  // What the key acts with: the user's role and permissions (the role's, its own, its groups'),
+  // as far as the key's own bounds go.
+  Role role = Role::kTenantViewer;
+  std::set<std::string> permissions;
 };
 
 }  // namespace bunker::controller

@@ -38,14 +38,16 @@ Engine::State::State(EngineOptions engine_options, Rng& source)
     : options(engine_options),
       rng(source),
       meta(Noun::kMeta, nullptr),
-      partners(Noun::kPartner, nullptr),
-      tenants(Noun::kTenant, &ChangeSet::tenants),
-      users(Noun::kUser, &ChangeSet::users),
+      partners(Noun::kPartner, nullptr,
+               [this](const Partner* b, const Partner* a) { account_index.Index(b, a); }),
+      tenants(Noun::kTenant, &ChangeSet::tenants,
+              [this](const Tenant* b, const Tenant* a) { account_index.Index(b, a); }),
+      users(Noun::kUser, &ChangeSet::users,
+            [this](const User* b, const User* a) { account_index.Index(b, a); }),
+      user_groups(Noun::kUserGroup, &ChangeSet::user_groups,
+                  [this](const UserGroup* b, const UserGroup* a) { account_index.Index(b, a); }),
       api_keys(Noun::kApiKey, &ChangeSet::api_keys,
-               [this](const ApiKey* before, const ApiKey* after) {
-                 if (before != nullptr) RemoveKey(key_by_sha256, before->sha256, before->id);
-                 if (after != nullptr) key_by_sha256[after->sha256] = after->id;
-               }),
+               [this](const ApiKey* b, const ApiKey* a) { account_index.Index(b, a); }),
       join_tokens(Noun::kJoinToken, nullptr,
                   [this](const JoinToken* before, const JoinToken* after) {
                     if (before != nullptr) RemoveKey(token_by_sha256, before->sha256, before->id);
@@ -228,7 +230,7 @@ bool MayChange(const Caller& caller, const Ownership& owner) {
   if (caller.super_admin()) return true;
   switch (owner.scope) {
     case Scope::kPlatform:
-      return false;
+      return caller.platform_admin();
     case Scope::kPartner:
       return caller.role == Role::kPartnerAdmin && caller.partner_id == owner.partner_id;
     case Scope::kTenant:
@@ -251,8 +253,8 @@ absl::StatusOr<Ownership> OwnershipFor(const Caller& caller, Scope scope) {
       }
       return Ownership{Scope::kPartner, "", caller.partner_id};
     case Scope::kPlatform:
-      if (!caller.super_admin()) {
-        return Denied("scope platform is for super admins", "use scope tenant");
+      if (!caller.platform_admin()) {
+        return Denied("scope platform is for platform admins", "use scope tenant");
       }
       return Ownership{Scope::kPlatform, "", ""};
   }

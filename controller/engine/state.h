@@ -12,35 +12,17 @@
 #include "absl/time/time.h"
 #include "common/base/id.h"
 #include "common/sync/sync_types.h"
+#include "controller/engine/account_index.h"
 #include "controller/engine/bunker_index.h"
 #include "controller/engine/due_queue.h"
 #include "controller/engine/engine.h"
+#include "controller/engine/multi_index.h"
 #include "controller/engine/table.h"
 #include "controller/policy/fanout.h"
 #include "controller/policy/lifetimes.h"
 #include "controller/policy/liveness.h"
 
 namespace bunker::controller {
-
-// Index: one key to many ids. Empty sets are not kept.
-class MultiIndex {
- public:
-  void Add(const std::string& key, const std::string& id) { ids_[key].insert(id); }
-  void Remove(const std::string& key, const std::string& id) {
-    const auto it = ids_.find(key);
-    if (it == ids_.end()) return;
-    it->second.erase(id);
-    if (it->second.empty()) ids_.erase(it);
-  }
-  const std::set<std::string>& Of(const std::string& key) const {
-    static const std::set<std::string> kNone;
-    const auto it = ids_.find(key);
-    return it == ids_.end() ? kNone : it->second;
-  }
-
- private:
-  std::map<std::string, std::set<std::string>> ids_;
-};
 
 // The part of a name's key that says whose it is.
 std::string OwnerKey(const Ownership& ownership);
@@ -77,6 +59,7 @@ struct Engine::State {
   Table<Partner> partners;
   Table<Tenant> tenants;
   Table<User> users;
+  Table<UserGroup> user_groups;
   Table<ApiKey> api_keys;
   Table<JoinToken> join_tokens;
   Table<Worker> workers;
@@ -88,7 +71,7 @@ struct Engine::State {
   Table<DesiredRow> desired;  // derived: from entries, bunkers, and orphans that a worker showed
 
   // ---- indexes --------------------------------------------------------------------------------
-  std::map<std::string, std::string> key_by_sha256;
+  AccountIndex account_index;
   std::map<std::string, std::string> token_by_sha256;
   std::map<std::string, std::string> image_by_name;   // "<owner key>/<name>"
   std::map<std::string, std::string> group_by_name;   // "<owner key>/<name>"

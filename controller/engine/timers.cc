@@ -3,6 +3,7 @@
 #include <string>
 #include <utility>
 
+#include "controller/engine/accounts.h"
 #include "controller/engine/engine.h"
 #include "controller/engine/state.h"
 
@@ -193,6 +194,7 @@ bool Engine::LazyKept(const Image& image, const CacheEntry& entry) const {
 
 void Engine::Sweep(Turn& turn) {
   State& s = *state_;
+  accounts_->Sweep(turn);
   std::vector<RowPtr<CacheEntry>> entries;
   for (const auto& [key, entry] : s.entries.rows()) {
     // One that no worker was told of yet ends too: nothing else would take it from its status.

@@ -16,6 +16,7 @@
 #include "common/base/sha256.h"
 #include "common/base/status_macros.h"
 #include "common/base/unique_fd.h"
+#include "controller/engine/audit_log.h"
 #include "controller/link/grpc_status.h"
 #include "controller/link/server_parts.h"
 #include "controller/link/unary_reply.h"
@@ -112,6 +113,12 @@ grpc::ServerUnaryReactor* AdminService::CreateJoinToken(grpc::CallbackServerCont
   core_.Post([reply = UnaryReply(reactor), response, token,
               spec = std::move(spec)](Engine& engine, Turn& turn) mutable {
     const auto row = engine.CreateJoinToken(turn, spec);
+    AuditEntry entry;
+    entry.actor = "operator";
+    entry.action = "Admin.CreateJoinToken";
+    entry.target = spec.worker_name;
+    entry.outcome = row.ok() ? "ok" : ReasonOf(row.status());
+    engine.audit().Append(turn, std::move(entry));
     if (row.ok()) {
       response->set_token(token);
       response->set_worker_name((*row)->worker_name);

@@ -26,9 +26,10 @@ constexpr char kTooSlow[] =
 // One client's stream. On the loop, but for what the exchange does by itself.
 class CacheStream : public std::enable_shared_from_this<CacheStream> {
  public:
-  CacheStream(Core& core, CallInfo info, Caller caller, std::string image_id,
-              absl::Duration heartbeat, std::shared_ptr<HttpExchange> exchange)
-      : core_(core), info_(std::move(info)), caller_(std::move(caller)),
+  CacheStream(Core& core, std::string request_id, std::shared_ptr<Admission> admission,
+              std::string image_id, absl::Duration heartbeat,
+              std::shared_ptr<HttpExchange> exchange)
+      : core_(core), request_id_(std::move(request_id)), admission_(std::move(admission)),
         image_id_(std::move(image_id)), heartbeat_(heartbeat), exchange_(std::move(exchange)),
         last_words_(SseError(ApiError("UNAVAILABLE", kTooSlow))) {
     SystemRng rng;
@@ -37,13 +38,14 @@ class CacheStream : public std::enable_shared_from_this<CacheStream> {
 
   // After the commit of the turn that took the snapshot.
   void Start(const std::vector<CacheView>& snapshot) {
-    exchange_->StartStream(SseHead(info_.request_id));
+    exchange_->StartStream(SseHead(request_id_));
     for (const CacheView& view : snapshot) SendRow(view);
     Send(SseEvent(NextId(), "synced", "{}"));
     watch_ = core_.Watch([self = shared_from_this()](const ChangeSet& changes) {
       self->OnChanges(changes);
     });
     ArmHeartbeat();
+    admission_->OnLost([self = shared_from_this()](const absl::Status& why) { self->End(why); });
     exchange_->OnClosed([self = shared_from_this()] {
       self->core_.Post([self](Engine&, Turn& turn) {
         turn.AfterCommit([self](const absl::Status&) { self->Stop(); });
@@ -73,9 +75,7 @@ class CacheStream : public std::enable_shared_from_this<CacheStream> {
       const CacheEntry& entry = change.after != nullptr ? *change.after : *change.before;
       if (entry.image_id == image_id_) dirty_.insert(entry.worker_id);
     }
-    const bool rights_changed =
-        !changes.api_keys.empty() || !changes.users.empty() || !changes.tenants.empty();
-    if (dirty_.empty() && !rights_changed) return;
+    if (dirty_.empty()) return;
     if (std::exchange(flush_posted_, true)) return;
     core_.Post([self = shared_from_this()](Engine& engine, Turn& turn) {
       self->Flush(engine, turn);
@@ -86,13 +86,15 @@ class CacheStream : public std::enable_shared_from_this<CacheStream> {
   void Flush(Engine& engine, Turn& turn) {
     flush_posted_ = false;
     if (stopped_) return;
-    if (const absl::Status admitted = Dispatcher::StillAdmitted(info_, engine, turn);
-        !admitted.ok())
-      return End(turn, admitted);
     std::set<std::string> dirty = std::exchange(dirty_, {});
     if (dirty.empty()) return;
-    const auto rows = engine.ListCache(caller_, image_id_);
-    if (!rows.ok()) return End(turn, rows.status());
+    const auto rows = engine.ListCache(admission_->caller(), image_id_);
+    if (!rows.ok()) {
+      turn.AfterCommit([self = shared_from_this(), why = rows.status()](const absl::Status&) {
+        self->End(why);
+      });
+      return;
+    }
     std::vector<CacheView> changed;
     std::set<std::string> present;
     for (const CacheView& view : *rows) {
@@ -119,20 +121,17 @@ class CacheStream : public std::enable_shared_from_this<CacheStream> {
     Send(SseEvent(NextId(), "removed", json + "}"));
   }
 
-  void End(Turn& turn, const absl::Status& why) {
-    turn.AfterCommit([self = shared_from_this(), why](const absl::Status&) {
-      self->Send(SseError(why));
-      self->exchange_->EndStream();
-      self->Stop();
-    });
+  void End(const absl::Status& why) {
+    if (stopped_) return;
+    Send(SseError(why));
+    exchange_->EndStream();
+    Stop();
   }
 
-  // The heartbeat is also when a key's expiry is noticed.
   void ArmHeartbeat() {
     if (stopped_) return;
     timer_ = core_.loop().AddTimer(heartbeat_, [self = shared_from_this()] {
       self->Send(SseHeartbeat());
-      self->core_.Post([self](Engine& engine, Turn& turn) { self->Flush(engine, turn); });
       self->ArmHeartbeat();
     });
   }
@@ -141,13 +140,15 @@ class CacheStream : public std::enable_shared_from_this<CacheStream> {
     if (std::exchange(stopped_, true)) return;
     core_.loop().CancelTimer(timer_);
     exchange_->OnClosed([] {});  // what it held was this stream
+    admission_->OnLost(nullptr);
+    admission_ = nullptr;
     // Not from within the watcher's own call; and as an event, which dies with the core.
     core_.Post([self = shared_from_this()](Engine&, Turn&) { self->core_.Unwatch(self->watch_); });
   }
 
   Core& core_;
-  const CallInfo info_;
-  const Caller caller_;
+  const std::string request_id_;
+  std::shared_ptr<Admission> admission_;
   const std::string image_id_;
   const absl::Duration heartbeat_;
   const std::shared_ptr<HttpExchange> exchange_;
@@ -194,8 +195,9 @@ void StartCacheStream(Core& core, Dispatcher& dispatcher, CallInfo info,
       });
       return;
     }
-    auto stream = std::make_shared<CacheStream>(core, context.info, context.caller,
-                                                snapshot->image_id, heartbeat, exchange);
+    auto stream =
+        std::make_shared<CacheStream>(core, context.info.request_id, context.admission,
+                                      snapshot->image_id, heartbeat, exchange);
     context.turn.AfterCommit([stream, exchange, id, rows = std::move(snapshot->rows)](
                                  const absl::Status& committed) {
       if (!committed.ok()) return exchange->Send(ErrorResponse(ViewOf(committed), id));

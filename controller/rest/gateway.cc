@@ -6,6 +6,7 @@
 
 #include "absl/time/clock.h"
 #include "bunker/v1/account.pb.h"
+#include "bunker/v1/audit.pb.h"
 #include "bunker/v1/bunker.pb.h"
 #include "bunker/v1/group.pb.h"
 #include "bunker/v1/image.pb.h"
@@ -70,7 +71,7 @@ std::vector<const google::protobuf::ServiceDescriptor*> PublicServices() {
   for (const auto* file :
        {v1::Image::descriptor()->file(), v1::AvailabilityGroup::descriptor()->file(),
         v1::Worker::descriptor()->file(), v1::Bunker::descriptor()->file(),
-        v1::WhoAmIRequest::descriptor()->file()}) {
+        v1::WhoAmIRequest::descriptor()->file(), v1::AuditRow::descriptor()->file()}) {
     for (int i = 0; i < file->service_count(); ++i) services.push_back(file->service(i));
   }
   return services;

@@ -19,7 +19,8 @@ namespace bunker::controller {
 
 // Fills `message` from an object; null counts as absent. Everything that does not fit is added
 // to `violations` (at most 20), by path. Fields named in `reserved` come from elsewhere (the
-// path of the URL) and count as unknown at the top level.
+// path of the URL) and count as unknown at the top level. A google.protobuf.FieldMask `update_mask`
+// is no field of the JSON: it is made of the members that were sent.
 void JsonToMessage(const JsonValue& json, const std::set<std::string>& reserved,
                    google::protobuf::Message* message, std::vector<FieldViolation>* violations);
 

@@ -10,6 +10,7 @@
 #include "common/base/utf8.h"
 #include "controller/rest/json_codec.h"
 #include "google/protobuf/descriptor.h"
+#include "google/protobuf/field_mask.pb.h"
 #include "google/protobuf/timestamp.pb.h"
 
 namespace bunker::controller {
@@ -216,7 +217,9 @@ class Reader {
     if (!Expect(json, Kind::kString, path)) return;
     absl::Time time;
     std::string error;
-    if (!absl::ParseTime(absl::RFC3339_full, json.text, &time, &error))
+    // absl also reads "infinite-future".
+    if (!absl::ParseTime(absl::RFC3339_full, json.text, &time, &error) ||
+        time == absl::InfiniteFuture() || time == absl::InfinitePast())
       return Refuse(path, "must be a time such as 2026-01-31T12:00:00Z (RFC 3339)");
     auto* timestamp = google::protobuf::DynamicCastToGenerated<Timestamp>(message);
     timestamp->set_seconds(absl::ToUnixSeconds(time));
@@ -247,7 +250,17 @@ void JsonToMessage(const JsonValue& json, const std::set<std::string>& reserved,
   if (json.kind != Kind::kObject)
     return reader.Refuse("", fmt::format("the body must be a JSON object, not {}",
                                          JsonKindName(json.kind)));
-  reader.ReadObject(json, "", reserved, message);
+  // Tells what was sent as null or empty from what was not sent.
+  const FieldDescriptor* mask = message->GetDescriptor()->FindFieldByName("update_mask");
+  if (mask == nullptr) return reader.ReadObject(json, "", reserved, message);
+  std::set<std::string> not_json = reserved;
+  not_json.insert(mask->name());
+  reader.ReadObject(json, "", not_json, message);
+  auto* paths = google::protobuf::DynamicCastToGenerated<google::protobuf::FieldMask>(
+      message->GetReflection()->MutableMessage(message, mask));
+  for (const auto& [key, value] : json.members) {
+    if (message->GetDescriptor()->FindFieldByName(key) != nullptr) paths->add_paths(key);
+  }
 }
 
 void SetFieldFromText(std::string_view name, std::string_view text, Message* message,

@@ -1,5 +1,6 @@
 #include "controller/store/mem_store.h"
 
+#include <algorithm>
 #include <vector>
 
 #include "common/base/reason.h"
@@ -21,6 +22,29 @@ void MemStore::Commit(Batch batch, Done done) {
     return;
   }
   Apply(std::move(batch), std::move(done));
+}
+
+void MemStore::Read(StoreRange range, RangeDone done) {
+  StoredRows found;
+  // The codec writes its fields without blanks.
+  const std::string wanted =
+      range.tenant_id.empty() ? "" : "\"tenant_id\":\"" + range.tenant_id + "\"";
+  {
+    MutexLock lock(mutex_);
+    auto it = rows_.lower_bound({range.noun, ""});
+    std::vector<const std::pair<const std::pair<Noun, std::string>, std::string>*> rows;
+    for (; it != rows_.end() && it->first.first == range.noun; ++it) rows.push_back(&*it);
+    if (range.newest_first) std::reverse(rows.begin(), rows.end());
+    for (const auto* row : rows) {
+      const std::string& id = row->first.second;
+      const bool is_past =
+          range.from.empty() || (range.newest_first ? id < range.from : id > range.from);
+      if (!is_past || row->second.find(wanted) == std::string::npos) continue;
+      if (found.size() == std::min(range.limit, kMaxRangeRows)) break;
+      found.push_back({id, row->second});
+    }
+  }
+  done(std::move(found));
 }
 
 bool MemStore::CommitNext() {

@@ -23,6 +23,7 @@ class MemStore final : public Store {
 
   absl::Status Load(Noun noun, RowVisitor visit) override;
   void Commit(Batch batch, Done done) override;
+  void Read(StoreRange range, RangeDone done) override;
 
   // Commits the oldest waiting batch and runs its callback; false where none waits.
   bool CommitNext();

@@ -62,6 +62,16 @@ struct adl_serializer<E, std::enable_if_t<bunker::controller::HasNames<E>::value
 
 }  // namespace nlohmann
 
+namespace bunker {
+
+// The macro's functions have to be in the struct's own namespace.
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(AuditEntry, seq, at_unix_ms, actor,
+                                                actor_tenant_id, key_id, tenant_id, partner_id,
+                                                action, target, detail, outcome, request_id,
+                                                suppressed, prev_hash, hash)
+
+}  // namespace bunker
+
 namespace bunker::controller {
 namespace {
 
@@ -97,8 +107,10 @@ BUNKER_ROW(MetaRow, id, value)
 BUNKER_ROW(Ownership, scope, tenant_id, partner_id)
 BUNKER_ROW(Partner, id, name, created_at)
 BUNKER_ROW(Tenant, id, name, partner_id, status, created_at)
-BUNKER_ROW(User, id, tenant_id, name, role, status, permissions, created_at)
-BUNKER_ROW(ApiKey, id, sha256, user_id, tenant_id, name, expires_at, revoked_at, created_at)
+BUNKER_ROW(User, id, tenant_id, name, role, status, permissions, group_ids, created_at)
+BUNKER_ROW(UserGroup, id, tenant_id, name, parent_id, permissions, created_at, updated_at)
+BUNKER_ROW(ApiKey, id, sha256, user_id, tenant_id, name, permissions, max_role, rate_limit_per_s,
+           expires_at, revoked_at, created_at)
 BUNKER_ROW(JoinToken, id, sha256, worker_name, ownership, shared, labels, expires_at, used_at,
            worker_id, created_at)
 BUNKER_ROW(Resources, cpu_millicores, memory_mb, disk_mb)
@@ -157,6 +169,7 @@ BUNKER_CODEC(MetaRow)
 BUNKER_CODEC(Partner)
 BUNKER_CODEC(Tenant)
 BUNKER_CODEC(User)
+BUNKER_CODEC(UserGroup)
 BUNKER_CODEC(ApiKey)
 BUNKER_CODEC(JoinToken)
 BUNKER_CODEC(Worker)
@@ -165,6 +178,7 @@ BUNKER_CODEC(Group)
 BUNKER_CODEC(CacheEntry)
 BUNKER_CODEC(Bunker)
 BUNKER_CODEC(IdempotencyRecord)
+BUNKER_CODEC(AuditEntry)
 
 #undef BUNKER_CODEC
 

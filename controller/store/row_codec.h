@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "absl/status/status.h"
+#include "common/base/audit_entry.h"
 #include "controller/model/account.h"
 #include "controller/model/bunker.h"
 #include "controller/model/cache_entry.h"
@@ -30,6 +31,7 @@ std::string EncodeRow(const MetaRow& row);
 std::string EncodeRow(const Partner& row);
 std::string EncodeRow(const Tenant& row);
 std::string EncodeRow(const User& row);
+std::string EncodeRow(const UserGroup& row);
 std::string EncodeRow(const ApiKey& row);
 std::string EncodeRow(const JoinToken& row);
 std::string EncodeRow(const Worker& row);
@@ -38,12 +40,14 @@ std::string EncodeRow(const Group& row);
 std::string EncodeRow(const CacheEntry& row);
 std::string EncodeRow(const Bunker& row);
 std::string EncodeRow(const IdempotencyRecord& row);
+std::string EncodeRow(const AuditEntry& row);
 
 // kDataLoss where the body is not what EncodeRow() writes.
 absl::Status DecodeRow(std::string_view body, MetaRow* row);
 absl::Status DecodeRow(std::string_view body, Partner* row);
 absl::Status DecodeRow(std::string_view body, Tenant* row);
 absl::Status DecodeRow(std::string_view body, User* row);
+absl::Status DecodeRow(std::string_view body, UserGroup* row);
 absl::Status DecodeRow(std::string_view body, ApiKey* row);
 absl::Status DecodeRow(std::string_view body, JoinToken* row);
 absl::Status DecodeRow(std::string_view body, Worker* row);
@@ -52,5 +56,6 @@ absl::Status DecodeRow(std::string_view body, Group* row);
 absl::Status DecodeRow(std::string_view body, CacheEntry* row);
 absl::Status DecodeRow(std::string_view body, Bunker* row);
 absl::Status DecodeRow(std::string_view body, IdempotencyRecord* row);
+absl::Status DecodeRow(std::string_view body, AuditEntry* row);
 
 }  // namespace bunker::controller

@@ -39,6 +39,8 @@ inline constexpr std::string_view kStoreMigrations[] = {
         WITHOUT ROWID;
       CREATE TABLE audit (id TEXT PRIMARY KEY NOT NULL, body TEXT NOT NULL)
         WITHOUT ROWID;
+      CREATE INDEX audit_of_tenant ON audit
+        (CASE WHEN json_valid(body) THEN json_extract(body, '$.tenant_id') END, id);
     )sql",
 };
 

@@ -1,5 +1,6 @@
 #include "controller/store/sqlite_store.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "common/base/log.h"
@@ -20,6 +21,27 @@ absl::Status WriteRow(sqlite::Database& database, const RowWrite& write) {
   RETURN_IF_ERROR(statement->BindText(1, write.id));
   if (write.body) RETURN_IF_ERROR(statement->BindText(2, write.body()));
   return statement->Run();
+}
+
+absl::StatusOr<StoredRows> ReadRange(sqlite::Database& database, const StoreRange& range) {
+  std::string sql = "SELECT id, body FROM " + std::string(TableOf(range.noun)) + " WHERE ";
+  if (!range.from.empty()) sql += range.newest_first ? "id<?1" : "id>?1";
+  if (range.from.empty()) sql += "id>=?1";
+  // As the index of the audit table has it: a body may be damaged.
+  if (!range.tenant_id.empty())
+    sql += " AND CASE WHEN json_valid(body) THEN json_extract(body, '$.tenant_id') END=?2";
+  sql += range.newest_first ? " ORDER BY id DESC LIMIT ?3" : " ORDER BY id LIMIT ?3";
+  ASSIGN_OR_RETURN(sqlite::Statement statement, database.Prepare(sql));
+  RETURN_IF_ERROR(statement.BindText(1, range.from));
+  if (!range.tenant_id.empty()) RETURN_IF_ERROR(statement.BindText(2, range.tenant_id));
+  RETURN_IF_ERROR(
+      statement.BindInt(3, static_cast<int64_t>(std::min(range.limit, kMaxRangeRows))));
+  StoredRows rows;
+  while (true) {
+    ASSIGN_OR_RETURN(const bool row, statement.Step());
+    if (!row) return rows;
+    rows.push_back({std::string(statement.Text(0)), std::string(statement.Text(1))});
+  }
 }
 
 }  // namespace
@@ -52,21 +74,28 @@ absl::Status SqliteStore::Load(Noun noun, RowVisitor visit) {
   }
 }
 
-void SqliteStore::Commit(Batch batch, Done done) {
-  {
-    MutexLock lock(start_mutex_);
-    if (writer_ == nullptr) {
-      writer_ = std::make_unique<sqlite::CommitWriter>(std::move(*database_),
-                                                       sqlite::CommitWriter::Options{});
-      database_.reset();
-    }
+sqlite::CommitWriter& SqliteStore::Writer() {
+  MutexLock lock(start_mutex_);
+  if (writer_ == nullptr) {
+    writer_ = std::make_unique<sqlite::CommitWriter>(std::move(*database_),
+                                                     sqlite::CommitWriter::Options{});
+    database_.reset();
   }
-  writer_->Submit(
+  return *writer_;
+}
+
+void SqliteStore::Commit(Batch batch, Done done) {
+  Writer().Submit(
       [batch = std::move(batch)](sqlite::Database& database) -> absl::Status {
         for (const RowWrite& write : batch) RETURN_IF_ERROR(WriteRow(database, write));
         return absl::OkStatus();
       },
       std::move(done));
+}
+
+void SqliteStore::Read(StoreRange range, RangeDone done) {
+  Writer().Read([range = std::move(range), done = std::move(done)](
+                    sqlite::Database& database) mutable { done(ReadRange(database, range)); });
 }
 
 }  // namespace bunker::controller

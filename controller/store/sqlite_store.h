@@ -29,12 +29,15 @@ class SqliteStore final : public Store {
 
   absl::Status Load(Noun noun, RowVisitor visit) override;
   void Commit(Batch batch, Done done) override;
+  // Between two commits, on the one connection there is: see CommitWriter::Read().
+  void Read(StoreRange range, RangeDone done) override;
 
   // fsyncs of commits so far, for metrics.
   uint64_t commits() const { return writer_ == nullptr ? 0 : writer_->commits(); }
 
  private:
   explicit SqliteStore(sqlite::Database database);
+  sqlite::CommitWriter& Writer();
 
   // Holds the connection until the first commit hands it to the writer's thread.
   std::unique_ptr<sqlite::Database> database_;

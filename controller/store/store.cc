@@ -31,6 +31,15 @@ std::string_view TableOf(Noun noun) {
   CheckFailed("an enum value without a name", __FILE__, __LINE__);
 }
 
+absl::StatusOr<StoredRows> ReadAndWait(Store& store, StoreRange range) {
+  std::promise<absl::StatusOr<StoredRows>> promise;
+  auto result = promise.get_future();
+  store.Read(std::move(range), [&promise](absl::StatusOr<StoredRows> rows) {
+    promise.set_value(std::move(rows));
+  });
+  return result.get();
+}
+
 absl::Status CommitAndWait(Store& store, Batch batch) {
   std::promise<absl::Status> promise;
   std::future<absl::Status> result = promise.get_future();

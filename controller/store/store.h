@@ -12,6 +12,7 @@
 #include "absl/functional/any_invocable.h"
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 
 namespace bunker::controller {
 
@@ -53,6 +54,24 @@ struct RowWrite {
 };
 using Batch = std::vector<RowWrite>;
 
+struct StoredRow {
+  std::string id;
+  std::string body;
+};
+using StoredRows = std::vector<StoredRow>;
+
+inline constexpr size_t kMaxRangeRows = 1000;
+
+// Some rows of a noun, by id.
+struct StoreRange {
+  Noun noun = Noun::kAudit;
+  bool newest_first = false;  // by falling ids
+  std::string from;           // exclusive; "" = from the end that comes first
+  size_t limit = 100;         // at most kMaxRangeRows
+  // Only rows whose body has this tenant_id; "" = any. Indexed for Noun::kAudit.
+  std::string tenant_id;
+};
+
 class Store {
  public:
   using Done = absl::AnyInvocable<void(const absl::Status&)>;
@@ -68,7 +87,15 @@ class Store {
   // nothing of it is there. Any other failure ends the process: what is on disk is unknown.
   // Several may wait; they are done in order.
   virtual void Commit(Batch batch, Done done) = 0;
+
+  // Reads a range of what is durable; `done` runs on a thread of the store's choosing, which is to
+  // be left soon. For rows that nobody holds in memory. Thread-safe; after the last Load().
+  using RangeDone = absl::AnyInvocable<void(absl::StatusOr<StoredRows>)>;
+  virtual void Read(StoreRange range, RangeDone done) = 0;
 };
+
+// Read() and wait. Never on a loop.
+absl::StatusOr<StoredRows> ReadAndWait(Store& store, StoreRange range);
 
 // Commit() and wait. For start-up and tests; never on a loop.
 absl::Status CommitAndWait(Store& store, Batch batch);

@@ -53,6 +53,8 @@ offline_after_s = 5
 lost_after_s = 6
 [images]
 sweep_interval_s = 7
+[audit]
+retention_days = 30
 [network]
 package_registries = []
 )");
@@ -63,6 +65,7 @@ package_registries = []
   EXPECT_EQ(config->requests_per_s, 1.5);
   EXPECT_EQ(config->cpu_overcommit, 2.0);
   EXPECT_EQ(config->sweep_interval_s, 7u);
+  EXPECT_EQ(config->audit_retention_days, 30u);
 }
 
 TEST(ConfigTest, RefusalsNameTheOption) {

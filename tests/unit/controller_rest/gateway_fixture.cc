@@ -105,11 +105,17 @@ GatewayFixture::~GatewayFixture() {
   thread_.Stop();
 }
 
-std::string GatewayFixture::AddTenant(const std::string& name) {
+std::string GatewayFixture::AddPartner(const std::string& name) {
+  const Partner partner{NewId("ptr_", absl::Now(), rng_), name, absl::Now()};
+  Put(store_, Noun::kPartner, partner);
+  return partner.id;
+}
+
+std::string GatewayFixture::AddTenant(const std::string& name, const std::string& partner_id) {
   Tenant tenant;
   tenant.id = NewId("tnt_", absl::Now(), rng_);
   tenant.name = name;
-  tenant.partner_id = partner_id_;
+  tenant.partner_id = partner_id.empty() ? partner_id_ : partner_id;
   tenant.created_at = absl::Now();
   Put(store_, Noun::kTenant, tenant);
   return tenant.id;
@@ -124,6 +130,7 @@ std::string GatewayFixture::AddUser(const std::string& name, Role role,
   user.role = role;
   user.created_at = absl::Now();
   Put(store_, Noun::kUser, user);
+  last_user_id_ = user.id;
   const std::string secret = "sgk_" + RandomBase62(43);
   ApiKey key;
   key.id = NewId("key_", absl::Now(), rng_);
@@ -148,7 +155,8 @@ void GatewayFixture::Boot(Dispatcher::Options limits) {
   exec_ = std::make_unique<ScriptedExec>(thread_.loop());
   cursors_ = std::make_unique<Cursors>(rng_.Bytes(32));
   dispatcher_ = std::make_unique<Dispatcher>(*core_, limits);
-  RegisterAllServices({cursors_.get(), exec_.get(), "0.0.0"}, dispatcher_.get());
+  reader_ = std::make_unique<AuditReader>(store_);
+  RegisterAllServices({cursors_.get(), exec_.get(), "0.0.0", reader_.get()}, dispatcher_.get());
   auto gateway = Gateway::Create(*core_, *dispatcher_, Gateway::Options());
   ASSERT_TRUE(gateway.ok()) << gateway.status();
   gateway_ = *std::move(gateway);
@@ -214,18 +222,21 @@ std::string GatewayFixture::ReadUntil(int fd, const std::string& text) {
   return got;
 }
 
-std::string GatewayFixture::JoinWorker(const std::string& name) {
+std::string GatewayFixture::JoinWorker(const std::string& name, const Ownership& ownership,
+                                       bool shared, Resources capacity) {
   const std::string token = Sha256Hex("token " + std::to_string(++tokens_));
   const auto worker = InTurn([&](Engine& engine, Turn& turn) {
     CreateJoinTokenSpec spec;
     spec.worker_name = name;
     spec.sha256 = token;
+    spec.ownership = ownership;
+    spec.shared = shared;
     EXPECT_TRUE(engine.CreateJoinToken(turn, spec).ok());
     return engine.Join(turn, token, name, Sha256Hex("credential " + name));
   });
   EXPECT_TRUE(worker.ok()) << worker.status();
   WorkerFacts facts;
-  facts.capacity = {4000, 8192, 100'000};
+  facts.capacity = capacity;
   facts.arch = Arch::kX86_64;
   facts.isolation = "tcg";
   facts.labels["metro"] = "fra";

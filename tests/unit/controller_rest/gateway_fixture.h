@@ -16,6 +16,7 @@
 #include "controller/api/dispatcher.h"
 #include "controller/api/exec_backend.h"
 #include "controller/api/paging.h"
+#include "controller/engine/audit_reader.h"
 #include "controller/engine/core.h"
 #include "controller/engine/engine.h"
 #include "controller/rest/gateway.h"
@@ -87,12 +88,15 @@ class GatewayFixture : public testing::Test {
   // Another user with a key of its own, straight into the store, since the routes for it are not
   // there yet. Before Boot().
   std::string AddUser(const std::string& name, Role role, const std::string& tenant_id = "");
-  std::string AddTenant(const std::string& name);
+  std::string AddTenant(const std::string& name, const std::string& partner_id = "");
+  std::string AddPartner(const std::string& name);
   // Loads the store and serves. Once.
   void Boot(Dispatcher::Options limits = Dispatcher::Options{1e6, 1e6});
 
   // The scripted agent: joins and says hello; its id.
-  std::string JoinWorker(const std::string& name);
+  std::string JoinWorker(const std::string& name,
+                         const Ownership& ownership = {Scope::kPlatform, "", ""},
+                         bool shared = true, Resources capacity = {4000, 8192, 100'000});
   void Observe(const std::string& worker_id, ImageObservation seen);
   void Observe(const std::string& worker_id, BunkerObservation seen);
   // The image is resolved, pulled and baked on the worker.
@@ -114,6 +118,7 @@ class GatewayFixture : public testing::Test {
   }
 
   std::string key_;  // of the admin
+  std::string last_user_id_;  // of AddUser()
   std::string tenant_id_;
   std::string partner_id_;
   test::LoopThread thread_;
@@ -123,6 +128,7 @@ class GatewayFixture : public testing::Test {
   std::unique_ptr<Core> core_;
   std::unique_ptr<ScriptedExec> exec_;
   std::unique_ptr<Cursors> cursors_;
+  std::unique_ptr<AuditReader> reader_;
   std::unique_ptr<Dispatcher> dispatcher_;
   std::unique_ptr<Gateway> gateway_;
   std::unique_ptr<HttpServer> http_;

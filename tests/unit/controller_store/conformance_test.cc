@@ -119,6 +119,39 @@ TEST_P(Conformance, AnEmptyBatchIsFine) {
   EXPECT_TRUE(CommitAndWait(*store_, {}).ok());
 }
 
+TEST_P(Conformance, RangesAreReadWhileCommitsGoOn) {
+  const auto body = [](int i) {
+    return "{\"seq\":" + std::to_string(i) + ",\"tenant_id\":\"t" + std::to_string(i % 2) + "\"}";
+  };
+  const auto id = [](int i) { return std::string(1, static_cast<char>('a' + i)); };
+  for (int i = 0; i < 10; ++i)
+    ASSERT_TRUE(CommitAndWait(*store_, {Put(Noun::kAudit, id(i), body(i))}).ok());
+  ASSERT_TRUE(CommitAndWait(*store_, {Put(Noun::kImage, "x", body(1))}).ok());
+  const auto read = [&](bool newest_first, const std::string& from, size_t limit,
+                        const std::string& tenant) {
+    StoreRange range;
+    range.newest_first = newest_first;
+    range.from = from;
+    range.limit = limit;
+    range.tenant_id = tenant;
+    const auto rows = ReadAndWait(*store_, range);
+    EXPECT_TRUE(rows.ok()) << rows.status();
+    std::string ids;
+    for (const StoredRow& row : *rows) ids += row.id;
+    return ids;
+  };
+  EXPECT_EQ(read(false, "", 100, ""), "abcdefghij");
+  EXPECT_EQ(read(true, "", 3, ""), "jih");
+  EXPECT_EQ(read(true, "h", 3, ""), "gfe");
+  EXPECT_EQ(read(false, "h", 3, ""), "ij");
+  EXPECT_EQ(read(false, "", 3, "t1"), "bdf");
+  EXPECT_EQ(read(true, "f", 100, "t0"), "eca");
+  EXPECT_EQ(read(true, "a", 100, ""), "");
+  EXPECT_EQ(read(false, "", 100, "t'\" OR 1"), "");
+  Reopen();
+  EXPECT_EQ(read(true, "", 3, ""), "jih");
+}
+
 TEST_P(Conformance, LoadStopsAtTheVisitorsError) {
   ASSERT_TRUE(
       CommitAndWait(*store_, {Put(Noun::kUser, "a", "1"), Put(Noun::kUser, "b", "1")}).ok());

@@ -90,8 +90,14 @@ TEST(RowCodec, RowsRoundTrip) {
   RoundTrip(Partner{"ptr_1", "p", kTime});
   RoundTrip(Tenant{"tnt_1", "t", "ptr_1", TenantStatus::kSuspended, kTime});
   RoundTrip(User{"usr_1", "tnt_1", "u", Role::kSuperAdmin, UserStatus::kDisabled,
-                 {"scaibunker:create"}, kTime});
-  RoundTrip(ApiKey{"key_1", "s", "usr_1", "tnt_1", "k", kTime, std::nullopt, kTime});
+                 {"scaibunker:create"}, {"grp_1"}, kTime});
+  RoundTrip(UserGroup{"grp_1", "tnt_1", "g", "grp_0", {"scaibunker:create"}, kTime, kTime});
+  RoundTrip(ApiKey{"key_1", "s", "usr_1", "tnt_1", "k", std::set<std::string>{"scaibunker:files"},
+                   Role::kTenantUser, 7, kTime, std::nullopt, kTime});
+  RoundTrip(ApiKey{"key_1", "s", "usr_1", "tnt_1", "k", std::nullopt, std::nullopt, std::nullopt,
+                   std::nullopt, kTime, kTime});
+  RoundTrip(AuditEntry{7, -1, "usr_1", "tnt_1", "key_1", "tnt_2", "ptr_1", "A.B", "t\"\n", "d", "ok",
+                       "req_1", 3, "p", "h"});
   RoundTrip(JoinToken{"wtk_1", "s", "w", {Scope::kPartner, "", "ptr_1"}, false, {{"a", "b"}},
                       kTime, kTime, "wrk_1", kTime});
   RoundTrip(Group{"ag_1", "g", "d", {Scope::kPlatform, "", ""}, true, {"i"}, {"w"}, kTime, kTime});
