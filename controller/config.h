@@ -46,6 +46,7 @@ struct ControllerConfig {
   uint32_t offline_after_s = 30;
   uint32_t lost_after_s = 300;
   uint32_t sweep_interval_s = 120;
+  uint32_t tag_check_interval_s = 6 * 3600;
 
   std::string state_file() const { return state_dir + "/state.db"; }
 };

@@ -1,11 +1,14 @@
 #include "controller/api/dispatcher.h"
 
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+
 #include <fmt/format.h>
 
 #include "common/base/converters.h"
+#include "common/base/hex.h"
 #include "common/base/log.h"
 #include "common/base/reason.h"
-#include "common/base/sha256.h"
 #include "common/base/status_macros.h"
 #include "controller/api/errors.h"
 #include "controller/api/not_built.h"
@@ -25,6 +28,15 @@ std::string DeterministicBytes(const google::protobuf::Message& message) {
   message.SerializeToCodedStream(&coded);
   coded.Trim();
   return bytes;
+}
+
+std::string KeyedHash(const std::string& key, const std::string& text) {
+  unsigned char digest[EVP_MAX_MD_SIZE];
+  unsigned size = 0;
+  BUNKER_CHECK(HMAC(EVP_sha256(), key.data(), static_cast<int>(key.size()),
+                    reinterpret_cast<const unsigned char*>(text.data()), text.size(), digest,
+                    &size) != nullptr);
+  return HexEncode({reinterpret_cast<const char*>(digest), size});
 }
 
 absl::Status CheckIdempotencyKey(const MethodRule& rule, const std::string& key) {
@@ -60,7 +72,9 @@ struct Dispatcher::Running {
 };
 
 Dispatcher::Dispatcher(Core& core, Options options)
-    : core_(core), limiter_(options.rate_per_second, options.rate_burst) {}
+    : core_(core),
+      request_hash_key_(std::move(options.request_hash_key)),
+      limiter_(options.rate_per_second, options.rate_burst) {}
 
 Dispatcher& Dispatcher::For(std::string_view method) {
   const MethodRule* rule = FindRule(method);
@@ -159,7 +173,8 @@ void Dispatcher::Run(std::shared_ptr<Running> call, Caller caller, Engine& engin
 
   const std::string tenant_id = context.caller.tenant_id;
   const std::string hash =
-      Sha256Hex(std::string(call->entry->rule->method) + "\n" + DeterministicBytes(*call->request));
+      KeyedHash(request_hash_key_,
+                std::string(call->entry->rule->method) + "\n" + DeterministicBytes(*call->request));
   const auto repeat = FindRepeat(*call, context.caller, hash, engine, turn);
   if (!repeat.ok()) return Gate(context, repeat.status(), std::move(finish));
   if (*repeat != nullptr) return Gate(context, *repeat, std::move(finish));

@@ -55,6 +55,9 @@ class Dispatcher {
   struct Options {
     double rate_per_second = 100;
     double rate_burst = 200;
+    // What requests that carry an Idempotency-Key are remembered by is keyed with it, since they
+    // may hold secrets that a plain hash would let one guess.
+    std::string request_hash_key{};
   };
 
   // `core` must outlive the dispatcher and all calls.
@@ -140,6 +143,7 @@ class Dispatcher {
                                                             Engine& engine, Turn& turn);
 
   Core& core_;
+  const std::string request_hash_key_;
   RateLimiter limiter_;  // on the loop
   std::map<std::string, Entry, std::less<>> entries_;
   Entry* adding_ = nullptr;

@@ -34,6 +34,17 @@ const char* ReasonOfCode(Code code) {
   }
 }
 
+// What refuses by state, not by form, says "field: why".
+std::optional<FieldViolation> FieldIn(const std::string& message) {
+  const size_t colon = message.find(": ");
+  const std::string field = message.substr(0, colon);
+  if (colon == std::string::npos || field.empty() ||
+      field.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_.[]") != std::string::npos) {
+    return std::nullopt;
+  }
+  return FieldViolation{field, message.substr(colon + 2)};
+}
+
 absl::Cord ToCord(const google::protobuf::Message& message) {
   return absl::Cord(message.SerializeAsString());
 }
@@ -140,6 +151,9 @@ ErrorView ViewOf(const absl::Status& status) {
       for (const auto& row : details.field_violations())
         view.violations.push_back({row.field(), row.description()});
     }
+  }
+  if (view.violations.empty() && view.row->http_status == 422) {
+    if (auto violation = FieldIn(view.message)) view.violations.push_back(*std::move(violation));
   }
   if (const auto payload = status.GetPayload(kPlacementUrl)) {
     v1::PlacementFailure failure;

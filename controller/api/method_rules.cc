@@ -19,6 +19,17 @@ const std::vector<MethodRule>& MethodRules() {
       {BUNKER_API "Images.WarmImage", Need::kKey, "images:manage", true},
       {BUNKER_API "Images.DeactivateImage", Need::kKey, "images:manage", true},
 
+      {BUNKER_API "Images.UpdateImage", Need::kKey, "images:manage", true},
+
+      {BUNKER_API "RegistryCredentials.CreateRegistryCredential", Need::kKey, "images:manage",
+       true},
+      {BUNKER_API "RegistryCredentials.ListRegistryCredentials", Need::kKey, "images:manage"},
+      {BUNKER_API "RegistryCredentials.GetRegistryCredential", Need::kKey, "images:manage"},
+      {BUNKER_API "RegistryCredentials.ReplaceRegistryCredential", Need::kKey, "images:manage",
+       true},
+      {BUNKER_API "RegistryCredentials.DeleteRegistryCredential", Need::kKey, "images:manage",
+       true},
+
       {BUNKER_API "AvailabilityGroups.CreateAvailabilityGroup", Need::kKey, "admin:tenant", true},
       {BUNKER_API "AvailabilityGroups.ListAvailabilityGroups", Need::kRead},
       {BUNKER_API "AvailabilityGroups.GetAvailabilityGroup", Need::kRead},

@@ -5,6 +5,10 @@
 #include "controller/api/exec_backend.h"
 #include "controller/api/paging.h"
 
+namespace bunker {
+class KeyRing;
+}
+
 namespace bunker::controller {
 
 // All must outlive the dispatcher. `exec` may be null: exec answers UNAVAILABLE.
@@ -12,9 +16,11 @@ struct ServiceDeps {
   const Cursors* cursors = nullptr;
   ExecBackend* exec = nullptr;
   std::string version;
+  const KeyRing* keys = nullptr;  // null: no secret can be stored (UNAVAILABLE)
 };
 
 void RegisterImageService(const ServiceDeps& deps, Dispatcher* dispatcher);
+void RegisterCredentialService(const ServiceDeps& deps, Dispatcher* dispatcher);
 void RegisterGroupService(const ServiceDeps& deps, Dispatcher* dispatcher);
 void RegisterWorkerService(const ServiceDeps& deps, Dispatcher* dispatcher);
 void RegisterBunkerService(const ServiceDeps& deps, Dispatcher* dispatcher);
