@@ -143,7 +143,7 @@ absl::Status Server::Impl::Open() {
   core = std::make_unique<Core>(*loop, *store, *engine, Core::Options());
   LinkServer::Options link_options;
   link_options.keys = keys.get();
-  core->Post([keys = keys.get()](Engine& e, Turn& turn) { SealAnew(*keys, e, turn); });
+  core->Post([this](Engine& e, Turn& turn) { SealAnew(*keys, e, turn); });
   link = std::make_unique<LinkServer>(*core, link_options);
   exec = std::make_unique<ExecAdapter>(link->tunnels());
   ASSIGN_OR_RETURN(std::string secret, LoadCursorSecret(config.state_dir + "/cursor.key"));

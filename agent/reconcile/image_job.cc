@@ -100,9 +100,9 @@ absl::StatusOr<std::unique_ptr<ImageSource>> OpenSource(const ImageJobParts& par
   spec.tenant_id = wanted.tenant_id();
   spec.scope = wanted.scope();
   if (!wanted.credential_id().empty()) {
-    auto login = parts.logins == nullptr
-                     ? absl::FailedPreconditionError("this agent can't ask for logins")
-                     : parts.logins->LoginOf(wanted.image_id(), cancel);
+    absl::StatusOr<RegistryLogin> login =
+        absl::FailedPreconditionError("this agent can't ask for logins");
+    if (parts.logins != nullptr) login = parts.logins->LoginOf(wanted.image_id(), cancel);
     RETURN_IF_ERROR(cancel.Check());
     if (!login.ok()) return WithReason(login.status(), "REGISTRY_AUTH_FAILED");
     spec.login = *std::move(login);

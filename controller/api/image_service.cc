@@ -49,8 +49,10 @@ RegisterImageSpec SpecOf(const v1::RegisterImageRequest& request) {
   spec.preinstalled.assign(request.preinstalled().begin(), request.preinstalled().end());
   spec.arch = ToModel<Arch>(request.arch()).value_or(Arch::kUnspecified);
   if (request.resource_category_size() > 0) spec.resource_category.clear();
-  for (const int category : request.resource_category())
+  for (const int category : request.resource_category()) {
+    if (category == 0) continue;
     spec.resource_category.push_back(v1::ResourceCategory_Name(category).substr(kCategoryPrefix));
+  }
   spec.pull_secret = request.pull_secret();
   return spec;
 }

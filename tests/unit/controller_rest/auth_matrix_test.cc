@@ -26,6 +26,12 @@ const std::map<std::string, std::set<Role>>& Allowed() {
       {"Images.RegisterImage", admins}, {"Images.ListImages", everyone},
       {"Images.GetImage", everyone}, {"Images.GetImageCache", everyone},
       {"Images.WarmImage", admins}, {"Images.DeactivateImage", admins},
+      {"Images.UpdateImage", admins},
+      {"RegistryCredentials.CreateRegistryCredential", admins},
+      {"RegistryCredentials.ListRegistryCredentials", admins},
+      {"RegistryCredentials.GetRegistryCredential", admins},
+      {"RegistryCredentials.ReplaceRegistryCredential", admins},
+      {"RegistryCredentials.DeleteRegistryCredential", admins},
       {"AvailabilityGroups.CreateAvailabilityGroup", admins},
       {"AvailabilityGroups.ListAvailabilityGroups", everyone},
       {"AvailabilityGroups.GetAvailabilityGroup", everyone},
@@ -44,6 +50,11 @@ std::string BodyFor(const std::string& method, const std::string& tag) {
     return R"({"name": "i)" + tag +
            R"(", "build_source": {"kind": "oci", "ref": "docker.io/r-base:4.4"}, "size_mib": 64})";
   if (method == "CreateAvailabilityGroup") return R"({"name": "g)" + tag + "\"}";
+  if (method == "UpdateImage") return "{}";
+  if (method == "CreateRegistryCredential" || method == "ReplaceRegistryCredential") {
+    const std::string name = method[0] == 'C' ? R"("name": "c)" + tag + "\", " : "";
+    return "{" + name + R"("host": "ghcr.io", "username": "u", "password": "p"})";
+  }
   if (method == "CreateBunker") return R"({"image": "none"})";
   if (method == "AttachImage" || method == "AttachWorker") return R"({"ref": "none"})";
   if (method == "Exec") return R"({"command": "true"})";
