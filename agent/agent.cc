@@ -22,6 +22,7 @@
 #include "agent/journal/journal.h"
 #include "agent/link/join.h"
 #include "agent/link/link_client.h"
+#include "agent/link/login_client.h"
 #include "agent/pull/backoff.h"
 #include "agent/pull/image_source.h"
 #include "agent/pull_config.h"
@@ -45,6 +46,7 @@ namespace {
 constexpr size_t kMaxQueuedImageJobs = 1024;
 constexpr size_t kMaxQueuedVmJobs = 4096;
 constexpr absl::Duration kActivityPeriod = absl::Seconds(5);
+constexpr absl::Duration kLoginTimeout = absl::Seconds(30);
 constexpr absl::Duration kJoinRetryPause = absl::Seconds(2);
 
 QemuOptions QemuOptionsOf(const AgentConfig& config) {
@@ -93,6 +95,23 @@ absl::StatusOr<std::string> ProbeHost(const AgentConfig& config) {
 }
 
 namespace {
+
+// An image's own login, over the link. Kept by nobody: each pull asks.
+class ControllerLogins final : public LoginSource {
+ public:
+  ControllerLogins(LinkEndpoint endpoint, const Identity& identity)
+      : endpoint_(std::move(endpoint)), identity_(identity) {}
+
+  absl::StatusOr<RegistryLogin> LoginOf(const std::string& image_id, CancelToken& cancel) override {
+    ASSIGN_OR_RETURN(const link::v1::RegistryLogin login,
+                     FetchRegistryLogin(endpoint_, identity_, image_id, kLoginTimeout, cancel));
+    return RegistryLogin{login.name(), login.host(), login.username(), login.password()};
+  }
+
+ private:
+  const LinkEndpoint endpoint_;
+  const Identity& identity_;
+};
 
 // The daemon. Members are in the order of construction; the link goes first at the end, so that
 // nothing arrives any more while the rest winds down.
@@ -208,9 +227,11 @@ class Agent final : public LinkHandler, public ObservationSink {
     image_pool_ =
         std::make_unique<WorkerPool>("image", config_.concurrent_image_jobs, kMaxQueuedImageJobs);
     vm_pool_ = std::make_unique<WorkerPool>("vm", StartsAtOnce(config_), kMaxQueuedVmJobs);
-    image_runner_ = std::make_unique<ImageRunner>(
-        *loop_, *image_pool_, *journal_,
-        ImageJobParts{*puller_, *blobs_, *images_, config_.bake_uid, LimitsOf(config_)});
+    logins_ = std::make_unique<ControllerLogins>(EndpointOf(config_), identity_);
+    image_runner_ =
+        std::make_unique<ImageRunner>(*loop_, *image_pool_, *journal_,
+                                      ImageJobParts{*puller_, *blobs_, *images_, config_.bake_uid,
+                                                    LimitsOf(config_), logins_.get()});
     image_table_ = std::make_unique<ImageTable>(
         *image_runner_, *this,
         [this](const std::string& image_id) { bunker_table_->OnImageChange(image_id); });
@@ -363,6 +384,7 @@ class Agent final : public LinkHandler, public ObservationSink {
   std::unique_ptr<BlobStore> blobs_;
   std::unique_ptr<ImageStore> images_;
   std::unique_ptr<ImagePuller> puller_;
+  std::unique_ptr<ControllerLogins> logins_;
   std::unique_ptr<Vmm> vmm_;
   std::unique_ptr<WorkerPool> image_pool_;
   std::unique_ptr<WorkerPool> vm_pool_;

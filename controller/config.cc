@@ -105,6 +105,7 @@ absl::Status ReadWorkers(const toml::table& table, ControllerConfig* config) {
 absl::Status ReadImages(const toml::table& table, ControllerConfig* config) {
   StrictTable in(table, "images");
   in.Read("sweep_interval_s", &config->sweep_interval_s, 1u, 86'400u);
+  in.Read("tag_check_interval_s", &config->tag_check_interval_s, 1u, 30u * 86'400u);
   return in.Finish();
 }
 

@@ -47,6 +47,7 @@ struct ControllerConfig {
   uint32_t lost_after_s = 300;
   uint32_t sweep_interval_s = 120;
   uint32_t audit_retention_days = 0;  // 0 = for ever
+  uint32_t tag_check_interval_s = 6 * 3600;
 
   std::string state_file() const { return state_dir + "/state.db"; }
 };

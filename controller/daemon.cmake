@@ -1,7 +1,8 @@
 # Config and init are a library, so that tests and the daemon share them.
 bunker_library(NAME bunker_controller_config
-  SRCS config.cc init.cc
-  DEPS bunker_base bunker_config bunker_controller_engine bunker_controller_store fmt::fmt)
+  SRCS config.cc init.cc seal_keys.cc
+  DEPS bunker_base bunker_config bunker_controller_engine bunker_controller_store bunker_seal
+    fmt::fmt)
 
 if(BUNKER_GRPC)
   # gRPC serves health by itself, but reflection can describe only what is linked in.

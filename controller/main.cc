@@ -12,6 +12,7 @@
 #include "controller/config.h"
 #include "controller/init.h"
 #include "controller/link/admin_client.h"
+#include "controller/seal_keys.h"
 #include "controller/server.h"
 #include "controller/store/sqlite_store.h"
 #include "controller/version.h"
@@ -51,6 +52,18 @@ int Init(const std::string& config_path) {
   return 0;
 }
 
+int RotateKey(const std::string& config_path) {
+  const auto config = LoadControllerConfig(config_path);
+  if (!config.ok()) return Fail(config.status());
+  ::umask(0077);
+  if (const absl::Status done = RotateSealKey(config->state_dir); !done.ok()) return Fail(done);
+  std::fprintf(stderr,
+               "A new key stands first in %s/credentials.key; restart the daemon, which "
+               "seals everything with it.\n",
+               config->state_dir.c_str());
+  return 0;
+}
+
 int JoinToken(const std::string& config_path, const std::string& worker, uint32_t ttl_s) {
   const auto config = LoadControllerConfig(config_path);
   if (!config.ok()) return Fail(config.status());
@@ -75,6 +88,10 @@ int Main(int argc, char** argv) {
   CLI::App* init = app.add_subcommand(
       "init", "make the first tenant and its admin, and print the admin's key once");
   add_config(init);
+  CLI::App* rotate_key = app.add_subcommand(
+      "rotate-key",
+      "put a new key for registry credentials first, as the daemon's user; the next start uses it");
+  add_config(rotate_key);
   CLI::App* join_token = app.add_subcommand(
       "join-token", "make a single-use token with which a worker joins (needs the running daemon)");
   add_config(join_token);
@@ -84,6 +101,7 @@ int Main(int argc, char** argv) {
   app.require_subcommand(0, 1);
   CLI11_PARSE(app, argc, argv);
   if (init->parsed()) return Init(config);
+  if (rotate_key->parsed()) return RotateKey(config);
   if (join_token->parsed()) return JoinToken(config, worker, ttl_s);
   return Serve(config);
 }

@@ -37,6 +37,7 @@
 #include "controller/listener_watchdog.h"
 #include "controller/rest/gateway.h"
 #include "controller/rest/http_server.h"
+#include "controller/seal_keys.h"
 #include "controller/store/sqlite_store.h"
 #include "controller/version.h"
 #include "grpc/health/v1/health.pb.h"
@@ -59,6 +60,7 @@ EngineOptions EngineOptionsOf(const ControllerConfig& config) {
   options.lost_after = absl::Seconds(config.lost_after_s);
   options.sweep_period = absl::Seconds(config.sweep_interval_s);
   options.max_key_rate_per_s = static_cast<uint32_t>(std::max(1.0, config.requests_per_s));
+  options.tag_check_period = absl::Seconds(config.tag_check_interval_s);
   return options;
 }
 
@@ -102,6 +104,7 @@ struct Server::Impl {
   // In the order of construction; destroyed in the reverse order.
   std::unique_ptr<EventLoop> loop;
   std::unique_ptr<SqliteStore> store;
+  std::unique_ptr<KeyRing> keys;
   std::unique_ptr<Engine> engine;
   std::unique_ptr<Core> core;
   std::unique_ptr<LinkServer> link;
@@ -139,10 +142,15 @@ absl::Status Server::Impl::Open() {
     return absl::FailedPreconditionError(
         "the store has no tenant; run `bunker-controller init --config FILE` once");
   }
+  ASSIGN_OR_RETURN(KeyRing ring, LoadSealKeys(config.state_dir));
+  keys = std::make_unique<KeyRing>(std::move(ring));
   engine = std::make_unique<Engine>(EngineOptionsOf(config), rng);
   RETURN_IF_ERROR(engine->Load(*store, absl::Now()));
   core = std::make_unique<Core>(*loop, *store, *engine, Core::Options());
-  link = std::make_unique<LinkServer>(*core, LinkServer::Options());
+  LinkServer::Options link_options;
+  link_options.keys = keys.get();
+  core->Post([this](Engine& e, Turn& turn) { SealAnew(*keys, e, turn); });
+  link = std::make_unique<LinkServer>(*core, link_options);
   exec = std::make_unique<ExecAdapter>(link->tunnels());
   ASSIGN_OR_RETURN(std::string secret, LoadCursorSecret(config.state_dir + "/cursor.key"));
   cursors = std::make_unique<Cursors>(std::move(secret));
@@ -154,8 +162,10 @@ absl::Status Server::Impl::Open() {
   if (config.audit_retention_days > 0)
     retain.keep = absl::Hours(24) * config.audit_retention_days;
   retention = std::make_unique<AuditRetention>(*core, *audit_reader, retain);
+  limits.request_hash_key = keys->Derive("idempotency");
   dispatcher = std::make_unique<Dispatcher>(*core, limits);
-  RegisterAllServices({cursors.get(), exec.get(), kVersion, audit_reader.get()}, dispatcher.get());
+  RegisterAllServices({cursors.get(), exec.get(), kVersion, audit_reader.get(), keys.get()},
+                      dispatcher.get());
   ASSIGN_OR_RETURN(gateway, Gateway::Create(*core, *dispatcher, Gateway::Options()));
   surface = std::make_unique<GrpcSurface>(*core, *dispatcher, PublicServices());
   return absl::OkStatus();

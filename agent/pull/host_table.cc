@@ -1,6 +1,7 @@
 #include "agent/pull/host_table.h"
 
 #include "common/base/converters.h"
+#include "common/base/reason.h"
 #include "common/base/status_macros.h"
 #include "common/http/address_filter.h"
 
@@ -124,14 +125,34 @@ void HostTable::GiveCredentials(const std::string& repository, RegistryEndpoint*
 }
 
 absl::StatusOr<RegistryEndpoint> HostTable::EndpointOf(const oci::Reference& reference) const {
+  if (const auto it = mirrors_.find(reference.host); it != mirrors_.end())
+    return EndpointAt(reference, it->second);
+  const std::string host = reference.Endpoint();
+  return EndpointAt(reference, SchemeOf(host) + "://" + host);
+}
+
+absl::StatusOr<RegistryEndpoint> HostTable::EndpointOf(const oci::Reference& reference,
+                                                       const RegistryLogin& login) const {
+  if (login.host != reference.host) {
+    return ReasonError(absl::StatusCode::kPermissionDenied, "REGISTRY_AUTH_FAILED",
+                       "the registry credential \"" + login.name + "\" is for " + login.host +
+                           ", not for " + reference.host + ": name one for that registry");
+  }
+  const std::string host = reference.Endpoint();
+  ASSIGN_OR_RETURN(RegistryEndpoint endpoint, EndpointAt(reference, SchemeOf(host) + "://" + host));
+  endpoint.username = login.username;
+  endpoint.password = login.password;
+  endpoint.identity_token.clear();
+  endpoint.registry_token.clear();
+  endpoint.login_name = login.name;
+  return endpoint;
+}
+
+absl::StatusOr<RegistryEndpoint> HostTable::EndpointAt(const oci::Reference& reference,
+                                                       const std::string& base_url) const {
   RegistryEndpoint endpoint;
   endpoint.host = reference.host;
-  if (const auto it = mirrors_.find(reference.host); it != mirrors_.end()) {
-    endpoint.base_url = it->second;
-  } else {
-    const std::string host = reference.Endpoint();
-    endpoint.base_url = SchemeOf(host) + "://" + host;
-  }
+  endpoint.base_url = base_url;
   ASSIGN_OR_RETURN(endpoint.origin, http::ParseUrl(endpoint.base_url));
   if (const Row* row = Find(endpoint.origin.HostPort())) {
     endpoint.username = row->username;

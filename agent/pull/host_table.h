@@ -24,6 +24,7 @@ struct RegistryEndpoint {
   std::string identity_token{};
   std::string registry_token{};
   std::vector<std::string> token_hosts;
+  std::string login_name{};  // of the stored credential that it is; "": the configuration's
 
   bool has_credentials() const { return !username.empty() || !identity_token.empty(); }
 };
@@ -33,6 +34,10 @@ class HostTable {
   static absl::StatusOr<HostTable> Create(const PullConfig& config);
 
   absl::StatusOr<RegistryEndpoint> EndpointOf(const oci::Reference& reference) const;
+  // With an image's own login: the registry itself, never a mirror of it, since the login is for no
+  // other host. REGISTRY_AUTH_FAILED where it is for another one.
+  absl::StatusOr<RegistryEndpoint> EndpointOf(const oci::Reference& reference,
+                                              const RegistryLogin& login) const;
   // For any URL that a pull comes to: registry, redirect or token service.
   http::HopPolicy PolicyOf(const http::Url& url) const;
 
@@ -46,6 +51,8 @@ class HostTable {
   const Row* Find(const std::string& host_port) const;
   absl::Status AddRegistry(const RegistryConfig& registry);
   absl::Status AddCredential(RegistryCredential credential);
+  absl::StatusOr<RegistryEndpoint> EndpointAt(const oci::Reference& reference,
+                                              const std::string& base_url) const;
   void GiveCredentials(const std::string& repository, RegistryEndpoint* endpoint) const;
   absl::Status AddMirror(const std::string& host, const std::string& endpoint);
   std::string SchemeOf(const std::string& host_port) const;

@@ -36,7 +36,9 @@ absl::StatusOr<std::unique_ptr<ImageSource>> ImagePuller::OpenSource(const Sourc
   if (!spec.tar_path.empty()) return OpenLocalSource(context_->config, spec, std::move(pin), arch);
   auto reference = oci::ParseReference(spec.oci_ref);
   if (!reference.ok()) return WithReason(reference.status(), "IMAGE_NOT_FOUND");
-  ASSIGN_OR_RETURN(RegistryEndpoint endpoint, context_->hosts.EndpointOf(*reference));
+  ASSIGN_OR_RETURN(RegistryEndpoint endpoint,
+                   spec.login ? context_->hosts.EndpointOf(*reference, *spec.login)
+                              : context_->hosts.EndpointOf(*reference));
   return std::unique_ptr<ImageSource>(new RegistrySource(
       context_.get(), std::move(endpoint), *std::move(reference), std::move(pin), arch));
 }

@@ -14,6 +14,7 @@
 #include "agent/pull/pull_types.h"
 #include "common/base/cancel.h"
 #include "common/oci/blob_cache.h"
+#include "common/oci/digest.h"
 
 namespace bunker::agent {
 
@@ -27,6 +28,14 @@ class ImageSource {
 
   // Manifest and config: what the image is, without its layers.
   virtual absl::StatusOr<ResolvedImage> Resolve(CancelToken& cancel) = 0;
+
+  // What the reference's tag names now, asked for without its content (HEAD): the digest of the
+  // manifest or index, or an empty one where the registry does not say. kUnimplemented for what
+  // comes from a file.
+  virtual absl::StatusOr<oci::Digest> LookUpTag(CancelToken& cancel) {
+    (void)cancel;
+    return absl::UnimplementedError("a file has no tag");
+  }
 
   // The origin that Fetch() names to the blob cache; "" where nothing comes over a network.
   virtual std::string Origin() const { return ""; }

@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -64,6 +65,14 @@ struct PullConfig {
   absl::Duration low_speed_time = absl::Seconds(30);
 };
 
+// An image's own login. It is sent to `host` alone, and to token services bound to it.
+struct RegistryLogin {
+  std::string name;  // of the stored credential, for messages
+  std::string host;
+  std::string username;
+  std::string password;
+};
+
 struct SourceSpec {
   // Exactly one of the two.
   std::string oci_ref;
@@ -72,6 +81,8 @@ struct SourceSpec {
   std::string scope;  // tenant | partner | platform: bounds where tar_path may be
   // Which image of an OCI layout, by its name there; "": the only one, or the one named latest.
   std::string layout_name{};
+  // Where it is there, no other credentials are used: neither the configuration's, nor none.
+  std::optional<RegistryLogin> login{};
 };
 
 struct ResolvedLayer {

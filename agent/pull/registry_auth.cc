@@ -199,6 +199,17 @@ absl::Status RegistryAuth::OnUnauthorized(const http::Response& response,
   return SignInBasic(used_header);
 }
 
+std::string RegistryAuth::Remedy() const {
+  if (!endpoint_.login_name.empty()) {
+    return "PUT a right one to /registry-credentials/" + endpoint_.login_name;
+  }
+  if (endpoint_.has_credentials()) {
+    return "correct this registry's credentials in the agent's configuration";
+  }
+  return "store a registry credential and name it as the image's pull_secret, or add one to the "
+         "agent's configuration";
+}
+
 absl::Status RegistryAuth::SignInBasic(const std::string& used_header) {
   const std::string& host = endpoint_.host;
   if (!endpoint_.identity_token.empty()) {
@@ -207,14 +218,14 @@ absl::Status RegistryAuth::SignInBasic(const std::string& used_header) {
                       "identitytoken: put a user name and a password there");
   }
   if (endpoint_.username.empty()) {
-    return AuthFailed(host +
-                      " wants a user name and a password: add them for this registry to the "
-                      "agent's configuration");
+    return AuthFailed(host + " wants a user name and a password: " + Remedy());
   }
   if (used_header == BasicHeader()) {
-    return AuthFailed(host +
-                      " refuses the user name and password of the agent's configuration: "
-                      "correct them there");
+    return AuthFailed(host + " refuses the user name and password of " +
+                      (endpoint_.login_name.empty()
+                           ? "the agent's configuration"
+                           : "the registry credential \"" + endpoint_.login_name + "\"") +
+                      ": " + Remedy());
   }
   header_ = BasicHeader();
   expires_ = absl::InfiniteFuture();
@@ -275,10 +286,7 @@ absl::Status RegistryAuth::FetchToken(const AuthChallenge& challenge, const Stop
   if (response->status / 100 == 4 && response->status != 429 && response->status != 408) {
     const std::string said = RegistryMessage(response->body, scrub);
     return AuthFailed(subject + " answered " + std::to_string(response->status) +
-                      (said.empty() ? "" : " (" + said + ")") +
-                      (!endpoint_.has_credentials()
-                           ? ": add credentials for this registry to the agent's configuration"
-                           : ": correct this registry's credentials in the agent's configuration"));
+                      (said.empty() ? "" : " (" + said + ")") + ": " + Remedy());
   }
   *retry_after = response->Header("retry-after");
   return ErrorOfAnswer(*response, subject, scrub);

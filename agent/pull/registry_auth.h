@@ -63,6 +63,7 @@ class RegistryAuth {
   absl::Status KeepToken(const http::Response& response, const http::Url& realm)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::string BasicHeader() const;
+  std::string Remedy() const;
 
   const RegistryEndpoint endpoint_;
   const std::string repository_;

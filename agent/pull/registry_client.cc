@@ -181,6 +181,17 @@ absl::StatusOr<FetchedManifest> RegistryClient::GetManifest(const oci::Digest& d
   return manifest;
 }
 
+absl::StatusOr<oci::Digest> RegistryClient::LookUpTag(const StopFn& stop) {
+  http::Request request = NewRequest("/manifests/" + reference_.tag);
+  request.method = "HEAD";
+  request.headers.emplace_back("Accept", oci::ManifestAccept());
+  request.total_timeout = config_.small_request_timeout;
+  ASSIGN_OR_RETURN(const http::Response response, SendWithRetries(request, Subject(), stop));
+  const std::string digest = response.Header("docker-content-digest");
+  if (digest.empty()) return oci::Digest();
+  return oci::Digest::Parse(digest);
+}
+
 absl::StatusOr<std::string> RegistryClient::GetSmallBlob(const oci::Descriptor& blob,
                                                          const StopFn& stop) {
   http::Request request = NewRequest("/blobs/" + blob.digest.str());

@@ -39,6 +39,9 @@ class RegistryClient {
   // By tag or by `digest` where it is not empty, which the answer must then have.
   absl::StatusOr<FetchedManifest> GetManifest(const oci::Digest& digest, const StopFn& stop);
 
+  // The digest that the tag has now, by HEAD; empty where the registry does not say.
+  absl::StatusOr<oci::Digest> LookUpTag(const StopFn& stop);
+
   // A blob of at most 4 MiB, verified: the image config.
   absl::StatusOr<std::string> GetSmallBlob(const oci::Descriptor& blob, const StopFn& stop);
 

@@ -75,6 +75,10 @@ absl::StatusOr<ResolvedImage> RegistrySource::Resolve(CancelToken& cancel) {
   return image;
 }
 
+absl::StatusOr<oci::Digest> RegistrySource::LookUpTag(CancelToken& cancel) {
+  return client_.LookUpTag([&cancel] { return cancel.cancelled(); });
+}
+
 // One Fetch(): its threads take layers one after another until none is left or one has failed.
 struct RegistrySource::Group {
   const std::vector<ResolvedLayer>& layers;  // each digest once

@@ -16,6 +16,7 @@ class RegistrySource final : public ImageSource {
                  oci::Digest pinned, std::string arch);
 
   absl::StatusOr<ResolvedImage> Resolve(CancelToken& cancel) override;
+  absl::StatusOr<oci::Digest> LookUpTag(CancelToken& cancel) override;
   std::string Origin() const override {
     return client_.endpoint().base_url + "/" + reference_.repository;
   }

@@ -89,6 +89,27 @@ absl::Status CheckCap(const BakedImage& image, uint32_t size_mib) {
                          std::to_string(size_mib) + ": register it again with a larger size_mib");
 }
 
+// Asked for anew by each pull, so that it lives no longer than that.
+absl::StatusOr<std::unique_ptr<ImageSource>> OpenSource(const ImageJobParts& parts,
+                                                        const link::v1::ImageAssignment& wanted,
+                                                        const std::string& pinned,
+                                                        CancelToken& cancel) {
+  SourceSpec spec;
+  spec.oci_ref = wanted.source().oci_ref();
+  spec.tar_path = wanted.source().tar_path();
+  spec.tenant_id = wanted.tenant_id();
+  spec.scope = wanted.scope();
+  if (!wanted.credential_id().empty()) {
+    absl::StatusOr<RegistryLogin> login =
+        absl::FailedPreconditionError("this agent can't ask for logins");
+    if (parts.logins != nullptr) login = parts.logins->LoginOf(wanted.image_id(), cancel);
+    RETURN_IF_ERROR(cancel.Check());
+    if (!login.ok()) return WithReason(login.status(), "REGISTRY_AUTH_FAILED");
+    spec.login = *std::move(login);
+  }
+  return parts.puller.OpenSource(spec, pinned, wanted.arch());
+}
+
 class Job {
  public:
   Job(const ImageJobParts& parts, const link::v1::ImageAssignment& wanted, CancelToken& cancel,
@@ -120,13 +141,7 @@ class Job {
  private:
   absl::Status Resolve() {
     progress_.Enter("resolving");
-    SourceSpec spec;
-    spec.oci_ref = wanted_.source().oci_ref();
-    spec.tar_path = wanted_.source().tar_path();
-    spec.tenant_id = wanted_.tenant_id();
-    spec.scope = wanted_.scope();
-    ASSIGN_OR_RETURN(source_,
-                     parts_.puller.OpenSource(spec, wanted_.manifest_digest(), wanted_.arch()));
+    ASSIGN_OR_RETURN(source_, OpenSource(parts_, wanted_, wanted_.manifest_digest(), cancel_));
     ASSIGN_OR_RETURN(resolved_, source_->Resolve(cancel_));
     for (const ResolvedLayer& layer : resolved_.layers) diff_ids_.push_back(layer.diff_id.str());
     FillResolved(resolved_, progress_.row().mutable_resolved());
@@ -195,6 +210,24 @@ class Job {
 };
 
 }  // namespace
+
+link::v1::TagCheck RunTagCheck(const ImageJobParts& parts, const link::v1::ImageAssignment& wanted,
+                               CancelToken& cancel) {
+  link::v1::TagCheck check;
+  check.set_serial(wanted.tag_check());
+  const auto look = [&]() -> absl::StatusOr<oci::Digest> {
+    ASSIGN_OR_RETURN(const auto source, OpenSource(parts, wanted, "", cancel));
+    return source->LookUpTag(cancel);
+  };
+  const auto digest = look();
+  if (digest.ok()) {
+    check.set_digest(digest->str());
+  } else {
+    Log(Severity::kInfo, "image.tag_not_looked_up",
+        {{"image", wanted.image_id()}, {"why", std::string(digest.status().message())}});
+  }
+  return check;
+}
 
 bool IsRetryable(const absl::Status& status) {
   const std::string reason = ReasonOf(status);

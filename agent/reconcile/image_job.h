@@ -16,6 +16,16 @@
 
 namespace bunker::agent {
 
+// Where an image's own registry login comes from. Thread-safe; may block as long as a call over the
+// network takes.
+class LoginSource {
+ public:
+  virtual ~LoginSource() = default;
+  // kUnavailable where the controller can't be reached: worth another try.
+  virtual absl::StatusOr<RegistryLogin> LoginOf(const std::string& image_id,
+                                                CancelToken& cancel) = 0;
+};
+
 // What a job works with. All must outlive it.
 struct ImageJobParts {
   ImagePuller& puller;
@@ -23,6 +33,7 @@ struct ImageJobParts {
   ImageStore& images;
   uid_t bake_uid = 64010;
   BakeLimits bake_limits;
+  LoginSource* logins = nullptr;  // null: images that need one fail
 };
 
 // Returns the row's end: READY, or FAILED with code, message and whether another try may help.
@@ -32,6 +43,11 @@ struct ImageJobParts {
 link::v1::ImageObservation RunImageJob(
     const ImageJobParts& parts, const link::v1::ImageAssignment& wanted, CancelToken& cancel,
     const std::function<void(const link::v1::ImageObservation&)>& report);
+
+// What the tag of an image that is there names now; an empty digest where that can't be told, which
+// is logged. Blocking.
+link::v1::TagCheck RunTagCheck(const ImageJobParts& parts, const link::v1::ImageAssignment& wanted,
+                               CancelToken& cancel);
 
 // Whether time may heal it. The one place that decides between temporary and permanent.
 bool IsRetryable(const absl::Status& status);

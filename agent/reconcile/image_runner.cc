@@ -42,6 +42,18 @@ void ImageRunner::Ensure(const link::v1::ImageAssignment& wanted,
   loop_.Post([on_done, refused] { on_done(refused); });
 }
 
+void ImageRunner::LookUpTag(const link::v1::ImageAssignment& wanted, OnTag on_done) {
+  const auto submitted = pool_.Submit([this, wanted, on_done](CancelToken& cancel) {
+    const link::v1::TagCheck check = RunTagCheck(parts_, wanted, cancel);
+    loop_.Post([on_done, check] { on_done(check); });
+  });
+  if (submitted.ok()) return;
+  // No room now: it is as if the registry had not said, and the next look comes in its time.
+  link::v1::TagCheck unknown;
+  unknown.set_serial(wanted.tag_check());
+  loop_.Post([on_done, unknown] { on_done(unknown); });
+}
+
 void ImageRunner::Remember(const link::v1::ImageObservation& ready) {
   // Losing this row costs a look at the manifest after a restart, no bake: log and go on.
   if (const absl::Status status = journal_.PutImage(ready); !status.ok())

@@ -22,6 +22,7 @@ class ImageRunner final : public ImageWork {
 
   void Ensure(const link::v1::ImageAssignment& wanted, const link::v1::ImageObservation& known,
               std::shared_ptr<CancelToken> cancel, OnProgress on_progress, OnDone on_done) override;
+  void LookUpTag(const link::v1::ImageAssignment& wanted, OnTag on_done) override;
   void Remember(const link::v1::ImageObservation& ready) override;
   void Forget(const std::string& image_id) override;
   void Evict(const std::string& recipe_digest) override;

@@ -55,7 +55,7 @@ void ImageTable::Evaluate(const std::string& image_id) {
     on_change_(image_id);
     return;
   }
-  if (Satisfies(row.observed, row.wanted)) return;
+  if (Satisfies(row.observed, row.wanted)) return LookUpTag(row);
   const bool failed = row.observed.status() == link::v1::ImageObservation::FAILED;
   // The controller owns the retry: it raises the attempt after its back-off, or on a warm. A
   // digest that it pinned after a mismatch is reason enough as well.
@@ -81,6 +81,26 @@ void ImageTable::StartJob(Row& row) {
         Publish(it->second);
       },
       [this, image_id](const link::v1::ImageObservation& result) { OnJobDone(image_id, result); });
+}
+
+// Once for each time that the controller raises the number. Never while a job runs, whose result
+// would take the answer's place.
+void ImageTable::LookUpTag(Row& row) {
+  const uint64_t serial = row.wanted.tag_check();
+  if (serial == row.observed.tag_check().serial() || row.looking_up_tag) return;
+  row.looking_up_tag = true;
+  const std::string image_id = row.wanted.image_id();
+  work_.LookUpTag(row.wanted, [this, image_id](const link::v1::TagCheck& check) {
+    const auto it = rows_.find(image_id);
+    if (it == rows_.end()) return;
+    Row& found = it->second;
+    found.looking_up_tag = false;
+    if (found.job || found.observed.status() != link::v1::ImageObservation::READY) return;
+    *found.observed.mutable_tag_check() = check;
+    work_.Remember(found.observed);
+    if (found.is_wanted) Publish(found);
+    Evaluate(image_id);
+  });
 }
 
 void ImageTable::OnJobDone(const std::string& image_id, const link::v1::ImageObservation& result) {

@@ -39,6 +39,9 @@ class ImageWork {
   virtual void Ensure(const link::v1::ImageAssignment& wanted,
                       const link::v1::ImageObservation& known, std::shared_ptr<CancelToken> cancel,
                       OnProgress on_progress, OnDone on_done) = 0;
+  // Looks up what the tag of an image that is READY names now; `on_done` runs on the loop, once.
+  using OnTag = std::function<void(const link::v1::TagCheck&)>;
+  virtual void LookUpTag(const link::v1::ImageAssignment& wanted, OnTag on_done) = 0;
   // Persists a READY row, so that a restart finds it; forgets it on Forget.
   virtual void Remember(const link::v1::ImageObservation& ready) = 0;
   virtual void Forget(const std::string& image_id) = 0;
@@ -76,10 +79,12 @@ class ImageTable {
     link::v1::ImageObservation observed;
     bool is_wanted = false;
     std::shared_ptr<CancelToken> job;  // null: none runs
+    bool looking_up_tag = false;
   };
 
   void Evaluate(const std::string& image_id);
   void StartJob(Row& row);
+  void LookUpTag(Row& row);
   void OnJobDone(const std::string& image_id, const link::v1::ImageObservation& result);
   void Publish(const Row& row);
 

@@ -35,7 +35,8 @@ std::string IdFromUuid(std::string_view prefix, std::string_view uuid) {
       if (uuid[i] != '-') return "";
       continue;
     }
-    hex += uuid[i];
+    const char c = uuid[i];
+    hex += c >= 'A' && c <= 'F' ? static_cast<char>(c - 'A' + 'a') : c;
   }
   std::string bytes;
   if (hex.size() != 32 || !HexDecode(hex, &bytes)) return "";

@@ -16,7 +16,7 @@ std::string NewId(std::string_view prefix, absl::Time now, Rng& rng);
 // "img_" + 32 hex digits → the dashed UUID; "" where `id` has not that form.
 std::string UuidOf(std::string_view id);
 
-// A dashed UUID or 32 hex digits → `prefix` + 32 hex digits; "" where it is neither.
+// A dashed UUID or 32 hex digits (any case) → `prefix` + 32 hex digits; "" where it is neither.
 std::string IdFromUuid(std::string_view prefix, std::string_view uuid);
 
 }  // namespace bunker

@@ -144,6 +144,23 @@ absl::StatusOr<std::string> ParseRegistryHost(std::string_view text) {
   return host;
 }
 
+absl::StatusOr<std::string> RegistryHostOf(std::string_view url) {
+  for (const std::string_view scheme : {"https://", "http://"}) {
+    if (url.substr(0, scheme.size()) == scheme) url.remove_prefix(scheme.size());
+  }
+  if (url.find('@') != std::string_view::npos) {  // and say nothing of what stands before it
+    return absl::InvalidArgumentError("registry host: leave out the user name and password");
+  }
+  const size_t slash = url.find('/');
+  std::string_view path = slash == std::string_view::npos ? "" : url.substr(slash);
+  while (!path.empty() && path.back() == '/') path.remove_suffix(1);
+  if (!path.empty() && path != "/v1" && path != "/v2") {
+    return absl::InvalidArgumentError("registry host " + Shown(url) +
+                                      ": leave out the path: it is for a whole registry");
+  }
+  return ParseRegistryHost(url.substr(0, slash));
+}
+
 absl::StatusOr<Reference> ParseReference(std::string_view text) {
   if (text.empty()) return Bad(text, "it is empty: write host/name:tag");
   if (text.size() > kMaxReferenceLength) return Bad(text, "it is longer than 512 characters");

@@ -34,4 +34,8 @@ absl::StatusOr<Reference> ParseReference(std::string_view text);
 // `host[:port]` or `[v6][:port]`, checked and lower-cased. kInvalidArgument.
 absl::StatusOr<std::string> ParseRegistryHost(std::string_view text);
 
+// The same from what people have at hand: a scheme, a trailing slash and the API's /v1/ or /v2/ are
+// left out. kInvalidArgument for a path that is more than that, and for user names in it.
+absl::StatusOr<std::string> RegistryHostOf(std::string_view url);
+
 }  // namespace bunker::oci

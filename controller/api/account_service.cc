@@ -57,6 +57,7 @@ void RegisterAccountService(const ServiceDeps& deps, Dispatcher* dispatcher) {
 
 void RegisterAllServices(const ServiceDeps& deps, Dispatcher* dispatcher) {
   RegisterImageService(deps, dispatcher);
+  RegisterCredentialService(deps, dispatcher);
   RegisterGroupService(deps, dispatcher);
   RegisterWorkerService(deps, dispatcher);
   RegisterBunkerService(deps, dispatcher);

@@ -89,6 +89,11 @@ void ToMessage(const Image& image, const CacheSummary& cache, v1::Image* out) {
     out->set_user(config.user);
     for (const std::string& item : config.exposed_ports) out->add_exposed_ports(item);
   }
+  if (!image.pull_secret.empty()) out->set_pull_secret(image.pull_secret);
+  if (image.tag_moved) {
+    out->mutable_tag_moved()->set_digest(image.tag_moved->digest);
+    SetTime(image.tag_moved->seen_at, out->mutable_tag_moved()->mutable_seen_at());
+  }
   out->set_active(image.active);
   out->set_scan_status(ToProto<v1::ScanStatus>(image.scan_status));
   auto* summary = out->mutable_cache_summary();

@@ -74,6 +74,9 @@ class Dispatcher {
   struct Options {
     double rate_per_second = 100;
     double rate_burst = 200;
+    // What requests that carry an Idempotency-Key are remembered by is keyed with it, since they
+    // may hold secrets that a plain hash would let one guess.
+    std::string request_hash_key{};
   };
 
   // `core` must outlive the dispatcher and all calls.
@@ -173,6 +176,7 @@ class Dispatcher {
                                                             Engine& engine, Turn& turn);
 
   Core& core_;
+  const std::string request_hash_key_;
   // On the loop.
   RateLimiter limiter_;
   AuditTrail trail_;

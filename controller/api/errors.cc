@@ -34,16 +34,15 @@ const char* ReasonOfCode(Code code) {
   }
 }
 
-// The engine's refusals name the field in front: "parent_id: the group would …".
-void AddLeadingField(std::string_view message, std::vector<FieldViolation>* violations) {
+// What refuses by state, not by form, says "field: why".
+std::optional<FieldViolation> FieldIn(const std::string& message) {
   const size_t colon = message.find(": ");
-  if (colon == std::string_view::npos || colon == 0) return;
-  for (const char c : message.substr(0, colon)) {
-    const bool in_name = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_';
-    if (!in_name) return;
+  const std::string field = message.substr(0, colon);
+  if (colon == std::string::npos || field.empty() ||
+      field.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_.[]") != std::string::npos) {
+    return std::nullopt;
   }
-  violations->push_back(
-      {std::string(message.substr(0, colon)), std::string(message.substr(colon + 2))});
+  return FieldViolation{field, message.substr(colon + 2)};
 }
 
 absl::Cord ToCord(const google::protobuf::Message& message) {
@@ -153,8 +152,9 @@ ErrorView ViewOf(const absl::Status& status) {
         view.violations.push_back({row.field(), row.description()});
     }
   }
-  if (view.violations.empty() && std::string_view(view.row->reason) == "VALIDATION_ERROR")
-    AddLeadingField(view.message, &view.violations);
+  if (view.violations.empty() && view.row->http_status == 422) {
+    if (auto violation = FieldIn(view.message)) view.violations.push_back(*std::move(violation));
+  }
   if (const auto payload = status.GetPayload(kPlacementUrl)) {
     v1::PlacementFailure failure;
     if (failure.ParseFromString(std::string(*payload))) view.placement = std::move(failure);

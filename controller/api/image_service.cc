@@ -1,21 +1,28 @@
+#include <algorithm>
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "absl/strings/str_split.h"
 #include "bunker/v1/image.pb.h"
+#include "common/base/id.h"
 #include "common/base/status_macros.h"
 #include "controller/api/auth.h"
 #include "controller/api/convert.h"
 #include "controller/api/errors.h"
 #include "controller/api/services.h"
 #include "controller/api/validate.h"
+#include "controller/engine/image_ref.h"
 
 namespace bunker::controller {
 namespace {
 
 constexpr char kImages[] = "images";
 constexpr char kCache[] = "cache";
+constexpr size_t kMaxUuids = 200;
+constexpr size_t kCategoryPrefix = std::string_view("RESOURCE_CATEGORY_").size();
 
 v1::Image Row(CallContext& context, const Image& image) {
   v1::Image row;
@@ -41,6 +48,34 @@ RegisterImageSpec SpecOf(const v1::RegisterImageRequest& request) {
   spec.lazy_pull = request.lazy_pull();
   spec.preinstalled.assign(request.preinstalled().begin(), request.preinstalled().end());
   spec.arch = ToModel<Arch>(request.arch()).value_or(Arch::kUnspecified);
+  if (request.resource_category_size() > 0) spec.resource_category.clear();
+  for (const int category : request.resource_category()) {
+    if (category == 0) continue;
+    spec.resource_category.push_back(v1::ResourceCategory_Name(category).substr(kCategoryPrefix));
+  }
+  spec.pull_secret = request.pull_secret();
+  return spec;
+}
+
+// What a change names: the mask's fields, or where there is none (gRPC), those that are set.
+UpdateImageSpec SpecOf(const v1::UpdateImageRequest& request) {
+  const auto given = [&](const char* name, bool set) {
+    const auto& paths = request.update_mask().paths();
+    return paths.empty() ? set : std::find(paths.begin(), paths.end(), name) != paths.end();
+  };
+  UpdateImageSpec spec;
+  if (given("display_name", request.has_display_name())) spec.display_name = request.display_name();
+  if (given("description", request.has_description())) spec.description = request.description();
+  if (given("default_cpu_millicores", request.has_default_cpu_millicores()))
+    spec.default_cpu_millicores = request.default_cpu_millicores();
+  if (given("default_memory_mb", request.has_default_memory_mb()))
+    spec.default_memory_mb = request.default_memory_mb();
+  if (given("default_disk_mb", request.has_default_disk_mb()))
+    spec.default_disk_mb = static_cast<uint32_t>(request.default_disk_mb());
+  if (given("lazy_pull", request.has_lazy_pull())) spec.lazy_pull = request.lazy_pull();
+  if (given("preinstalled", request.preinstalled_size() > 0))
+    spec.preinstalled.emplace(request.preinstalled().begin(), request.preinstalled().end());
+  if (given("pull_secret", request.has_pull_secret())) spec.pull_secret = request.pull_secret();
   return spec;
 }
 
@@ -58,17 +93,40 @@ absl::StatusOr<v1::Image> RegisterImage(CallContext& context,
   return row;
 }
 
+absl::StatusOr<v1::Image> UpdateImage(CallContext& context, const v1::UpdateImageRequest& request) {
+  RETURN_IF_ERROR(ValidateUpdateImage(request));
+  ASSIGN_OR_RETURN(const RowPtr<Image> image,
+                   context.engine.FindImage(context.caller, request.image()));
+  RETURN_IF_ERROR(CheckMayChange(context.caller, image->ownership.scope, "image"));
+  ASSIGN_OR_RETURN(
+      const RowPtr<Image> after,
+      context.engine.UpdateImage(context.turn, context.caller, image->id, SpecOf(request)));
+  return Row(context, *after);
+}
+
+absl::Status ReadUuids(const std::string& list, std::set<std::string>* ids) {
+  const std::vector<std::string> items = absl::StrSplit(list, ',');
+  if (items.size() > kMaxUuids)
+    return ValidationError("uuid", "holds more than 200 entries; ask for them in parts");
+  for (const std::string& item : items) {
+    const std::string_view bare = std::string_view(item).substr(item.rfind("img_", 0) == 0 ? 4 : 0);
+    const std::string id = IdFromUuid("img_", bare);
+    if (id.empty())
+      return ValidationError("uuid", "must be UUIDs or ids of images, with commas between them");
+    ids->insert(id);
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<ImageFilter> FilterOf(const v1::ListImagesRequest& request) {
   ImageFilter filter;
   filter.name = request.name();
   filter.scope = ToModel<Scope>(request.scope());
   if (request.has_active()) filter.active = request.active();
   filter.scan_status = ToModel<ScanStatus>(request.scan_status());
-  if (request.has_uuid()) {
-    for (const absl::string_view uuid : absl::StrSplit(request.uuid(), ',', absl::SkipEmpty()))
-      filter.uuids.emplace(uuid);
-    if (filter.uuids.empty()) return ValidationError("uuid", "needs at least one uuid");
-  }
+  if (request.has_uuid()) RETURN_IF_ERROR(ReadUuids(request.uuid(), &filter.uuids));
+  if (request.has_digest() && !IsDigestPrefix(request.digest()))
+    return ValidationError("digest", "must be sha256: and 12 to 64 of the digits 0-9 and a-f");
   filter.digest = request.digest();
   filter.tag = request.tag();
   return filter;
@@ -141,6 +199,8 @@ void RegisterImageService(const ServiceDeps& deps, Dispatcher* dispatcher) {
   const Cursors* cursors = deps.cursors;
   dispatcher->For("bunker.v1.Images.RegisterImage")
       .Register<v1::RegisterImageRequest, v1::Image>(RegisterImage);
+  dispatcher->For("bunker.v1.Images.UpdateImage")
+      .Register<v1::UpdateImageRequest, v1::Image>(UpdateImage);
   dispatcher->For("bunker.v1.Images.ListImages")
       .Register<v1::ListImagesRequest, v1::ListImagesResponse>(
           [cursors](CallContext& context, const v1::ListImagesRequest& request) {

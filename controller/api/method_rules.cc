@@ -57,6 +57,17 @@ constexpr MethodRule kRules[] = {
     {BUNKER_API "Images.WarmImage", Need::kKey, "images:manage", true, "admin:platform"},
     {BUNKER_API "Images.DeactivateImage", Need::kKey, "images:manage", true, "admin:platform"},
 
+    {BUNKER_API "Images.UpdateImage", Need::kKey, "images:manage", true, "admin:platform"},
+
+    {BUNKER_API "RegistryCredentials.CreateRegistryCredential", Need::kKey, "images:manage", true,
+     "admin:platform"},
+    {BUNKER_API "RegistryCredentials.ListRegistryCredentials", Need::kKey, "images:manage"},
+    {BUNKER_API "RegistryCredentials.GetRegistryCredential", Need::kKey, "images:manage"},
+    {BUNKER_API "RegistryCredentials.ReplaceRegistryCredential", Need::kKey, "images:manage", true,
+     "admin:platform"},
+    {BUNKER_API "RegistryCredentials.DeleteRegistryCredential", Need::kKey, "images:manage", true,
+     "admin:platform"},
+
     {BUNKER_API "AvailabilityGroups.CreateAvailabilityGroup", Need::kScopedKey, "admin:tenant",
      true, "admin:platform"},
     {BUNKER_API "AvailabilityGroups.ListAvailabilityGroups", Need::kRead},

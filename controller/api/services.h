@@ -6,6 +6,10 @@
 #include "controller/api/paging.h"
 #include "controller/engine/audit_reader.h"
 
+namespace bunker {
+class KeyRing;
+}
+
 namespace bunker::controller {
 
 // All must outlive the dispatcher. `exec` may be null: exec answers UNAVAILABLE.
@@ -14,9 +18,11 @@ struct ServiceDeps {
   ExecBackend* exec = nullptr;
   std::string version;
   AuditReader* audit = nullptr;  // may be null: reading the audit rows answers UNAVAILABLE
+  const KeyRing* keys = nullptr;  // null: no secret can be stored (UNAVAILABLE)
 };
 
 void RegisterImageService(const ServiceDeps& deps, Dispatcher* dispatcher);
+void RegisterCredentialService(const ServiceDeps& deps, Dispatcher* dispatcher);
 void RegisterGroupService(const ServiceDeps& deps, Dispatcher* dispatcher);
 void RegisterWorkerService(const ServiceDeps& deps, Dispatcher* dispatcher);
 void RegisterBunkerService(const ServiceDeps& deps, Dispatcher* dispatcher);

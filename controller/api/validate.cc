@@ -135,23 +135,80 @@ void Validator::Required(std::string_view field, std::string_view value) {
   if (value.empty()) Refuse(field, "is required");
 }
 
+namespace {
+
+// What registering and changing an image have in common.
+template <typename Request>
+void CheckImageFields(const Request& request, Validator* v) {
+  v->Text("display_name", request.display_name(), 256);
+  v->Text("description", request.description(), 512);
+  if (request.has_default_cpu_millicores())
+    v->Range("default_cpu_millicores", request.default_cpu_millicores(), 50, kMaxCpuMillicores);
+  if (request.has_default_memory_mb())
+    v->Range("default_memory_mb", request.default_memory_mb(), 64, kMaxMemoryMb);
+  if (request.has_default_disk_mb())
+    v->Range("default_disk_mb", request.default_disk_mb(), 64, kMaxDiskMb);
+  if (request.preinstalled_size() > 256)
+    v->Refuse("preinstalled", "holds more than 256 entries; send fewer");
+  for (int i = 0; i < request.preinstalled_size(); ++i)
+    v->Text(fmt::format("preinstalled[{}]", i), request.preinstalled(i), 256);
+  if (!request.pull_secret().empty()) v->Name("pull_secret", request.pull_secret());
+}
+
+// A line break would end the header that it travels in, or tell that more than a line was pasted.
+bool IsOneLine(std::string_view text) {
+  return text.find_first_of(std::string_view("\r\n\0", 3)) == std::string_view::npos;
+}
+
+}  // namespace
+
+absl::Status ValidateUpdateImage(const v1::UpdateImageRequest& request) {
+  Validator v;
+  CheckImageFields(request, &v);
+  for (const std::string& path : request.update_mask().paths()) {
+    const bool number = path == "default_cpu_millicores" || path == "default_memory_mb" ||
+                        path == "default_disk_mb" || path == "lazy_pull";
+    const auto* field = request.GetDescriptor()->FindFieldByName(path);
+    if (field == nullptr) {
+      v.Refuse(path, "can't be changed: register a new name");
+    } else if (number && !request.GetReflection()->HasField(request, field)) {
+      v.Refuse(path, "must not be null; leave it out");
+    }
+  }
+  return v.status();
+}
+
+// None of the messages repeats a secret.
+absl::Status ValidateCredential(const v1::CreateRegistryCredentialRequest& request) {
+  Validator v;
+  v.Name("name", request.name());
+  v.Required("host", request.host());
+  if (request.has_json_key()) {
+    if (request.has_password())
+      v.Refuse("json_key", "takes the place of a password; send one of them");
+    if (request.has_username() && request.username() != kJsonKeyUser)
+      v.Refuse("username", "is _json_key with a json_key; leave it out");
+    if (request.json_key().empty() || request.json_key().size() > kMaxSecretBytes ||
+        !IsOneLine(request.json_key()) || request.json_key().front() != '{')
+      v.Refuse("json_key", "must be a JSON object in one line of at most 32 KiB");
+    return v.status();
+  }
+  v.Required("username", request.username());
+  v.Required("password", request.password());
+  v.Text("username", request.username(), 256);
+  if (request.username().find(':') != std::string::npos || !IsOneLine(request.username()))
+    v.Refuse("username", "must hold no colon and no line break: the registry would misread it");
+  if (request.password().size() > kMaxSecretBytes || !IsOneLine(request.password()))
+    v.Refuse("password", "must be one line of at most 32 KiB");
+  return v.status();
+}
+
 absl::Status ValidateRegisterImage(const v1::RegisterImageRequest& request) {
   Validator v;
   v.Name("name", request.name());
-  v.Text("display_name", request.display_name(), 256);
-  v.Text("description", request.description(), 512);
   CheckSource(request.build_source(), &v);
   v.Range("size_mib", request.size_mib(), 16, 1'048'576);
-  if (request.has_default_cpu_millicores())
-    v.Range("default_cpu_millicores", request.default_cpu_millicores(), 50, kMaxCpuMillicores);
-  if (request.has_default_memory_mb())
-    v.Range("default_memory_mb", request.default_memory_mb(), 64, kMaxMemoryMb);
-  if (request.has_default_disk_mb())
-    v.Range("default_disk_mb", request.default_disk_mb(), 64, kMaxDiskMb);
-  if (request.preinstalled_size() > 256)
-    v.Refuse("preinstalled", "holds more than 256 entries; send fewer");
-  for (int i = 0; i < request.preinstalled_size(); ++i)
-    v.Text(fmt::format("preinstalled[{}]", i), request.preinstalled(i), 256);
+  CheckImageFields(request, &v);
   for (int i = 0; i < request.resource_category_size(); ++i) {
     for (int j = 0; j < i; ++j) {
       if (request.resource_category(i) == request.resource_category(j))

@@ -13,6 +13,7 @@
 #include "bunker/v1/bunker.pb.h"
 #include "bunker/v1/group.pb.h"
 #include "bunker/v1/image.pb.h"
+#include "bunker/v1/registry_credential.pb.h"
 #include "controller/api/errors.h"
 
 namespace bunker::controller {
@@ -39,10 +40,15 @@ class Validator {
 bool HasIdPrefix(std::string_view text);
 
 absl::Status ValidateRegisterImage(const v1::RegisterImageRequest& request);
+absl::Status ValidateUpdateImage(const v1::UpdateImageRequest& request);
+// The host is the service's to read.
+absl::Status ValidateCredential(const v1::CreateRegistryCredentialRequest& request);
 absl::Status ValidateCreateGroup(const v1::CreateAvailabilityGroupRequest& request);
 absl::Status ValidateBunkerSpec(const v1::BunkerSpec& spec);
 absl::Status ValidateExec(const v1::ExecRequest& request);
 
+inline constexpr char kJsonKeyUser[] = "_json_key";  // who a one-line JSON key belongs to
+inline constexpr size_t kMaxSecretBytes = 32u << 10;
 inline constexpr uint32_t kMaxWaitSeconds = 60;
 inline constexpr uint32_t kDefaultExecSeconds = 60;
 inline constexpr uint32_t kMaxExecSeconds = 3600;

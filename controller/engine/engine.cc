@@ -7,6 +7,7 @@
 #include "common/base/status_macros.h"
 #include "controller/engine/accounts.h"
 #include "controller/engine/audit_log.h"
+#include "controller/engine/credentials.h"
 #include "controller/engine/state.h"
 
 namespace bunker::controller {
@@ -30,9 +31,14 @@ absl::Status LoadTable(Store& store, Noun noun, Table<T>& table) {
 Engine::Engine(EngineOptions options, Rng& rng)
     : state_(std::make_unique<State>(std::move(options), rng)),
       accounts_(std::make_unique<Accounts>(*state_)),
-      audit_(std::make_unique<AuditLog>()) {}
+      audit_(std::make_unique<AuditLog>()),
+      credentials_(std::make_unique<Credentials>(*this, *state_)) {}
 
 Engine::~Engine() = default;
+
+Credentials& Engine::credentials() {
+  return *credentials_;
+}
 
 const EngineOptions& Engine::options() const { return state_->options; }
 
@@ -52,6 +58,7 @@ absl::Status Engine::Load(Store& store, absl::Time now) {
   RETURN_IF_ERROR(LoadTable(store, Noun::kCacheEntry, s.entries));
   RETURN_IF_ERROR(LoadTable(store, Noun::kBunker, s.bunkers));
   RETURN_IF_ERROR(LoadTable(store, Noun::kIdempotency, s.idempotency));
+  RETURN_IF_ERROR(LoadTable(store, Noun::kRegistryCredential, s.credentials));
 
   const RowPtr<MetaRow> stored = s.meta.Find(kBootCounter);
   const MetaRow boot{kBootCounter, (stored == nullptr ? 0 : stored->value) + 1};

@@ -36,6 +36,7 @@ namespace bunker::controller {
 
 class Accounts;
 class AuditLog;
+class Credentials;
 
 class Engine {
  public:
@@ -72,11 +73,18 @@ class Engine {
                                               const RegisterImageSpec& spec);
 
   // By id, uuid, name, name@sha256:…, repository@sha256:… or repository:tag. Deactivated ones are
-  // found too. Names: the caller's tenant, then its partner, then the platform.
+  // found too. Names: the caller's tenant, then its partner, then the platform. The rules for
+  // references are in image_ref.cc; one that fits several images is a VALIDATION_ERROR.
   absl::StatusOr<RowPtr<Image>> FindImage(const Caller& caller, const std::string& ref) const;
 
   Page<Image> ListImages(const Caller& caller, const ImageFilter& filter,
                          const PageSpec& page) const;
+
+  // Of an image that the caller may change. A change of lazy_pull or defaults holds for new
+  // bunkers.
+  absl::StatusOr<RowPtr<Image>> UpdateImage(Turn& turn, const Caller& caller,
+                                            const std::string& image_ref,
+                                            const UpdateImageSpec& spec);
 
   // Counters of an image that the caller found.
   WarmSummary WarmOf(const std::string& image_id) const;
@@ -93,6 +101,9 @@ class Engine {
   // Soft; repeatable. The sweep evicts later.
   absl::StatusOr<RowPtr<Image>> Deactivate(Turn& turn, const Caller& caller,
                                            const std::string& image_ref);
+
+  // Registry credentials (credentials.h).
+  Credentials& credentials();
 
   // Whether the caller may see that worker / what it owns. For filtering streams of changes.
   bool MaySee(const Caller& caller, const Ownership& owner) const;
@@ -211,7 +222,12 @@ class Engine {
   // For tests and an oracle: the first broken invariant, or OK. Slow.
   absl::Status CheckInvariants() const;
 
+  // For the engine's own files (state.h).
+  struct State;
+
  private:
+  friend class Credentials;
+
   // fanout_flow.cc
   void ReconcileImage(Turn& turn, const std::string& image_id);
   void ReconcileGroup(Turn& turn, const Group& group);
@@ -236,6 +252,14 @@ class Engine {
   void FailEntry(Turn& turn, CacheEntry entry, const std::string& code,
                  const std::string& message, bool retryable);
   void EntryReady(Turn& turn, const CacheEntry& entry);
+
+  // image_flow.cc
+  absl::Status SetPullSecret(const std::string& name, Image& image) const;
+
+  // tag_checks.cc
+  void TickTagChecks(Turn& turn);
+  void ObserveTag(Turn& turn, CacheEntry& entry, const ImageObservation& seen);
+
   void ObserveOrphan(Turn& turn, const std::string& worker_id, const BunkerObservation& seen);
   void BunkerFailed(Turn& turn, Bunker row, const BunkerObservation& seen);
   static void TakeFacts(Bunker& row, const BunkerObservation& seen);
@@ -279,6 +303,7 @@ class Engine {
   std::unique_ptr<State> state_;
   std::unique_ptr<Accounts> accounts_;
   std::unique_ptr<AuditLog> audit_;
+  std::unique_ptr<Credentials> credentials_;
 };
 
 }  // namespace bunker::controller

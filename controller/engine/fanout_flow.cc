@@ -66,6 +66,8 @@ DesiredRow Engine::DesiredOf(const CacheEntry& entry) const {
   row.size_mib = image->size_mib;
   row.arch = image->arch == Arch::kUnspecified ? worker->facts.arch : image->arch;
   row.attempt = entry.attempt;
+  row.credential_id = image->credential_id;
+  row.tag_check = entry.tag_check;
   return {entry.worker_id, ImageRowName(image->id), entry.assignment_version, std::move(row)};
 }
 

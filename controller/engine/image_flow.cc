@@ -5,10 +5,39 @@
 
 #include "common/base/reason.h"
 #include "common/base/status_macros.h"
+#include "controller/engine/credentials.h"
 #include "controller/engine/engine.h"
+#include "controller/engine/image_ref.h"
 #include "controller/engine/state.h"
 
 namespace bunker::controller {
+
+namespace {
+
+// The reference as it was written, with the tag that it means.
+std::vector<std::string> TagsOf(const Image& image) {
+  if (!HasTag(image)) return {};
+  const std::string& ref = image.build_source.ref;
+  const size_t colon = ref.rfind(':');
+  const size_t slash = ref.rfind('/');
+  const bool tagged = colon != std::string::npos && (slash == std::string::npos || colon > slash);
+  return {tagged ? ref : ref + ":latest"};
+}
+
+}  // namespace
+
+absl::Status Engine::SetPullSecret(const std::string& name, Image& image) const {
+  image.pull_secret = name;
+  image.credential_id.clear();
+  if (name.empty()) return absl::OkStatus();
+  if (image.build_source.kind != SourceKind::kOci) {
+    return Invalid("pull_secret: a tar source is read from a folder: leave it out");
+  }
+  ASSIGN_OR_RETURN(const RowPtr<RegistryCredential> credential,
+                   credentials_->ForImage(image.ownership, name, RegistryHostOf(image)));
+  image.credential_id = credential->id;
+  return absl::OkStatus();
+}
 
 absl::StatusOr<RowPtr<Image>> Engine::RegisterImage(Turn& turn, const Caller& caller,
                                                     const RegisterImageSpec& spec) {
@@ -29,26 +58,52 @@ absl::StatusOr<RowPtr<Image>> Engine::RegisterImage(Turn& turn, const Caller& ca
   }
   Image image;
   image.id = s.MakeId("img_", turn.now());
+  image.ownership = ownership;
+  image.build_source = spec.build_source;
+  RETURN_IF_ERROR(SetPullSecret(spec.pull_secret, image));
   image.name = spec.name;
   image.display_name = spec.display_name;
   image.description = spec.description;
-  image.build_source = spec.build_source;
   image.size_mib = spec.size_mib;
   image.default_cpu_millicores = spec.default_cpu_millicores;
   image.default_memory_mb = spec.default_memory_mb;
   image.default_disk_mb = spec.default_disk_mb;
-  image.ownership = ownership;
   image.owner = caller.user_id;
   image.lazy_pull = spec.lazy_pull;
   image.preinstalled = spec.preinstalled;
   image.arch = spec.arch;
   image.resource_category = spec.resource_category;
   image.created_at = image.updated_at = turn.now();
-  if (spec.build_source.kind == SourceKind::kOci) image.tags = {spec.build_source.ref};
+  image.tags = TagsOf(image);
   const std::string id = image.id;
   s.images.Put(turn, std::move(image));
   ReconcileImage(turn, id);
   return s.images.Find(id);
+}
+
+absl::StatusOr<RowPtr<Image>> Engine::UpdateImage(Turn& turn, const Caller& caller,
+                                                  const std::string& image_ref,
+                                                  const UpdateImageSpec& spec) {
+  State& s = *state_;
+  ASSIGN_OR_RETURN(const RowPtr<Image> found, FindImage(caller, image_ref));
+  if (!MayChange(caller, found->ownership)) {
+    return Denied("the image belongs to scope " + std::string(NameOf(found->ownership.scope)),
+                  "only its owners may change it");
+  }
+  Image image = *found;
+  if (spec.display_name) image.display_name = *spec.display_name;
+  if (spec.description) image.description = *spec.description;
+  if (spec.default_cpu_millicores) image.default_cpu_millicores = *spec.default_cpu_millicores;
+  if (spec.default_memory_mb) image.default_memory_mb = *spec.default_memory_mb;
+  if (spec.default_disk_mb) image.default_disk_mb = *spec.default_disk_mb;
+  if (spec.lazy_pull) image.lazy_pull = *spec.lazy_pull;
+  if (spec.preinstalled) image.preinstalled = *spec.preinstalled;
+  if (spec.pull_secret) RETURN_IF_ERROR(SetPullSecret(*spec.pull_secret, image));
+  const bool other_login = image.credential_id != found->credential_id;
+  image.updated_at = turn.now();
+  s.images.Put(turn, std::move(image));
+  if (other_login) credentials_->RetryPulls(turn, found->id);
+  return s.images.Find(found->id);
 }
 
 WarmSummary Engine::WarmOf(const std::string& image_id) const {

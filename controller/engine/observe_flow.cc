@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "controller/engine/engine.h"
+#include "controller/engine/image_ref.h"
 #include "controller/engine/state.h"
 
 namespace bunker::controller {
@@ -75,6 +76,12 @@ bool Engine::PinImage(Turn& turn, const ImageObservation& seen, CacheEntry& entr
                       : s.workers.Find(entry.worker_id)->facts.arch;
   }
   pinned.updated_at = turn.now();
+  // The first look some time within the period, so that what was registered together spreads.
+  if (HasTag(pinned)) {
+    pinned.tag_check_at =
+        turn.now() +
+        s.options.tag_check_period * (0.5 + 0.5 * static_cast<double>(s.rng.Below(1000)) / 1000);
+  }
   s.images.Put(turn, pinned);
   Log(Severity::kInfo, "image.resolved",
       {{"image", pinned.id}, {"digest", pinned.resolved->manifest_digest},
@@ -138,6 +145,7 @@ void Engine::ObserveImage(Turn& turn, const std::string& worker_id, uint64_t ver
   CacheEntry entry = *found;
   entry.observation_version = version;
   entry.observed_ready = seen.status == CacheStatus::kReady;
+  ObserveTag(turn, entry, seen);
   // A file is a file, whichever attempt made it; but an earlier attempt's failure is no news.
   const bool current = seen.attempt == entry.attempt ||
                        (seen.status == CacheStatus::kReady && seen.attempt < entry.attempt);

@@ -26,6 +26,9 @@ struct EngineOptions {
   absl::Duration stop_resend = absl::Seconds(60);     // a stop that is not confirmed is told again
   absl::Duration retry_base = absl::Seconds(10);      // of a failed bake; doubles
   absl::Duration retry_max = absl::Minutes(5);
+  absl::Duration tag_check_period = absl::Hours(6);  // a tag is looked up so often, by one worker
+  size_t tag_checks_per_tick = 16;
+  size_t max_credentials_per_tenant = 1000;
   absl::Duration finished_retention = absl::Hours(24 * 7);  // of ended bunkers' rows
   uint32_t max_key_rate_per_s = 100;  // what keys may be given that no platform admin makes
   size_t max_images_per_tenant = 10000;
@@ -62,6 +65,19 @@ struct RegisterImageSpec {
   std::vector<std::string> preinstalled;
   Arch arch = Arch::kUnspecified;
   std::vector<std::string> resource_category = {"CPU"};
+  std::string pull_secret;  // the name of a registry credential; "" = none
+};
+
+// What is not given stays as it is.
+struct UpdateImageSpec {
+  std::optional<std::string> display_name;
+  std::optional<std::string> description;
+  std::optional<uint32_t> default_cpu_millicores;
+  std::optional<uint32_t> default_memory_mb;
+  std::optional<uint32_t> default_disk_mb;
+  std::optional<bool> lazy_pull;
+  std::optional<std::vector<std::string>> preinstalled;
+  std::optional<std::string> pull_secret;  // "" = none any more
 };
 
 struct ImageFilter {
@@ -69,7 +85,7 @@ struct ImageFilter {
   std::optional<Scope> scope;
   std::optional<bool> active;
   std::optional<ScanStatus> scan_status;
-  std::set<std::string> uuids;  // dashed or ids; empty = any
+  std::set<std::string> uuids;  // as ids; empty = any
   std::string digest;           // sha256:<12+ hex>
   std::string tag;
 };

@@ -1,6 +1,7 @@
 #include "controller/engine/state.h"
 
 #include "common/base/reason.h"
+#include "controller/engine/image_ref.h"
 
 namespace bunker::controller {
 namespace {
@@ -59,16 +60,28 @@ Engine::State::State(EngineOptions engine_options, Rng& source)
              [this](const Image* before, const Image* after) { IndexImage(before, after); }),
       groups(Noun::kGroup, &ChangeSet::groups,
              [this](const Group* before, const Group* after) { IndexGroup(before, after); }),
-      entries(Noun::kCacheEntry, &ChangeSet::cache_entries,
-              [this](const CacheEntry* before, const CacheEntry* after) {
-                IndexEntry(before, after);
-              }),
+      entries(
+          Noun::kCacheEntry, &ChangeSet::cache_entries,
+          [this](const CacheEntry* before, const CacheEntry* after) { IndexEntry(before, after); }),
       bunkers(Noun::kBunker, &ChangeSet::bunkers,
               [this](const Bunker* before, const Bunker* after) { IndexBunker(before, after); }),
       idempotency(Noun::kIdempotency, nullptr,
                   [this](const IdempotencyRecord* before, const IdempotencyRecord* after) {
                     if (before != nullptr) --idempotency_of_tenant[before->tenant_id];
                     if (after != nullptr) ++idempotency_of_tenant[after->tenant_id];
+                  }),
+      credentials(Noun::kRegistryCredential, nullptr,
+                  [this](const RegistryCredential* before, const RegistryCredential* after) {
+                    if (before != nullptr) {
+                      const std::string owner = OwnerKey(before->ownership);
+                      RemoveKey(credential_by_name, owner + "/" + before->name, before->id);
+                      credentials_of_owner.Remove(owner, before->id);
+                    }
+                    if (after != nullptr) {
+                      const std::string owner = OwnerKey(after->ownership);
+                      credential_by_name[owner + "/" + after->name] = after->id;
+                      credentials_of_owner.Add(owner, after->id);
+                    }
                   }),
       desired(std::nullopt, &ChangeSet::desired) {}
 
@@ -78,12 +91,26 @@ void Engine::State::IndexImage(const Image* before, const Image* after) {
     RemoveKey(image_by_name, owner + "/" + before->name, before->id);
     images_of_owner.Remove(owner, before->id);
     unresolved_images.erase(before->id);
+    images_of_credential.Remove(before->credential_id, before->id);
+    for (const Repository& repository : RepositoriesOf(*before)) {
+      images_of_repository.Remove(owner + " " + repository.path, before->id);
+    }
+    if (before->tag_check_at) tag_checks.erase({*before->tag_check_at, before->id});
   }
   if (after != nullptr) {
     const std::string owner = OwnerKey(after->ownership);
     image_by_name[owner + "/" + after->name] = after->id;
     images_of_owner.Add(owner, after->id);
     if (after->active && !after->resolved) unresolved_images.insert(after->id);
+    if (after->active && !after->credential_id.empty()) {
+      images_of_credential.Add(after->credential_id, after->id);
+    }
+    for (const Repository& repository : RepositoriesOf(*after)) {
+      images_of_repository.Add(owner + " " + repository.path, after->id);
+    }
+    if (after->active && after->tag_check_at) {
+      tag_checks.insert({*after->tag_check_at, after->id});
+    }
   }
 }
 

@@ -68,6 +68,7 @@ struct Engine::State {
   Table<CacheEntry> entries;
   Table<Bunker> bunkers;
   Table<IdempotencyRecord> idempotency;
+  Table<RegistryCredential> credentials;
   Table<DesiredRow> desired;  // derived: from entries, bunkers, and orphans that a worker showed
 
   // ---- indexes --------------------------------------------------------------------------------
@@ -78,6 +79,11 @@ struct Engine::State {
   std::map<std::string, std::string> worker_by_name;
   std::map<std::string, std::string> worker_by_credential;
   std::map<std::string, std::string> bunker_by_name;  // "<tenant>/<name>", live ones
+  std::map<std::string, std::string> credential_by_name;  // "<owner key>/<name>"
+  MultiIndex credentials_of_owner;
+  MultiIndex images_of_credential;  // active ones
+  MultiIndex images_of_repository;  // "<owner key> <repository without host>"
+  std::set<std::pair<absl::Time, std::string>> tag_checks;  // of active images with a tag
   MultiIndex images_of_owner;
   MultiIndex groups_of_owner;
   MultiIndex groups_of_image;

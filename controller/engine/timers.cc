@@ -47,6 +47,7 @@ bool Engine::Tick(Turn& turn) {
     LookAtBunker(turn, *id);
   }
   TickEntries(turn);
+  TickTagChecks(turn);
   if (turn.now() - s.last_sweep >= s.options.sweep_period) {
     s.last_sweep = turn.now();
     Sweep(turn);

@@ -6,6 +6,8 @@
 #include "common/base/log.h"
 #include "common/base/reason.h"
 #include "common/base/sha256.h"
+#include "common/base/status_macros.h"
+#include "controller/engine/credentials.h"
 #include "controller/link/grpc_status.h"
 #include "controller/link/tunnel_end.h"
 #include "controller/link/unary_reply.h"
@@ -52,6 +54,55 @@ grpc::ServerUnaryReactor* AgentService::Join(grpc::CallbackServerContext* contex
     response->set_worker_id((*worker)->id);
     response->set_credential(credential);
     turn.AfterCommit([reply = std::move(reply)](const absl::Status& status) mutable {
+      reply.Finish(ToLinkStatus(status));
+    });
+  });
+  return reactor;
+}
+
+namespace {
+
+absl::StatusOr<RowPtr<RegistryCredential>> FindLogin(
+    Engine& engine, const absl::StatusOr<std::string>& credential_sha256,
+    const std::string& image_id) {
+  RETURN_IF_ERROR(credential_sha256.status());
+  ASSIGN_OR_RETURN(const RowPtr<Worker> worker, engine.AuthenticateWorker(*credential_sha256));
+  return engine.credentials().ForWorker(worker->id, image_id);
+}
+
+absl::Status OpenLogin(const KeyRing* keys, const RegistryCredential& row,
+                       link::v1::RegistryLogin* response) {
+  auto password = keys == nullptr
+                      ? absl::StatusOr<std::string>(absl::NotFoundError("no key file"))
+                      : keys->Open(row.sealed, SealedTo(row.id, row.host, row.username));
+  if (!password.ok()) {
+    Log(Severity::kError, "credential.unreadable",
+        {{"credential", row.id}, {"why", std::string(password.status().message())}});
+    return ReasonError(absl::StatusCode::kFailedPrecondition, "INTERNAL",
+                       "the controller can't open the registry credential \"" + row.name +
+                           "\": PUT its secret again");
+  }
+  response->set_name(row.name);
+  response->set_host(row.host);
+  response->set_username(row.username);
+  response->set_password(*password);
+  Wipe(*password);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+grpc::ServerUnaryReactor* AgentService::GetRegistryLogin(
+    grpc::CallbackServerContext* context, const link::v1::RegistryLoginRequest* request,
+    link::v1::RegistryLogin* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  core_.Post([this, reply = UnaryReply(reactor), response, image_id = request->image_id(),
+              credential = CredentialHashOf(*context)](Engine& engine, Turn& turn) mutable {
+    const auto row = FindLogin(engine, credential, image_id);
+    turn.AfterCommit([keys = keys_, reply = std::move(reply), response,
+                      row](const absl::Status& committed) mutable {
+      absl::Status status = committed.ok() ? row.status() : committed;
+      if (status.ok()) status = OpenLogin(keys, **row, response);
       reply.Finish(ToLinkStatus(status));
     });
   });

@@ -19,6 +19,8 @@ void Fill(const ImageAssignment& from, link::v1::ImageAssignment& to) {
   to.set_size_mib(from.size_mib);
   to.set_arch(std::string(NameOf(from.arch)));
   to.set_attempt(from.attempt);
+  to.set_credential_id(from.credential_id);
+  to.set_tag_check(from.tag_check);
 }
 
 void Fill(const BunkerAssignment& from, link::v1::BunkerAssignment& to) {
@@ -106,6 +108,8 @@ absl::StatusOr<ImageObservation> FromProto(const link::v1::ImageObservation& fro
   to.retryable = from.retryable();
   for (const link::v1::StageTime& stage : from.stages())
     to.stages.push_back({stage.name(), stage.ms()});
+  to.tag_check = from.tag_check().serial();
+  to.tag_digest = from.tag_check().digest();
   return to;
 }
 

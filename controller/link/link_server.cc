@@ -9,6 +9,6 @@ LinkServer::LinkServer(Core& core, Options options)
                }),
       sessions_(core, options.sessions,
                 [this](const std::string& worker_id) { tunnels_.AskAgain(worker_id); }),
-      service_(core, sessions_, tunnels_) {}
+      service_(core, sessions_, tunnels_, options.keys) {}
 
 }  // namespace bunker::controller

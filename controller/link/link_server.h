@@ -27,6 +27,7 @@ class LinkServer {
   struct Options {
     SessionRegistry::Options sessions;
     TunnelBroker::Options tunnels;
+    const KeyRing* keys = nullptr;  // opens what agents need for pulls; must outlive the server
   };
 
   // `core` must outlive it, and it the server's last call and the core's last event.

@@ -44,6 +44,8 @@ struct CacheEntry {
   bool observed_ready = false;       // it said that the file is there
 
   uint32_t attempt = 1;   // raised to make a bake run again
+  uint64_t tag_check = 0;       // raised to have the tag looked up by this worker
+  uint64_t tag_check_seen = 0;  // the last one that it reported
   uint32_t failures = 0;  // in a row; what the back-off grows with
   std::optional<absl::Time> retry_at;
 

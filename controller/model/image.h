@@ -66,6 +66,13 @@ struct ResolvedImage {
   bool operator==(const ResolvedImage&) const = default;
 };
 
+// The reference's tag names other content by now. It is shown, not followed.
+struct TagMoved {
+  std::string digest;
+  absl::Time seen_at;
+  bool operator==(const TagMoved&) const = default;
+};
+
 struct Image {
   std::string id;  // img_…
   std::string name;
@@ -88,6 +95,12 @@ struct Image {
   std::optional<ResolvedImage> resolved;
   std::string rootfs_digest;     // fsverity-sha256:<64 hex>, of the first worker that baked it
   uint64_t allocated_bytes = 0;  // of the baked file
+
+  std::string pull_secret;    // the name of a registry credential, as it was when it was chosen
+  std::string credential_id;  // that it is
+
+  std::optional<TagMoved> tag_moved;
+  std::optional<absl::Time> tag_check_at;  // when the tag is looked up next
 
   bool active = true;
   ScanStatus scan_status = ScanStatus::kPending;

@@ -32,6 +32,8 @@ struct ImageAssignment {
   uint32_t size_mib = 0;
   Arch arch = Arch::kUnspecified;
   uint32_t attempt = 1;
+  std::string credential_id;  // not empty: the worker asks for the login when it pulls
+  uint64_t tag_check = 0;     // raised to have the tag looked up once
   bool operator==(const ImageAssignment&) const = default;
 };
 
@@ -81,6 +83,8 @@ struct ImageObservation {
   std::string error_message;
   bool retryable = false;
   std::vector<StageTime> stages;
+  uint64_t tag_check = 0;  // the one that was done
+  std::string tag_digest;  // what the tag names; empty: the registry did not say
 };
 
 struct BunkerObservation {

@@ -10,6 +10,7 @@
 #include "bunker/v1/bunker.pb.h"
 #include "bunker/v1/group.pb.h"
 #include "bunker/v1/image.pb.h"
+#include "bunker/v1/registry_credential.pb.h"
 #include "bunker/v1/worker.pb.h"
 #include "common/base/hex.h"
 #include "common/base/rng.h"
@@ -69,9 +70,10 @@ void SendNoRoute(const HttpRequest& request, const Router::Match& match, HttpExc
 std::vector<const google::protobuf::ServiceDescriptor*> PublicServices() {
   std::vector<const google::protobuf::ServiceDescriptor*> services;
   for (const auto* file :
-       {v1::Image::descriptor()->file(), v1::AvailabilityGroup::descriptor()->file(),
-        v1::Worker::descriptor()->file(), v1::Bunker::descriptor()->file(),
-        v1::WhoAmIRequest::descriptor()->file(), v1::AuditRow::descriptor()->file()}) {
+       {v1::Image::descriptor()->file(), v1::RegistryCredential::descriptor()->file(),
+        v1::AvailabilityGroup::descriptor()->file(), v1::Worker::descriptor()->file(),
+        v1::Bunker::descriptor()->file(), v1::WhoAmIRequest::descriptor()->file(),
+        v1::AuditRow::descriptor()->file()}) {
     for (int i = 0; i < file->service_count(); ++i) services.push_back(file->service(i));
   }
   return services;

@@ -41,13 +41,16 @@ class Reader {
 
   void ReadObject(const JsonValue& json, const std::string& path,
                   const std::set<std::string>& reserved, Message* message) {
+    // A PATCH: null and empty are told from absent by the mask, which is never sent itself.
+    const FieldDescriptor* mask = message->GetDescriptor()->FindFieldByName("update_mask");
     for (const auto& [key, value] : json.members) {
       const std::string field_path = path.empty() ? key : path + "." + key;
       const FieldDescriptor* field = message->GetDescriptor()->FindFieldByName(key);
-      if (field == nullptr || reserved.count(key) > 0) {
+      if (field == nullptr || field == mask || reserved.count(key) > 0) {
         Refuse(field_path, UnknownMessage(message, key, reserved));
         continue;
       }
+      if (mask != nullptr) AddToMask(key, mask, message);
       if (value.kind == Kind::kNull) continue;
       if (field->is_map()) {
         ReadMap(value, field_path, field, message);
@@ -83,14 +86,20 @@ class Reader {
   }
 
  private:
+  static void AddToMask(const std::string& key, const FieldDescriptor* mask, Message* message) {
+    Message* paths = message->GetReflection()->MutableMessage(message, mask);
+    google::protobuf::DynamicCastToGenerated<google::protobuf::FieldMask>(paths)->add_paths(key);
+  }
+
   static std::string UnknownMessage(const Message* message, const std::string& key,
                                     const std::set<std::string>& reserved) {
     for (int i = 0; i < message->GetDescriptor()->field_count(); ++i) {
       const std::string& known = message->GetDescriptor()->field(i)->name();
-      if (reserved.count(known) == 0 && Folded(known) == Folded(key))
+      if (reserved.count(known) == 0 && known != "update_mask" && Folded(known) == Folded(key))
         return fmt::format("is no field here; it is spelled {}", known);
     }
-    return "is no field here; remove it";
+    const std::string& hint = message->GetDescriptor()->options().GetExtension(v1::other_fields);
+    return hint.empty() ? "is no field here; remove it" : hint;
   }
 
   bool Expect(const JsonValue& json, Kind kind, const std::string& path) {

@@ -122,17 +122,22 @@ BUNKER_ROW(BuildSource, kind, ref, path)
 BUNKER_ROW(ImageConfig, entrypoint, cmd, env, working_dir, user, exposed_ports)
 BUNKER_ROW(ResolvedImage, repository, manifest_digest, index_digest, layers_bytes, diff_ids,
            config)
+BUNKER_ROW(TagMoved, digest, seen_at)
 BUNKER_ROW(Image, id, name, display_name, description, build_source, size_mib,
            default_cpu_millicores, default_memory_mb, default_disk_mb, ownership, owner, lazy_pull,
            preinstalled, arch, resource_category, origin, tags, resolved, rootfs_digest,
-           allocated_bytes, active, scan_status, created_at, updated_at)
+           allocated_bytes, pull_secret, credential_id, tag_moved, tag_check_at, active,
+           scan_status, created_at, updated_at)
+BUNKER_ROW(RegistryCredential, id, name, ownership, owner, host, username, sealed, created_at,
+           updated_at)
 BUNKER_ROW(Group, id, name, description, ownership, auto_images, image_ids, worker_ids, created_at,
            updated_at)
 BUNKER_ROW(StageTime, name, ms)
 BUNKER_ROW(CacheEntry, image_id, worker_id, status, wanted, assigned, assignment_version,
-           observation_version, observed_ready, attempt, failures, retry_at, stage, source,
-           bytes_done, bytes_total, rate_bytes_per_s, recipe_digest, rootfs_digest, allocated_bytes,
-           stages, error_code, error_message, retryable, created_at, updated_at, last_used_at)
+           observation_version, observed_ready, attempt, tag_check, tag_check_seen, failures,
+           retry_at, stage, source, bytes_done, bytes_total, rate_bytes_per_s, recipe_digest,
+           rootfs_digest, allocated_bytes, stages, error_code, error_message, retryable, created_at,
+           updated_at, last_used_at)
 BUNKER_ROW(BunkerTimings, queue_ms, place_ms, fetch_ms, boot_ms, agent_ms, first_exec_ms)
 BUNKER_ROW(Bunker, id, name, tenant_id, partner_id, owner, lifecycle_mode, network_profile,
            cpu_millicores, memory_mb, disk_mb, max_lifetime_s, idle_timeout_s, session_type,
@@ -179,6 +184,7 @@ BUNKER_CODEC(CacheEntry)
 BUNKER_CODEC(Bunker)
 BUNKER_CODEC(IdempotencyRecord)
 BUNKER_CODEC(AuditEntry)
+BUNKER_CODEC(RegistryCredential)
 
 #undef BUNKER_CODEC
 

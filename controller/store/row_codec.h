@@ -17,6 +17,7 @@
 #include "controller/model/group.h"
 #include "controller/model/idempotency.h"
 #include "controller/model/image.h"
+#include "controller/model/registry_credential.h"
 #include "controller/model/worker.h"
 
 namespace bunker::controller {
@@ -41,6 +42,7 @@ std::string EncodeRow(const CacheEntry& row);
 std::string EncodeRow(const Bunker& row);
 std::string EncodeRow(const IdempotencyRecord& row);
 std::string EncodeRow(const AuditEntry& row);
+std::string EncodeRow(const RegistryCredential& row);
 
 // kDataLoss where the body is not what EncodeRow() writes.
 absl::Status DecodeRow(std::string_view body, MetaRow* row);
@@ -57,5 +59,6 @@ absl::Status DecodeRow(std::string_view body, CacheEntry* row);
 absl::Status DecodeRow(std::string_view body, Bunker* row);
 absl::Status DecodeRow(std::string_view body, IdempotencyRecord* row);
 absl::Status DecodeRow(std::string_view body, AuditEntry* row);
+absl::Status DecodeRow(std::string_view body, RegistryCredential* row);
 
 }  // namespace bunker::controller

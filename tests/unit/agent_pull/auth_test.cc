@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 
 #include "agent/pull/backoff.h"
+#include "agent/pull/host_table.h"
 #include "agent/pull/registry_auth.h"
+#include "common/base/reason.h"
 
 namespace bunker::agent {
 namespace {
@@ -39,6 +41,43 @@ RegistryEndpoint EndpointAt(const std::string& host, const std::string& base,
           .username = "u",
           .password = "p",
           .token_hosts = std::move(token_hosts)};
+}
+
+PullConfig ConfigWithMirror() {
+  PullConfig config;
+  config.mirrors["docker.io"] = "http://10.0.0.9:5000";
+  config.registries.push_back({.host = "ghcr.io", .username = "operator", .password = "theirs"});
+  RegistryCredential docker_config;
+  docker_config.host = "ghcr.io";
+  docker_config.identity_token = "identity";
+  config.credentials.push_back(docker_config);
+  return config;
+}
+
+TEST(LoginTest, IsForItsHostAloneAndNeverMixed) {
+  const auto table = HostTable::Create(ConfigWithMirror());
+  ASSERT_TRUE(table.ok());
+  const auto reference = [](const std::string& text) { return *oci::ParseReference(text); };
+  const RegistryLogin login{"mine", "ghcr.io", "ada", "secret"};
+  const auto endpoint = table->EndpointOf(reference("ghcr.io/team/app:1"), login);
+  ASSERT_TRUE(endpoint.ok());
+  EXPECT_EQ(endpoint->username, "ada");
+  EXPECT_EQ(endpoint->password, "secret");
+  EXPECT_EQ(endpoint->identity_token, "");
+  EXPECT_EQ(table->EndpointOf(reference("ghcr.io/team/app:1"))->username, "operator");
+  for (const char* other : {"ghcr.io:8443/team/app:1", "evil.example/team/app:1", "app:1"}) {
+    const auto refused = table->EndpointOf(reference(other), login);
+    EXPECT_EQ(ReasonOf(refused.status()), "REGISTRY_AUTH_FAILED") << other;
+  }
+}
+
+TEST(LoginTest, PassesAMirrorBy) {
+  const auto table = HostTable::Create(ConfigWithMirror());
+  const auto reference = *oci::ParseReference("docker.io/r-base:4.4");
+  EXPECT_EQ(table->EndpointOf(reference)->base_url, "http://10.0.0.9:5000");
+  const auto own = table->EndpointOf(reference, {"hub", "docker.io", "ada", "secret"});
+  ASSERT_TRUE(own.ok());
+  EXPECT_EQ(own->base_url, "https://registry-1.docker.io");
 }
 
 TEST(RealmTest, IsBoundToItsRegistry) {

@@ -35,6 +35,9 @@ class ScriptedImageWork : public ImageWork {
               std::shared_ptr<CancelToken> cancel, OnProgress progress, OnDone done) override {
     jobs.push_back({wanted, std::move(cancel), std::move(progress), std::move(done)});
   }
+  void LookUpTag(const link::v1::ImageAssignment& wanted, OnTag on_done) override {
+    tags.push_back({wanted.tag_check(), std::move(on_done)});
+  }
   void Remember(const link::v1::ImageObservation& ready) override {
     remembered[ready.image_id()] = ready;
   }
@@ -57,6 +60,15 @@ class ScriptedImageWork : public ImageWork {
     job.done(result);
   }
   std::deque<Job> jobs;
+  std::deque<std::pair<uint64_t, OnTag>> tags;
+  void FinishTag(const std::string& digest) {
+    const auto [serial, done] = tags.front();
+    tags.pop_front();
+    link::v1::TagCheck check;
+    check.set_serial(serial);
+    check.set_digest(digest);
+    done(check);
+  }
   std::map<std::string, link::v1::ImageObservation> remembered;
   std::vector<std::string> evicted;
 };
@@ -142,6 +154,42 @@ TEST_F(TablesTest, OneJobPerImageHoweverOftenTheRowComes) {
   EXPECT_EQ(sink.Image("img").status(), link::v1::ImageObservation::READY);
   EXPECT_EQ(images.ReadyRecipe("img"), "recipe");
   EXPECT_EQ(image_work.remembered.count("img"), 1u);
+}
+
+TEST_F(TablesTest, ATagIsLookedUpOnceForEachNumber) {
+  const auto asking = [this](uint64_t serial) {
+    link::v1::ImageAssignment row = Image();
+    row.set_tag_check(serial);
+    return row;
+  };
+  images.Upsert(asking(1));
+  EXPECT_TRUE(image_work.tags.empty()) << "first the image itself";
+  image_work.Finish(link::v1::ImageObservation::READY, "recipe");
+  ASSERT_EQ(image_work.tags.size(), 1u);
+  images.Upsert(asking(1));
+  images.Upsert(asking(3));
+  EXPECT_EQ(image_work.tags.size(), 1u) << "one at a time";
+  image_work.FinishTag("sha256:one");
+  EXPECT_EQ(sink.Image("img").tag_check().serial(), 1u);
+  EXPECT_EQ(sink.Image("img").tag_check().digest(), "sha256:one");
+  EXPECT_EQ(sink.Image("img").status(), link::v1::ImageObservation::READY);
+  ASSERT_EQ(image_work.tags.size(), 1u) << "the last number that came meanwhile";
+  EXPECT_EQ(image_work.tags.front().first, 3u);
+  image_work.FinishTag("");
+  EXPECT_EQ(sink.Image("img").tag_check().serial(), 3u);
+  EXPECT_EQ(image_work.remembered["img"].tag_check().serial(), 3u) << "a restart asks no more";
+  images.Upsert(asking(3));
+  EXPECT_TRUE(image_work.tags.empty());
+}
+
+TEST_F(TablesTest, ATagAnswerForARowThatIsGoneIsDropped) {
+  link::v1::ImageAssignment row = Image();
+  row.set_tag_check(1);
+  images.Upsert(row);
+  image_work.Finish(link::v1::ImageObservation::READY, "recipe");
+  images.Remove("img");
+  image_work.FinishTag("sha256:late");
+  EXPECT_EQ(image_work.remembered.count("img"), 0u);
 }
 
 TEST_F(TablesTest, AFailureWaitsForAHigherAttempt) {

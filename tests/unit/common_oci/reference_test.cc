@@ -118,5 +118,23 @@ TEST(ReferenceTest, DoesNotRepeatControlCharacters) {
   for (const char c : reference.status().message()) EXPECT_GE(c, ' ');
 }
 
+TEST(RegistryHostTest, TakesWhatPeopleHaveAtHand) {
+  const std::pair<const char*, const char*> table[] = {
+      {"docker.io", "docker.io"},
+      {"https://index.docker.io/v1/", "docker.io"},
+      {"https://registry-1.docker.io", "docker.io"},
+      {"http://127.0.0.1:5000/", "127.0.0.1:5000"},
+      {"GHCR.io", "ghcr.io"},
+      {"https://ghcr.io/v2/", "ghcr.io"},
+      {"[::1]:5000", "[::1]:5000"}};
+  for (const auto& [text, host] : table)
+    EXPECT_EQ(RegistryHostOf(text).value_or("?"), host) << text;
+  for (const char* wrong : {"", "https://", "ghcr.io/team", "ftp://ghcr.io", "a b", "ghcr.io:0",
+                            "https://https://ghcr.io/x"})
+    EXPECT_FALSE(RegistryHostOf(wrong).ok()) << wrong;
+  const auto secret = RegistryHostOf("https://ada:canary@ghcr.io");
+  EXPECT_EQ(std::string(secret.status().message()).find("canary"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace bunker::oci

@@ -156,7 +156,9 @@ void GatewayFixture::Boot(Dispatcher::Options limits) {
   cursors_ = std::make_unique<Cursors>(rng_.Bytes(32));
   dispatcher_ = std::make_unique<Dispatcher>(*core_, limits);
   reader_ = std::make_unique<AuditReader>(store_);
-  RegisterAllServices({cursors_.get(), exec_.get(), "0.0.0", reader_.get()}, dispatcher_.get());
+  keys_ = std::make_unique<KeyRing>(*KeyRing::Parse(KeyRing::NewKey(), "the fixture"));
+  RegisterAllServices({cursors_.get(), exec_.get(), "0.0.0", reader_.get(), keys_.get()},
+                      dispatcher_.get());
   auto gateway = Gateway::Create(*core_, *dispatcher_, Gateway::Options());
   ASSERT_TRUE(gateway.ok()) << gateway.status();
   gateway_ = *std::move(gateway);

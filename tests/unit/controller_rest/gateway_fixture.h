@@ -13,6 +13,7 @@
 #include <gtest/gtest.h>
 
 #include "common/base/rng.h"
+#include "common/seal/key_ring.h"
 #include "controller/api/dispatcher.h"
 #include "controller/api/exec_backend.h"
 #include "controller/api/paging.h"
@@ -129,6 +130,7 @@ class GatewayFixture : public testing::Test {
   std::unique_ptr<ScriptedExec> exec_;
   std::unique_ptr<Cursors> cursors_;
   std::unique_ptr<AuditReader> reader_;
+  std::unique_ptr<KeyRing> keys_;
   std::unique_ptr<Dispatcher> dispatcher_;
   std::unique_ptr<Gateway> gateway_;
   std::unique_ptr<HttpServer> http_;
