@@ -59,7 +59,10 @@ void RegisterAllServices(const ServiceDeps& deps, Dispatcher* dispatcher) {
   RegisterImageService(deps, dispatcher);
   RegisterGroupService(deps, dispatcher);
   RegisterWorkerService(deps, dispatcher);
+  RegisterWorkerTokenService(deps, dispatcher);
   RegisterBunkerService(deps, dispatcher);
+  RegisterPlacementService(deps, dispatcher);
+  RegisterQuotaService(deps, dispatcher);
   RegisterExecService(deps, dispatcher);
   RegisterAccountService(deps, dispatcher);
   BUNKER_CHECK(dispatcher->CheckComplete().ok());

@@ -30,12 +30,34 @@ const std::vector<MethodRule>& MethodRules() {
 
       {BUNKER_API "Workers.ListWorkers", Need::kRead},
       {BUNKER_API "Workers.GetWorker", Need::kRead},
+      // What a partner's or the platform's workers take beyond these: CheckMayChange().
+      {BUNKER_API "Workers.UpdateWorker", Need::kKey, "admin:tenant", true},
+      {BUNKER_API "Workers.RemoveWorker", Need::kKey, "admin:tenant", true},
+      {BUNKER_API "Workers.DrainWorker", Need::kKey, "admin", true},
+      {BUNKER_API "Workers.ResumeWorker", Need::kKey, "admin", true},
+      {BUNKER_API "WorkerTokens.CreateWorkerToken", Need::kKey, "admin:tenant", true},
+      {BUNKER_API "WorkerTokens.ListWorkerTokens", Need::kKey, "admin:tenant"},
+      {BUNKER_API "WorkerTokens.GetWorkerToken", Need::kKey, "admin:tenant"},
+      {BUNKER_API "WorkerTokens.DeleteWorkerToken", Need::kKey, "admin:tenant", true},
 
       {BUNKER_API "Bunkers.CreateBunker", Need::kKey, "create", true},
       {BUNKER_API "Bunkers.ListBunkers", Need::kRead},
       {BUNKER_API "Bunkers.GetBunker", Need::kRead},
       {BUNKER_API "Bunkers.DeleteBunker", Need::kKey, "create", true},
       {BUNKER_API "Bunkers.Exec", Need::kKey, "execute"},
+
+      {BUNKER_API "QuotaProfiles.CreateQuotaProfile", Need::kKey, "admin:tenant", true},
+      {BUNKER_API "QuotaProfiles.ListQuotaProfiles", Need::kKey, "admin:tenant"},
+      {BUNKER_API "QuotaProfiles.GetQuotaProfile", Need::kKey, "admin:tenant"},
+      {BUNKER_API "QuotaProfiles.UpdateQuotaProfile", Need::kKey, "admin:tenant", true},
+      {BUNKER_API "QuotaProfiles.DeleteQuotaProfile", Need::kKey, "admin:tenant", true},
+      {BUNKER_API "QuotaProfiles.GetQuotaUsage", Need::kRead},
+      {BUNKER_API "QuotaAssignments.CreateQuotaAssignment", Need::kKey, "admin:tenant", true},
+      {BUNKER_API "QuotaAssignments.ListQuotaAssignments", Need::kKey, "admin:tenant"},
+      {BUNKER_API "QuotaAssignments.GetQuotaAssignment", Need::kKey, "admin:tenant"},
+      {BUNKER_API "QuotaAssignments.DeleteQuotaAssignment", Need::kKey, "admin:tenant", true},
+
+      {BUNKER_API "Placement.ExplainPlacement", Need::kKey, "create"},
   };
   return *rules;
 }

@@ -13,6 +13,7 @@
 #include "bunker/v1/bunker.pb.h"
 #include "bunker/v1/group.pb.h"
 #include "bunker/v1/image.pb.h"
+#include "bunker/v1/worker.pb.h"
 #include "controller/api/errors.h"
 
 namespace bunker::controller {
@@ -41,6 +42,9 @@ bool HasIdPrefix(std::string_view text);
 absl::Status ValidateRegisterImage(const v1::RegisterImageRequest& request);
 absl::Status ValidateCreateGroup(const v1::CreateAvailabilityGroupRequest& request);
 absl::Status ValidateBunkerSpec(const v1::BunkerSpec& spec);
+absl::Status ValidateWorkerLabels(const google::protobuf::Map<std::string, std::string>& labels);
+absl::Status ValidateWorkerToken(const v1::CreateWorkerTokenRequest& request);
+absl::Status ValidateDrain(const v1::DrainWorkerRequest& request);
 absl::Status ValidateExec(const v1::ExecRequest& request);
 
 inline constexpr uint32_t kMaxWaitSeconds = 60;

@@ -5,7 +5,9 @@
 #include "common/base/log.h"
 #include "common/base/reason.h"
 #include "common/base/status_macros.h"
+#include "controller/engine/quotas.h"
 #include "controller/engine/state.h"
+#include "controller/engine/worker_admin.h"
 
 namespace bunker::controller {
 namespace {
@@ -26,9 +28,18 @@ absl::Status LoadTable(Store& store, Noun noun, Table<T>& table) {
 }  // namespace
 
 Engine::Engine(EngineOptions options, Rng& rng)
-    : state_(std::make_unique<State>(std::move(options), rng)) {}
+    : state_(std::make_unique<State>(std::move(options), rng)),
+      worker_admin_(std::make_unique<WorkerAdmin>(*this)),
+      quotas_(std::make_unique<Quotas>(*this)) {}
 
 Engine::~Engine() = default;
+
+WorkerAdmin& Engine::worker_admin() {
+  return *worker_admin_;
+}
+Quotas& Engine::quotas() {
+  return *quotas_;
+}
 
 const EngineOptions& Engine::options() const { return state_->options; }
 
@@ -47,6 +58,8 @@ absl::Status Engine::Load(Store& store, absl::Time now) {
   RETURN_IF_ERROR(LoadTable(store, Noun::kCacheEntry, s.entries));
   RETURN_IF_ERROR(LoadTable(store, Noun::kBunker, s.bunkers));
   RETURN_IF_ERROR(LoadTable(store, Noun::kIdempotency, s.idempotency));
+  RETURN_IF_ERROR(LoadTable(store, Noun::kQuotaProfile, s.quota_profiles));
+  RETURN_IF_ERROR(LoadTable(store, Noun::kQuotaAssignment, s.quota_assignments));
 
   const RowPtr<MetaRow> stored = s.meta.Find(kBootCounter);
   const MetaRow boot{kBootCounter, (stored == nullptr ? 0 : stored->value) + 1};

@@ -16,6 +16,7 @@
 #include "controller/model/group.h"
 #include "controller/model/idempotency.h"
 #include "controller/model/image.h"
+#include "controller/model/quota.h"
 #include "controller/model/worker.h"
 
 namespace bunker::controller {
@@ -38,6 +39,8 @@ std::string EncodeRow(const Group& row);
 std::string EncodeRow(const CacheEntry& row);
 std::string EncodeRow(const Bunker& row);
 std::string EncodeRow(const IdempotencyRecord& row);
+std::string EncodeRow(const QuotaProfile& row);
+std::string EncodeRow(const QuotaAssignment& row);
 
 // kDataLoss where the body is not what EncodeRow() writes.
 absl::Status DecodeRow(std::string_view body, MetaRow* row);
@@ -52,5 +55,7 @@ absl::Status DecodeRow(std::string_view body, Group* row);
 absl::Status DecodeRow(std::string_view body, CacheEntry* row);
 absl::Status DecodeRow(std::string_view body, Bunker* row);
 absl::Status DecodeRow(std::string_view body, IdempotencyRecord* row);
+absl::Status DecodeRow(std::string_view body, QuotaProfile* row);
+absl::Status DecodeRow(std::string_view body, QuotaAssignment* row);
 
 }  // namespace bunker::controller

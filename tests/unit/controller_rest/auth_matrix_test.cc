@@ -33,6 +33,18 @@ const std::map<std::string, std::set<Role>>& Allowed() {
       {"AvailabilityGroups.AttachImage", admins}, {"AvailabilityGroups.DetachImage", admins},
       {"AvailabilityGroups.AttachWorker", admins}, {"AvailabilityGroups.DetachWorker", admins},
       {"Workers.ListWorkers", everyone}, {"Workers.GetWorker", everyone},
+      {"Workers.UpdateWorker", admins}, {"Workers.DrainWorker", admins},
+      {"Workers.ResumeWorker", admins}, {"Workers.RemoveWorker", admins},
+      {"WorkerTokens.CreateWorkerToken", admins}, {"WorkerTokens.ListWorkerTokens", admins},
+      {"WorkerTokens.GetWorkerToken", admins}, {"WorkerTokens.DeleteWorkerToken", admins},
+      {"QuotaProfiles.CreateQuotaProfile", admins}, {"QuotaProfiles.ListQuotaProfiles", admins},
+      {"QuotaProfiles.GetQuotaProfile", admins}, {"QuotaProfiles.UpdateQuotaProfile", admins},
+      {"QuotaProfiles.DeleteQuotaProfile", admins}, {"QuotaProfiles.GetQuotaUsage", everyone},
+      {"QuotaAssignments.CreateQuotaAssignment", admins},
+      {"QuotaAssignments.ListQuotaAssignments", admins},
+      {"QuotaAssignments.GetQuotaAssignment", admins},
+      {"QuotaAssignments.DeleteQuotaAssignment", admins},
+      {"Placement.ExplainPlacement", users},
       {"Bunkers.CreateBunker", users}, {"Bunkers.ListBunkers", everyone},
       {"Bunkers.GetBunker", everyone}, {"Bunkers.DeleteBunker", users},
       {"Bunkers.Exec", users}};
@@ -44,7 +56,9 @@ std::string BodyFor(const std::string& method, const std::string& tag) {
     return R"({"name": "i)" + tag +
            R"(", "build_source": {"kind": "oci", "ref": "docker.io/r-base:4.4"}, "size_mib": 64})";
   if (method == "CreateAvailabilityGroup") return R"({"name": "g)" + tag + "\"}";
-  if (method == "CreateBunker") return R"({"image": "none"})";
+  if (method == "CreateBunker" || method == "ExplainPlacement") return R"({"image": "none"})";
+  if (method == "CreateWorkerToken") return R"({"name": "w)" + tag + "\"}";
+  if (method == "CreateQuotaProfile") return R"({"name": "q)" + tag + "\"}";
   if (method == "AttachImage" || method == "AttachWorker") return R"({"ref": "none"})";
   if (method == "Exec") return R"({"command": "true"})";
   return "";
