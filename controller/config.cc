@@ -89,7 +89,11 @@ absl::Status ReadPlacement(const toml::table& table, ControllerConfig* config) {
   in.Read("cpu_overcommit", &config->cpu_overcommit, 0.1, 64.0);
   in.Read("memory_reserve_mb", &config->memory_reserve_mb, uint64_t{0}, uint64_t{1} << 32);
   in.Read("disk_reserve_mb", &config->disk_reserve_mb, uint64_t{0}, uint64_t{1} << 40);
-  return in.Finish();
+  in.Read("strategy", &config->placement_strategy);
+  RETURN_IF_ERROR(in.Finish());
+  if (config->placement_strategy != "spread" && config->placement_strategy != "pack")
+    return Wrong("placement.strategy", "must be \"spread\" or \"pack\"");
+  return absl::OkStatus();
 }
 
 absl::Status ReadWorkers(const toml::table& table, ControllerConfig* config) {

@@ -42,6 +42,7 @@ struct ControllerConfig {
   double cpu_overcommit = 1.0;
   uint64_t memory_reserve_mb = 0;  // kept free on every worker
   uint64_t disk_reserve_mb = 0;
+  std::string placement_strategy = "spread";  // or "pack"
 
   uint32_t offline_after_s = 30;
   uint32_t lost_after_s = 300;

@@ -56,6 +56,7 @@ EngineOptions EngineOptionsOf(const ControllerConfig& config) {
   options.placement.cpu_overcommit = config.cpu_overcommit;
   options.placement.memory_reserve_mb = config.memory_reserve_mb;
   options.placement.disk_reserve_mb = config.disk_reserve_mb;
+  options.placement.strategy = *ParseEnum<PlacementStrategy>(config.placement_strategy);
   options.offline_after = absl::Seconds(config.offline_after_s);
   options.lost_after = absl::Seconds(config.lost_after_s);
   options.sweep_period = absl::Seconds(config.sweep_interval_s);

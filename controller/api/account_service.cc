@@ -60,7 +60,10 @@ void RegisterAllServices(const ServiceDeps& deps, Dispatcher* dispatcher) {
   RegisterCredentialService(deps, dispatcher);
   RegisterGroupService(deps, dispatcher);
   RegisterWorkerService(deps, dispatcher);
+  RegisterWorkerTokenService(deps, dispatcher);
   RegisterBunkerService(deps, dispatcher);
+  RegisterPlacementService(deps, dispatcher);
+  RegisterQuotaService(deps, dispatcher);
   RegisterExecService(deps, dispatcher);
   RegisterAccountService(deps, dispatcher);
   RegisterAuditService(deps, dispatcher);

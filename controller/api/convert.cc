@@ -156,8 +156,15 @@ void ToMessage(const WorkerView& view, v1::Worker* out) {
   out->set_arch(ToProto<v1::Arch>(worker.facts.arch));
   out->set_isolation(ToProtoByName<v1::Isolation>(worker.facts.isolation));
   for (const auto& [key, value] : worker.labels()) (*out->mutable_labels())[key] = value;
-  for (const std::string& id : view.cached_image_ids) out->add_cached_images(id);
   if (!view.amounts_visible) return;
+  for (const std::string& id : view.cached_image_ids) out->add_cached_images(id);
+  if (!worker.ownership.tenant_id.empty()) out->set_tenant_id(worker.ownership.tenant_id);
+  if (!worker.ownership.partner_id.empty()) out->set_partner_id(worker.ownership.partner_id);
+  if (worker.draining) {
+    auto* drain = out->mutable_drain();
+    drain->set_then(ToProto<v1::DrainThen>(worker.drain_then));
+    if (worker.drain_deadline) SetTime(*worker.drain_deadline, drain->mutable_deadline());
+  }
   out->set_version(worker.agent_version);
   if (view.last_heartbeat > absl::UnixEpoch())
     SetTime(view.last_heartbeat, out->mutable_last_heartbeat());

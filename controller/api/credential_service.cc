@@ -55,7 +55,7 @@ absl::StatusOr<v1::RegistryCredential> Create(const KeyRing* keys, CallContext& 
   spec.scope = ToModel<Scope>(request.scope()).value_or(Scope::kTenant);
   if (spec.scope == Scope::kTenant && context.caller.tenant_id.empty())
     return ValidationError("scope", "the operator has no tenant; use platform, or a tenant's key");
-  RETURN_IF_ERROR(CheckMayChange(context.caller, spec.scope, "registry credential"));
+  RETURN_IF_ERROR(CheckScope(context, spec.scope, "registry credential"));
   spec.id = context.engine.credentials().NewId(context.turn);
   RETURN_IF_ERROR(Seal(keys, request, &spec));
   ASSIGN_OR_RETURN(const RowPtr<RegistryCredential> row,
@@ -75,7 +75,7 @@ absl::StatusOr<v1::RegistryCredential> Replace(
   Credentials& credentials = context.engine.credentials();
   ASSIGN_OR_RETURN(const RowPtr<RegistryCredential> found,
                    credentials.Find(context.caller, request.name()));
-  RETURN_IF_ERROR(CheckMayChange(context.caller, found->ownership.scope, "registry credential"));
+  RETURN_IF_ERROR(CheckMayChange(context, found->ownership, "registry credential"));
   RETURN_IF_ERROR(ValidateCredential(whole));
   const auto scope = ToModel<Scope>(request.scope());
   if (scope && *scope != found->ownership.scope)
@@ -107,7 +107,7 @@ absl::StatusOr<v1::RegistryCredential> Delete(CallContext& context,
   Credentials& credentials = context.engine.credentials();
   ASSIGN_OR_RETURN(const RowPtr<RegistryCredential> found,
                    credentials.Find(context.caller, request.name()));
-  RETURN_IF_ERROR(CheckMayChange(context.caller, found->ownership.scope, "registry credential"));
+  RETURN_IF_ERROR(CheckMayChange(context, found->ownership, "registry credential"));
   v1::RegistryCredential row = Row(context, *found);
   RETURN_IF_ERROR(credentials.Delete(context.turn, context.caller, request.name()));
   return row;

@@ -97,7 +97,7 @@ absl::StatusOr<v1::Image> UpdateImage(CallContext& context, const v1::UpdateImag
   RETURN_IF_ERROR(ValidateUpdateImage(request));
   ASSIGN_OR_RETURN(const RowPtr<Image> image,
                    context.engine.FindImage(context.caller, request.image()));
-  RETURN_IF_ERROR(CheckMayChange(context.caller, image->ownership.scope, "image"));
+  RETURN_IF_ERROR(CheckMayChange(context, image->ownership, "image"));
   ASSIGN_OR_RETURN(
       const RowPtr<Image> after,
       context.engine.UpdateImage(context.turn, context.caller, image->id, SpecOf(request)));

@@ -85,12 +85,42 @@ constexpr MethodRule kRules[] = {
 
     {BUNKER_API "Workers.ListWorkers", Need::kRead},
     {BUNKER_API "Workers.GetWorker", Need::kRead},
+    {BUNKER_API "Workers.UpdateWorker", Need::kScopedKey, "admin:tenant", true, "admin:platform"},
+    {BUNKER_API "Workers.RemoveWorker", Need::kScopedKey, "admin:tenant", true, "admin:platform"},
+    {BUNKER_API "Workers.DrainWorker", Need::kKey, "admin", true, "admin:platform"},
+    {BUNKER_API "Workers.ResumeWorker", Need::kKey, "admin", true, "admin:platform"},
+    {BUNKER_API "WorkerTokens.CreateWorkerToken", Need::kScopedKey, "admin:tenant", true,
+     "admin:platform"},
+    {BUNKER_API "WorkerTokens.ListWorkerTokens", Need::kEitherKey, "admin:tenant", false,
+     "admin:platform"},
+    {BUNKER_API "WorkerTokens.GetWorkerToken", Need::kEitherKey, "admin:tenant", false,
+     "admin:platform"},
+    {BUNKER_API "WorkerTokens.DeleteWorkerToken", Need::kScopedKey, "admin:tenant", true,
+     "admin:platform"},
 
     {BUNKER_API "Bunkers.CreateBunker", Need::kKey, "create", true},
     {BUNKER_API "Bunkers.ListBunkers", Need::kRead},
     {BUNKER_API "Bunkers.GetBunker", Need::kRead},
     {BUNKER_API "Bunkers.DeleteBunker", Need::kKey, "create", true},
     {BUNKER_API "Bunkers.Exec", Need::kKey, "execute", false, "", Extra::kStart},
+
+    {BUNKER_API "QuotaProfiles.CreateQuotaProfile", Need::kScopedKey, "admin:tenant", true,
+     "admin:platform"},
+    {BUNKER_API "QuotaProfiles.ListQuotaProfiles", Need::kEitherKey, "admin:tenant", false,
+     "admin:platform"},
+    {BUNKER_API "QuotaProfiles.GetQuotaProfile", Need::kEitherKey, "admin:tenant", false,
+     "admin:platform"},
+    {BUNKER_API "QuotaProfiles.UpdateQuotaProfile", Need::kScopedKey, "admin:tenant", true,
+     "admin:platform"},
+    {BUNKER_API "QuotaProfiles.DeleteQuotaProfile", Need::kScopedKey, "admin:tenant", true,
+     "admin:platform"},
+    {BUNKER_API "QuotaProfiles.GetQuotaUsage", Need::kRead},
+    {BUNKER_API "QuotaAssignments.CreateQuotaAssignment", Need::kKey, "admin:tenant", true},
+    {BUNKER_API "QuotaAssignments.ListQuotaAssignments", Need::kKey, "admin:tenant"},
+    {BUNKER_API "QuotaAssignments.GetQuotaAssignment", Need::kKey, "admin:tenant"},
+    {BUNKER_API "QuotaAssignments.DeleteQuotaAssignment", Need::kKey, "admin:tenant", true},
+
+    {BUNKER_API "Placement.ExplainPlacement", Need::kKey, "create"},
 };
 
 }  // namespace

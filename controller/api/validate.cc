@@ -1,10 +1,13 @@
 #include "controller/api/validate.h"
 
+#include <algorithm>
+
 #include <fmt/format.h>
 
 #include "common/base/converters.h"
 #include "common/base/id.h"
 #include "common/oci/reference.h"
+#include "controller/model/worker.h"
 
 namespace bunker::controller {
 namespace {
@@ -58,6 +61,17 @@ void CheckEnv(std::string_view field, const StringMap& env, Validator* validator
   if (bytes > kMaxEnvBytes)
     validator->Refuse(field, fmt::format("holds more than {} bytes; put large values into a file",
                                          kMaxEnvBytes));
+}
+
+void CheckGpuType(const v1::BunkerSpec& spec, Validator* validator) {
+  const std::string& type = spec.gpu_type();
+  const auto is_word = [](char c) {
+    return IsLowerAlnum(c) || (c >= 'A' && c <= 'Z') || c == '-' || c == '_' || c == '.';
+  };
+  if (type.empty() || type.size() > 64 || !std::all_of(type.begin(), type.end(), is_word))
+    validator->Refuse("gpu_type", "takes 1 to 64 letters, digits, dots, dashes or underscores");
+  if (spec.gpu_count() == 0)
+    validator->Refuse("gpu_type", "needs a gpu_count of at least 1; send one, or leave it out");
 }
 
 void CheckSource(const v1::BuildSource& source, Validator* validator) {
@@ -241,8 +255,44 @@ absl::Status ValidateBunkerSpec(const v1::BunkerSpec& spec) {
   CheckLabels("worker_labels", spec.worker_labels(), &v);
   CheckEnv("env_vars", spec.env_vars(), &v);
   v.Range("gpu_count", spec.gpu_count(), 0, 64);
+  if (spec.has_gpu_type()) CheckGpuType(spec, &v);
+  if (spec.has_replicas()) {
+    v.Range("replicas", spec.replicas(), 0, 100);
+    if (spec.name().size() > kMaxNameBytes - 4)
+      v.Refuse("name", "is too long to number its copies; send at most 124 characters");
+  }
   if (spec.has_start() && !spec.start())
     v.Refuse("start", "false is not available yet; leave it out and the bunker starts");
+  return v.status();
+}
+
+absl::Status ValidateWorkerLabels(const StringMap& labels) {
+  Validator v;
+  CheckLabels("labels", labels, &v);
+  return v.status();
+}
+
+absl::Status ValidateWorkerToken(const v1::CreateWorkerTokenRequest& request) {
+  Validator v;
+  if (request.name().empty()) {
+    v.Refuse("name", "is required: the name of the worker that is to join");
+  } else if (!IsWorkerName(request.name()) || HasIdPrefix(request.name())) {
+    v.Refuse("name",
+             "takes 1 to 128 letters, digits, dots, dashes or underscores, beginning with "
+             "a letter or digit, and not as an id does");
+  }
+  CheckLabels("labels", request.labels(), &v);
+  if (request.has_ttl_s()) v.Range("ttl_s", request.ttl_s(), 1, 600);
+  if (request.shared() && request.scope() != v1::SCOPE_PLATFORM)
+    v.Refuse("shared", "is for scope platform: only its workers are shared by tenants");
+  return v.status();
+}
+
+absl::Status ValidateDrain(const v1::DrainWorkerRequest& request) {
+  Validator v;
+  if (request.has_deadline_s()) v.Range("deadline_s", request.deadline_s(), 0, kMaxSeconds);
+  if (request.then() == v1::DRAIN_THEN_STOP && !request.has_deadline_s())
+    v.Refuse("then", "stop needs a deadline_s; 0 stops at once");
   return v.status();
 }
 

@@ -14,6 +14,7 @@
 #include "bunker/v1/group.pb.h"
 #include "bunker/v1/image.pb.h"
 #include "bunker/v1/registry_credential.pb.h"
+#include "bunker/v1/worker.pb.h"
 #include "controller/api/errors.h"
 
 namespace bunker::controller {
@@ -45,6 +46,9 @@ absl::Status ValidateUpdateImage(const v1::UpdateImageRequest& request);
 absl::Status ValidateCredential(const v1::CreateRegistryCredentialRequest& request);
 absl::Status ValidateCreateGroup(const v1::CreateAvailabilityGroupRequest& request);
 absl::Status ValidateBunkerSpec(const v1::BunkerSpec& spec);
+absl::Status ValidateWorkerLabels(const google::protobuf::Map<std::string, std::string>& labels);
+absl::Status ValidateWorkerToken(const v1::CreateWorkerTokenRequest& request);
+absl::Status ValidateDrain(const v1::DrainWorkerRequest& request);
 absl::Status ValidateExec(const v1::ExecRequest& request);
 
 inline constexpr char kJsonKeyUser[] = "_json_key";  // who a one-line JSON key belongs to

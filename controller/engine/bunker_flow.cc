@@ -8,6 +8,7 @@
 #include "common/base/reason.h"
 #include "common/base/status_macros.h"
 #include "controller/engine/engine.h"
+#include "controller/engine/quotas.h"
 #include "controller/engine/state.h"
 
 namespace bunker::controller {
@@ -16,8 +17,10 @@ namespace {
 constexpr uint32_t kMinCpuMillicores = 50;
 constexpr uint32_t kMinMemoryMb = 64;
 constexpr uint32_t kMinDiskMb = 64;
+constexpr uint32_t kMaxReplicas = 100;
 constexpr size_t kSuffixLength = 5;
 constexpr size_t kMaxNameLength = 63;
+constexpr absl::Duration kUseGranularity = absl::Minutes(1);
 
 // The API refuses these with the field's name; here they could do harm.
 absl::Status CheckBuilt(const CreateBunkerSpec& spec) {
@@ -43,96 +46,18 @@ std::string RandomSuffix(Rng& rng) {
 
 }  // namespace
 
-absl::StatusOr<RowPtr<Image>> Engine::FindImageForCreate(const Caller& caller,
-                                                         const CreateBunkerSpec& spec) const {
-  ASSIGN_OR_RETURN(RowPtr<Image> image, FindImage(caller, spec.image));
-  if (image->active) return image;
-  return ReasonError(absl::StatusCode::kFailedPrecondition, "IMAGE_INACTIVE",
-                     "the image " + image->name +
-                         " is deactivated: register it again under a new name, or use another");
-}
-
-PlacementRequest Engine::RequestFor(const Caller&, const Image& image,
-                                    const CreateBunkerSpec& spec) const {
-  PlacementRequest request;
-  request.image_name = image.name;
-  request.arch = image.arch;
-  request.lazy_pull = image.lazy_pull;
-  request.wanted = {spec.cpu_millicores.value_or(image.default_cpu_millicores),
-                    spec.memory_mb.value_or(image.default_memory_mb) + kVmOverheadMb,
-                    spec.disk_mb.value_or(image.default_disk_mb)};
-  request.gpu_count = spec.gpu_count;
-  request.worker_labels = spec.worker_labels;
-  return request;
-}
-
-PlacementCandidate Engine::CandidateOf(const Worker& worker, const Image& image) const {
-  const State& s = *state_;
-  PlacementCandidate candidate;
-  candidate.worker_id = worker.id;
-  candidate.worker_name = worker.name;
-  candidate.status = worker.status;
-  candidate.arch = worker.facts.arch;
-  candidate.room = RoomOf(worker.facts.capacity, s.options.placement);
-  candidate.allocated = s.AllocatedOn(worker.id);
-  candidate.allocated.disk_mb += s.CachedMb(worker.id);
-  const RowPtr<CacheEntry> entry = s.entries.Find(CacheEntry::Key(image.id, worker.id));
-  if (entry == nullptr) return candidate;
-  candidate.cache_status = entry->status;
-  candidate.image_ready = entry->assigned && entry->status == CacheStatus::kReady;
-  candidate.eta_s = entry->eta_s();
-  if (entry->status == CacheStatus::kFailed) {
-    candidate.cache_error = entry->error_code + ": " + entry->error_message;
-  }
-  return candidate;
-}
-
-std::vector<PlacementCandidate> Engine::CandidatesFor(
-    const Caller& caller, const Image& image, PlacementRequest& request,
-    std::vector<std::map<std::string, std::string>>& labels) const {
-  const State& s = *state_;
-  const Ownership tenant = caller.ownership();
-  // Of the groups that hold the image, those that this tenant may use pair it with their workers.
-  std::vector<const Group*> groups;
-  for (const Group* group : s.GroupsHolding(image)) {
-    if (Reaches(tenant, group->ownership)) groups.push_back(group);
-  }
-  request.image_in_group = !groups.empty();
-  const std::map<std::string, const Worker*> paired = s.WorkersOf(groups);
-  std::vector<PlacementCandidate> candidates;
-  labels.reserve(s.workers.rows().size());  // the candidates point into it
-  for (const auto& [id, worker] : s.workers.rows()) {
-    if (!MayUseWorker(tenant, *worker)) continue;
-    PlacementCandidate candidate = CandidateOf(*worker, image);
-    candidate.paired = paired.count(id) > 0 || (image.lazy_pull && groups.empty());
-    candidate.amounts_visible = MayChange(caller, worker->ownership);
-    labels.push_back(worker->labels());
-    candidate.labels = &labels.back();
-    candidates.push_back(std::move(candidate));
-  }
-  return candidates;
-}
-
-absl::StatusOr<PlacementExplanation> Engine::ExplainPlacement(
-    const Caller& caller, const CreateBunkerSpec& spec) const {
-  RETURN_IF_ERROR(CheckBuilt(spec));
-  ASSIGN_OR_RETURN(const RowPtr<Image> image, FindImageForCreate(caller, spec));
-  PlacementRequest request = RequestFor(caller, *image, spec);
-  std::vector<std::map<std::string, std::string>> labels;
-  return Explain(request, CandidatesFor(caller, *image, request, labels));
-}
-
 absl::StatusOr<std::string> Engine::BunkerNameFor(const Caller& caller, const Image& image,
-                                                  const CreateBunkerSpec& spec) {
+                                                  const CreateBunkerSpec& spec, uint64_t copy) {
   State& s = *state_;
   const auto taken = [&](const std::string& name) {
     return s.bunker_by_name.count(caller.tenant_id + "/" + name) > 0;
   };
   if (!spec.name.empty()) {
-    if (!taken(spec.name)) return spec.name;
-    return ReasonError(absl::StatusCode::kAlreadyExists, "SLUG_CONFLICT",
-                       "a live bunker is named " + spec.name +
-                           ": choose another name, or delete that one first");
+    std::string name = copy == 0 ? spec.name : spec.name + "-" + std::to_string(copy);
+    if (!taken(name)) return name;
+    return ReasonError(
+        absl::StatusCode::kAlreadyExists, "SLUG_CONFLICT",
+        "a live bunker is named " + name + ": choose another name, or delete that one first");
   }
   std::string base = image.name.substr(0, kMaxNameLength - kSuffixLength - 1);
   while (!base.empty() && (base.back() == '.' || base.back() == '-' || base.back() == '_')) {
@@ -146,46 +71,89 @@ absl::StatusOr<std::string> Engine::BunkerNameFor(const Caller& caller, const Im
                      "no free name was found: give the bunker one");
 }
 
+absl::StatusOr<RowPtr<Image>> Engine::CheckCreate(const Caller& caller,
+                                                  const CreateBunkerSpec& spec) const {
+  RETURN_IF_ERROR(CheckBuilt(spec));
+  if (caller.tenant_id.empty()) return Invalid("a bunker belongs to a tenant: use a tenant's key");
+  if (spec.replicas.value_or(0) > kMaxReplicas) return Invalid("replicas: at most 100");
+  ASSIGN_OR_RETURN(RowPtr<Image> image, FindImage(caller, spec.image));
+  if (!image->active) {
+    return ReasonError(absl::StatusCode::kFailedPrecondition, "IMAGE_INACTIVE",
+                       "the image " + image->name +
+                           " is deactivated: register it again under a new name, or use another");
+  }
+  if (spec.cpu_millicores.value_or(image->default_cpu_millicores) < kMinCpuMillicores) {
+    return Invalid("cpu_millicores: at least 50");
+  }
+  if (spec.memory_mb.value_or(image->default_memory_mb) < kMinMemoryMb) {
+    return Invalid("memory_mb: at least 64");
+  }
+  if (spec.disk_mb.value_or(image->default_disk_mb) < kMinDiskMb) {
+    return Invalid("disk_mb: at least 64");
+  }
+  return image;
+}
+
 absl::StatusOr<RowPtr<Bunker>> Engine::CreateBunker(Turn& turn, const Caller& caller,
                                                     const CreateBunkerSpec& spec,
                                                     PlacementExplanation* why) {
-  State& s = *state_;
-  RETURN_IF_ERROR(CheckBuilt(spec));
-  if (caller.tenant_id.empty()) return Invalid("a bunker belongs to a tenant: use a tenant's key");
-  ASSIGN_OR_RETURN(const RowPtr<Image> image, FindImageForCreate(caller, spec));
-  PlacementRequest request = RequestFor(caller, *image, spec);
-  if (request.wanted.cpu_millicores < kMinCpuMillicores) {
-    return Invalid("cpu_millicores: at least 50");
-  }
-  if (request.wanted.memory_mb < kMinMemoryMb + kVmOverheadMb) {
-    return Invalid("memory_mb: at least 64");
-  }
-  if (request.wanted.disk_mb < kMinDiskMb) return Invalid("disk_mb: at least 64");
-  if (s.live_of_tenant[caller.tenant_id] >= s.options.max_live_bunkers_per_tenant) {
-    return ReasonError(absl::StatusCode::kResourceExhausted, "BUNKER_QUOTA_EXCEEDED",
-                       "the tenant has " +
-                           std::to_string(s.options.max_live_bunkers_per_tenant) +
-                           " live bunkers, the most allowed: delete some");
-  }
-  ASSIGN_OR_RETURN(std::string name, BunkerNameFor(caller, *image, spec));
-  std::vector<std::map<std::string, std::string>> labels;
-  const std::vector<PlacementCandidate> candidates =
-      CandidatesFor(caller, *image, request, labels);
-  const std::optional<size_t> chosen = Place(request, candidates, s.rng);
-  if (!chosen) {
-    PlacementExplanation explanation = Explain(request, candidates);
-    const absl::Status error = ReasonError(absl::StatusCode::kUnavailable,
-                                           explanation.error_code, explanation.error_message);
-    if (why != nullptr) *why = std::move(explanation);
-    return error;
-  }
-  return PlaceBunker(turn, caller, *image, spec, std::move(name), candidates[*chosen]);
+  ASSIGN_OR_RETURN(std::vector<RowPtr<Bunker>> rows, CreateBunkers(turn, caller, spec, why));
+  return std::move(rows.front());
 }
 
-absl::StatusOr<RowPtr<Bunker>> Engine::PlaceBunker(Turn& turn, const Caller& caller,
-                                                   const Image& image,
-                                                   const CreateBunkerSpec& spec, std::string name,
-                                                   const PlacementCandidate& where) {
+absl::StatusOr<std::vector<RowPtr<Bunker>>> Engine::CreateBunkers(Turn& turn, const Caller& caller,
+                                                                  const CreateBunkerSpec& spec,
+                                                                  PlacementExplanation* why) {
+  State& s = *state_;
+  ASSIGN_OR_RETURN(const RowPtr<Image> image, CheckCreate(caller, spec));
+  const uint64_t count = uint64_t{1} + spec.replicas.value_or(0);
+  if (s.live_of_tenant[caller.tenant_id] + count > s.options.max_live_bunkers_per_tenant) {
+    return ReasonError(absl::StatusCode::kResourceExhausted, "BUNKER_QUOTA_EXCEEDED",
+                       "the tenant may have " +
+                           std::to_string(s.options.max_live_bunkers_per_tenant) +
+                           " live bunkers and has " +
+                           std::to_string(s.live_of_tenant[caller.tenant_id]) + ": delete some");
+  }
+  PlacementRequest request = RequestFor(*image, spec);
+  QuotaUsage each;
+  each.bunkers = 1;
+  each.persistent = spec.lifecycle_mode == LifecycleMode::kPersistent ? 1 : 0;
+  each.cpu_millicores = request.wanted.cpu_millicores;
+  each.memory_mb = request.wanted.memory_mb - kVmOverheadMb;
+  each.disk_mb = request.wanted.disk_mb;
+  each.gpus = spec.gpu_count;
+  RETURN_IF_ERROR(quotas_->Check(caller.user_id, each, count));
+  const PlacementQuery query = QueryFor(caller, *image, request);
+  std::vector<RowPtr<Bunker>> rows;
+  const size_t savepoint = turn.Savepoint();
+  // All or none: what the first ones took is given back where a later one finds no place.
+  const auto undone = [&](const absl::Status& error) {
+    turn.RollbackTo(savepoint);
+    return error;
+  };
+  for (uint64_t i = 0; i < count; ++i) {
+    absl::StatusOr<std::string> name = BunkerNameFor(caller, *image, spec, i);
+    if (!name.ok()) return undone(name.status());
+    const auto choice = s.placement.Find(query, turn.now(), s.rng);
+    if (!choice) {
+      PlacementExplanation explanation = ExplainFor(caller, *image, query, turn.now());
+      const std::string some = i == 0
+                                   ? ""
+                                   : "only " + std::to_string(i) + " of " + std::to_string(count) +
+                                         " bunkers have a place, and all or none are created; ";
+      const absl::Status error = ReasonError(absl::StatusCode::kUnavailable, explanation.error_code,
+                                             some + explanation.error_message);
+      if (why != nullptr) *why = std::move(explanation);
+      return undone(error);
+    }
+    rows.push_back(PlaceBunker(turn, caller, *image, spec, *std::move(name), *choice));
+  }
+  return rows;
+}
+
+RowPtr<Bunker> Engine::PlaceBunker(Turn& turn, const Caller& caller, const Image& image,
+                                   const CreateBunkerSpec& spec, std::string name,
+                                   const PlacementChoice& where) {
   State& s = *state_;
   Bunker row;
   row.id = s.MakeId("bnk_", turn.now());
@@ -239,9 +207,13 @@ absl::StatusOr<RowPtr<Bunker>> Engine::PlaceBunker(Turn& turn, const Caller& cal
       placed = PutBunker(turn, std::move(booting));
     }
   }
-  CacheEntry entry = *s.entries.Find(CacheEntry::Key(image.id, where.worker_id));
-  entry.last_used_at = turn.now();
-  PutEntry(turn, std::move(entry));
+  const RowPtr<CacheEntry> used = s.entries.Find(CacheEntry::Key(image.id, where.worker_id));
+  // To the minute: a busy image must not cost a second row with each of its bunkers.
+  if (turn.now() - used->last_used_at >= kUseGranularity) {
+    CacheEntry entry = *used;
+    entry.last_used_at = turn.now();
+    PutEntry(turn, std::move(entry));
+  }
   Log(Severity::kInfo, "bunker.placed",
       {{"bunker", placed->id}, {"worker", placed->worker_id}, {"image", image.id}});
   return placed;
@@ -280,6 +252,7 @@ void Engine::FailBunker(Turn& turn, Bunker row, const std::string& reason,
                         const std::string& message) {
   Log(Severity::kWarning, "bunker.failed",
       {{"bunker", row.id}, {"worker", row.worker_id}, {"reason", reason}, {"message", message}});
+  state_->placement.NoteFailure(row.worker_id, turn.now());
   row.status_message = message.substr(0, 2048);
   row.stop_wanted = true;
   row.stopping_at = turn.now();

@@ -8,7 +8,9 @@
 #include "controller/engine/accounts.h"
 #include "controller/engine/audit_log.h"
 #include "controller/engine/credentials.h"
+#include "controller/engine/quotas.h"
 #include "controller/engine/state.h"
+#include "controller/engine/worker_admin.h"
 
 namespace bunker::controller {
 namespace {
@@ -32,12 +34,20 @@ Engine::Engine(EngineOptions options, Rng& rng)
     : state_(std::make_unique<State>(std::move(options), rng)),
       accounts_(std::make_unique<Accounts>(*state_)),
       audit_(std::make_unique<AuditLog>()),
-      credentials_(std::make_unique<Credentials>(*this, *state_)) {}
+      credentials_(std::make_unique<Credentials>(*this, *state_)),
+      worker_admin_(std::make_unique<WorkerAdmin>(*this)),
+      quotas_(std::make_unique<Quotas>(*this)) {}
 
 Engine::~Engine() = default;
 
 Credentials& Engine::credentials() {
   return *credentials_;
+}
+WorkerAdmin& Engine::worker_admin() {
+  return *worker_admin_;
+}
+Quotas& Engine::quotas() {
+  return *quotas_;
 }
 
 const EngineOptions& Engine::options() const { return state_->options; }
@@ -59,6 +69,8 @@ absl::Status Engine::Load(Store& store, absl::Time now) {
   RETURN_IF_ERROR(LoadTable(store, Noun::kBunker, s.bunkers));
   RETURN_IF_ERROR(LoadTable(store, Noun::kIdempotency, s.idempotency));
   RETURN_IF_ERROR(LoadTable(store, Noun::kRegistryCredential, s.credentials));
+  RETURN_IF_ERROR(LoadTable(store, Noun::kQuotaProfile, s.quota_profiles));
+  RETURN_IF_ERROR(LoadTable(store, Noun::kQuotaAssignment, s.quota_assignments));
 
   const RowPtr<MetaRow> stored = s.meta.Find(kBootCounter);
   const MetaRow boot{kBootCounter, (stored == nullptr ? 0 : stored->value) + 1};

@@ -37,6 +37,8 @@ namespace bunker::controller {
 class Accounts;
 class AuditLog;
 class Credentials;
+class Quotas;
+class WorkerAdmin;
 
 class Engine {
  public:
@@ -134,8 +136,10 @@ class Engine {
 
   // By id or name.
   absl::StatusOr<WorkerView> FindWorker(const Caller& caller, const std::string& ref) const;
-  std::vector<WorkerView> ListWorkers(const Caller& caller, const PageSpec& page,
-                                      bool* has_more) const;
+  std::vector<WorkerView> ListWorkers(const Caller& caller, std::optional<WorkerStatus> status,
+                                      const PageSpec& page, bool* has_more) const;
+  // Tokens, labels, drain, resume, removal.
+  WorkerAdmin& worker_admin();
 
   // The token itself is the caller's: made by the system's generator, never given to the engine.
   absl::StatusOr<RowPtr<JoinToken>> CreateJoinToken(Turn& turn, const CreateJoinTokenSpec& spec);
@@ -180,8 +184,13 @@ class Engine {
   absl::StatusOr<RowPtr<Bunker>> CreateBunker(Turn& turn, const Caller& caller,
                                               const CreateBunkerSpec& spec,
                                               PlacementExplanation* why);
+  // The same for the first and its copies (spec.replicas), in the order of their numbers: all of
+  // them, or an error and none.
+  absl::StatusOr<std::vector<RowPtr<Bunker>>> CreateBunkers(Turn& turn, const Caller& caller,
+                                                            const CreateBunkerSpec& spec,
+                                                            PlacementExplanation* why);
   // What a create would find. Changes nothing.
-  absl::StatusOr<PlacementExplanation> ExplainPlacement(const Caller& caller,
+  absl::StatusOr<PlacementExplanation> ExplainPlacement(const Turn& turn, const Caller& caller,
                                                         const CreateBunkerSpec& spec) const;
 
   // By id, uuid, or the name of a live one.
@@ -198,6 +207,9 @@ class Engine {
   absl::StatusOr<RowPtr<Bunker>> BeginExec(Turn& turn, const Caller& caller,
                                            const std::string& ref);
   void EndExec(Turn& turn, const std::string& bunker_id);
+
+  // ---- quotas (quotas.h) ----------------------------------------------------------------------
+  Quotas& quotas();
 
   // ---- idempotency ----------------------------------------------------------------------------
 
@@ -227,6 +239,8 @@ class Engine {
 
  private:
   friend class Credentials;
+  friend class Quotas;
+  friend class WorkerAdmin;
 
   // fanout_flow.cc
   void ReconcileImage(Turn& turn, const std::string& image_id);
@@ -266,23 +280,29 @@ class Engine {
   void BunkerGone(Turn& turn, const Bunker& row);
 
   // bunker_flow.cc
-  absl::StatusOr<RowPtr<Image>> FindImageForCreate(const Caller& caller,
-                                                   const CreateBunkerSpec& spec) const;
-  PlacementRequest RequestFor(const Caller& caller, const Image& image,
-                              const CreateBunkerSpec& spec) const;
-  // The candidates point into `labels`.
-  std::vector<PlacementCandidate> CandidatesFor(
-      const Caller& caller, const Image& image, PlacementRequest& request,
-      std::vector<std::map<std::string, std::string>>& labels) const;
+  absl::StatusOr<RowPtr<Image>> CheckCreate(const Caller& caller,
+                                            const CreateBunkerSpec& spec) const;
   absl::StatusOr<RowPtr<Bunker>> FindBunkerToUse(const Caller& caller,
                                                  const std::string& ref) const;
-  absl::StatusOr<RowPtr<Bunker>> PlaceBunker(Turn& turn, const Caller& caller, const Image& image,
-                                             const CreateBunkerSpec& spec, std::string name,
-                                             const PlacementCandidate& where);
+  RowPtr<Bunker> PlaceBunker(Turn& turn, const Caller& caller, const Image& image,
+                             const CreateBunkerSpec& spec, std::string name,
+                             const PlacementChoice& where);
+  // Of the copy with that number; 0 is the first bunker.
   absl::StatusOr<std::string> BunkerNameFor(const Caller& caller, const Image& image,
-                                            const CreateBunkerSpec& spec);
+                                            const CreateBunkerSpec& spec, uint64_t copy);
   void StopBunker(Turn& turn, Bunker row, const std::string& reason);
   void FailBunker(Turn& turn, Bunker row, const std::string& reason, const std::string& message);
+
+  // placement_flow.cc
+  PlacementRequest RequestFor(const Image& image, const CreateBunkerSpec& spec) const;
+  // The query points to `request`.
+  PlacementQuery QueryFor(const Caller& caller, const Image& image,
+                          PlacementRequest& request) const;
+  PlacementCandidate CandidateOf(const Worker& worker, const Image& image,
+                                 const PlacementQuery& query, absl::Time now) const;
+  PlacementExplanation ExplainFor(const Caller& caller, const Image& image,
+                                  const PlacementQuery& query, absl::Time now,
+                                  size_t max_rows = kMaxPlacementRows) const;
 
   // timers.cc
   void LookAtWorker(Turn& turn, const std::string& id);
@@ -298,12 +318,13 @@ class Engine {
   void ElectOn(Turn& turn, const std::string& worker_id);
   void SetWorkerStatus(Turn& turn, const Worker& found, WorkerStatus status);
   WorkerView ViewOf(const Caller& caller, RowPtr<Worker> worker) const;
-  PlacementCandidate CandidateOf(const Worker& worker, const Image& image) const;
 
   std::unique_ptr<State> state_;
   std::unique_ptr<Accounts> accounts_;
   std::unique_ptr<AuditLog> audit_;
   std::unique_ptr<Credentials> credentials_;
+  std::unique_ptr<WorkerAdmin> worker_admin_;
+  std::unique_ptr<Quotas> quotas_;
 };
 
 }  // namespace bunker::controller

@@ -16,12 +16,35 @@ absl::Status Broken(const std::string& what) {
 
 }  // namespace
 
+// Both indexes told anew of all rows.
+std::string Engine::State::IndexDifference() const {
+  PlacementIndex fresh(options.placement);
+  QuotaIndex quota;
+  for (const auto& [id, row] : bunkers.rows()) {
+    quota.Add(row->owner, CountOf(*row));
+    if (row->room_held) fresh.Take(row->worker_id, row->footprint());
+    if (row->live() && row->status == BunkerStatus::kProvisioning) {
+      fresh.AddBooting(row->worker_id, 1);
+    }
+  }
+  for (const auto& [id, worker] : workers.rows()) fresh.PutWorker(*worker);
+  for (const auto& [id, group] : groups.rows()) {
+    for (const std::string& worker : group->worker_ids) fresh.SetPaired(id, worker, true);
+  }
+  for (const auto& [key, entry] : entries.rows()) {
+    if (entry->assigned) fresh.TakeCache(entry->worker_id, entry->allocated_bytes);
+    fresh.SetReady(entry->image_id, entry->worker_id, IsPlaceable(*entry));
+  }
+  std::string what = placement.Difference(fresh);
+  if (!what.empty()) return "placement's index: " + what;
+  what = quota_index.Difference(quota);
+  return what.empty() ? "" : "the quotas' index: " + what;
+}
+
 absl::Status Engine::CheckInvariants() const {
   const State& s = *state_;
-  std::map<std::string, Resources> allocated;
   std::set<std::string> live_names;
   for (const auto& [id, row] : s.bunkers.rows()) {
-    if (row->room_held) allocated[row->worker_id] += row->footprint();
     if (row->live() && !live_names.insert(row->tenant_id + "/" + row->name).second) {
       return Broken("two live bunkers are named " + row->name);
     }
@@ -40,11 +63,6 @@ absl::Status Engine::CheckInvariants() const {
       if (entry == nullptr || entry->status == CacheStatus::kEvicted) {
         return Broken("the image of a live bunker was evicted: " + id);
       }
-    }
-  }
-  for (const auto& [id, worker] : s.workers.rows()) {
-    if (!(allocated[id] == s.AllocatedOn(id))) {
-      return Broken("the sum of what is taken on " + id);
     }
   }
   for (const auto& [key, entry] : s.entries.rows()) {
@@ -66,6 +84,7 @@ absl::Status Engine::CheckInvariants() const {
       return Broken("resolved and wanted, but not assigned: " + key);
     }
   }
+  if (const std::string what = s.IndexDifference(); !what.empty()) return Broken(what);
   for (const auto& [id, image] : s.images.rows()) {
     const WarmSummary warm = WarmOf(id);
     const std::vector<const Group*> groups = s.GroupsHolding(*image);

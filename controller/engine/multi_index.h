@@ -16,6 +16,13 @@ class MultiIndex {
     it->second.erase(id);
     if (it->second.empty()) ids_.erase(it);
   }
+  void Set(const std::string& key, const std::string& id, bool in) {
+    if (in) {
+      Add(key, id);
+    } else {
+      Remove(key, id);
+    }
+  }
   const std::set<std::string>& Of(const std::string& key) const {
     static const std::set<std::string> kNone;
     const auto it = ids_.find(key);

@@ -11,6 +11,7 @@
 #include "absl/time/time.h"
 #include "controller/engine/change_set.h"
 #include "controller/policy/placement.h"
+#include "controller/policy/placement_index.h"
 
 namespace bunker::controller {
 
@@ -152,6 +153,8 @@ struct CreateBunkerSpec {
   std::map<std::string, std::string> worker_labels;
   std::map<std::string, std::string> env_vars;
   uint32_t gpu_count = 0;
+  std::string gpu_type;
+  std::optional<uint32_t> replicas;               // further copies beside the first, ≤ 100
   absl::Time received_at = absl::InfinitePast();  // by the server; for timings.queue_ms
 };
 

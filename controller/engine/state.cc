@@ -1,5 +1,7 @@
 #include "controller/engine/state.h"
 
+#include <algorithm>
+
 #include "common/base/reason.h"
 #include "controller/engine/image_ref.h"
 
@@ -16,6 +18,24 @@ absl::Time FirstLook(const Bunker& row) {
     return absl::InfinitePast();
   }
   return NextExpiry(row, row.last_activity_at, /*busy=*/false, row.updated_at);
+}
+
+// Calls `change(member, added)` for each member that one of the two sets alone has.
+template <typename F>
+void ForEachChange(const std::set<std::string>& before, const std::set<std::string>& after,
+                   F change) {
+  auto a = before.begin();
+  auto b = after.begin();
+  while (a != before.end() || b != after.end()) {
+    if (b == after.end() || (a != before.end() && *a < *b)) {
+      change(*a++, false);
+    } else if (a == before.end() || *b < *a) {
+      change(*b++, true);
+    } else {
+      ++a;
+      ++b;
+    }
+  }
 }
 
 void RemoveKey(std::map<std::string, std::string>& index, const std::string& key,
@@ -83,7 +103,16 @@ Engine::State::State(EngineOptions engine_options, Rng& source)
                       credentials_of_owner.Add(owner, after->id);
                     }
                   }),
-      desired(std::nullopt, &ChangeSet::desired) {}
+      quota_profiles(Noun::kQuotaProfile, nullptr,
+                     [this](const QuotaProfile* before, const QuotaProfile* after) {
+                       IndexQuotaProfile(before, after);
+                     }),
+      quota_assignments(Noun::kQuotaAssignment, nullptr,
+                        [this](const QuotaAssignment* before, const QuotaAssignment* after) {
+                          IndexQuotaAssignment(before, after);
+                        }),
+      desired(std::nullopt, &ChangeSet::desired),
+      placement(options.placement) {}
 
 void Engine::State::IndexImage(const Image* before, const Image* after) {
   if (before != nullptr) {
@@ -120,28 +149,40 @@ void Engine::State::IndexGroup(const Group* before, const Group* after) {
     RemoveKey(group_by_name, owner + "/" + before->name, before->id);
     groups_of_owner.Remove(owner, before->id);
     auto_groups_of_owner.Remove(owner, before->id);
-    for (const std::string& image : before->image_ids) groups_of_image.Remove(image, before->id);
-    for (const std::string& worker : before->worker_ids) {
-      groups_of_worker.Remove(worker, before->id);
-    }
   }
   if (after != nullptr) {
     const std::string owner = OwnerKey(after->ownership);
     group_by_name[owner + "/" + after->name] = after->id;
     groups_of_owner.Add(owner, after->id);
     if (after->auto_images) auto_groups_of_owner.Add(owner, after->id);
-    for (const std::string& image : after->image_ids) groups_of_image.Add(image, after->id);
-    for (const std::string& worker : after->worker_ids) groups_of_worker.Add(worker, after->id);
   }
+  // Attaching one of many costs one: only the difference is indexed.
+  static const std::set<std::string>* const none = new std::set<std::string>();
+  const std::string id = before != nullptr ? before->id : after->id;
+  const std::string owner = OwnerKey(before != nullptr ? before->ownership : after->ownership);
+  ForEachChange(before == nullptr ? *none : before->image_ids,
+                after == nullptr ? *none : after->image_ids,
+                [&](const std::string& image, bool added) {
+                  groups_of_image.Set(image, id, added);
+                  groups_of_owned_image.Set(owner + "/" + image, id, added);
+                });
+  ForEachChange(before == nullptr ? *none : before->worker_ids,
+                after == nullptr ? *none : after->worker_ids,
+                [&](const std::string& worker, bool added) {
+                  groups_of_worker.Set(worker, id, added);
+                  placement.SetPaired(id, worker, added);
+                });
 }
 
 void Engine::State::IndexWorker(const Worker* before, const Worker* after) {
   if (before != nullptr) {
-    RemoveKey(worker_by_name, before->name, before->id);
+    RemoveKey(worker_by_name, OwnerKey(before->ownership) + "/" + before->name, before->id);
+    if (before->draining) draining_workers.erase(before->id);
     RemoveKey(worker_by_credential, before->credential_sha256, before->id);
   }
   if (after != nullptr) {
-    worker_by_name[after->name] = after->id;
+    worker_by_name[OwnerKey(after->ownership) + "/" + after->name] = after->id;
+    if (after->draining) draining_workers.insert(after->id);
     if (!after->credential_sha256.empty()) {
       worker_by_credential[after->credential_sha256] = after->id;
     }
@@ -151,6 +192,9 @@ void Engine::State::IndexWorker(const Worker* before, const Worker* after) {
         bunker_looks.ArmBy(id, absl::InfinitePast());
       }
     }
+    placement.PutWorker(*after);
+  } else {
+    placement.RemoveWorker(before->id);
   }
 }
 
@@ -159,7 +203,7 @@ void Engine::State::IndexEntry(const CacheEntry* before, const CacheEntry* after
     workers_of_image.Remove(before->image_id, before->worker_id);
     images_of_worker.Remove(before->worker_id, before->image_id);
     failed_entries.erase(before->key());
-    if (before->assigned) cached_bytes[before->worker_id] -= before->allocated_bytes;
+    if (before->assigned) placement.GiveCache(before->worker_id, before->allocated_bytes);
   }
   if (after != nullptr) {
     workers_of_image.Add(after->image_id, after->worker_id);
@@ -171,18 +215,45 @@ void Engine::State::IndexEntry(const CacheEntry* before, const CacheEntry* after
         bunker_looks.ArmBy(id, absl::InfinitePast());
       }
     }
-    if (after->assigned) cached_bytes[after->worker_id] += after->allocated_bytes;
+    if (after->assigned) placement.TakeCache(after->worker_id, after->allocated_bytes);
+  }
+  const CacheEntry& entry = after != nullptr ? *after : *before;
+  placement.SetReady(entry.image_id, entry.worker_id, after != nullptr && IsPlaceable(*after));
+}
+
+void Engine::State::IndexRoom(const Bunker* before, const Bunker* after) {
+  const auto booting = [](const Bunker* row) {
+    return row != nullptr && row->live() && row->status == BunkerStatus::kProvisioning;
+  };
+  const bool same_worker =
+      before != nullptr && after != nullptr && before->worker_id == after->worker_id;
+  const bool held = before != nullptr && before->room_held;
+  const bool holds = after != nullptr && after->room_held;
+  if (!same_worker || held != holds || !(before->footprint() == after->footprint())) {
+    if (held) placement.Give(before->worker_id, before->footprint());
+    if (holds) placement.Take(after->worker_id, after->footprint());
+  }
+  if (!same_worker || booting(before) != booting(after)) {
+    if (booting(before)) placement.AddBooting(before->worker_id, -1);
+    if (booting(after)) placement.AddBooting(after->worker_id, 1);
+  }
+  const QuotaUsage counted = before == nullptr ? QuotaUsage{} : CountOf(*before);
+  const QuotaUsage counts = after == nullptr ? QuotaUsage{} : CountOf(*after);
+  if (before == nullptr || after == nullptr || before->owner != after->owner ||
+      !(counted == counts)) {
+    if (before != nullptr) quota_index.Subtract(before->owner, counted);
+    if (after != nullptr) quota_index.Add(after->owner, counts);
   }
 }
 
 void Engine::State::IndexBunker(const Bunker* before, const Bunker* after) {
   bunker_index.Update(before, after);
+  IndexRoom(before, after);
   if (before != nullptr) {
     if (before->live()) {
       RemoveKey(bunker_by_name, before->tenant_id + "/" + before->name, before->id);
       --live_of_tenant[before->tenant_id];
     }
-    if (before->room_held) allocated[before->worker_id] -= before->footprint();
     if (IsOpen(*before)) {
       bunkers_of_worker.Remove(before->worker_id, before->id);
       const std::string entry = CacheEntry::Key(before->image_id, before->worker_id);
@@ -194,13 +265,44 @@ void Engine::State::IndexBunker(const Bunker* before, const Bunker* after) {
       bunker_by_name[after->tenant_id + "/" + after->name] = after->id;
       ++live_of_tenant[after->tenant_id];
     }
-    if (after->room_held) allocated[after->worker_id] += after->footprint();
     bunker_looks.ArmBy(after->id, FirstLook(*after));
     if (IsOpen(*after)) {
       bunkers_of_worker.Add(after->worker_id, after->id);
       ++uses_of_entry[CacheEntry::Key(after->image_id, after->worker_id)];
     }
   }
+}
+
+void Engine::State::IndexQuotaProfile(const QuotaProfile* before, const QuotaProfile* after) {
+  if (before != nullptr) {
+    const std::string owner = OwnerKey(before->ownership);
+    RemoveKey(quota_profile_by_name, owner + "/" + before->name, before->id);
+    quota_profiles_of_owner.Remove(owner, before->id);
+  }
+  if (after != nullptr) {
+    const std::string owner = OwnerKey(after->ownership);
+    quota_profile_by_name[owner + "/" + after->name] = after->id;
+    quota_profiles_of_owner.Add(owner, after->id);
+  }
+}
+
+void Engine::State::IndexQuotaAssignment(const QuotaAssignment* before,
+                                         const QuotaAssignment* after) {
+  const auto key = [](const QuotaAssignment& row) {
+    return std::string(NameOf(row.target_kind)) + ":" + row.target_id;
+  };
+  if (before != nullptr) {
+    RemoveKey(assignment_of_target, key(*before), before->id);
+    assignments_of_profile.Remove(before->profile_id, before->id);
+  }
+  if (after != nullptr) {
+    assignment_of_target[key(*after)] = after->id;
+    assignments_of_profile.Add(after->profile_id, after->id);
+  }
+}
+
+std::string Engine::State::TenantOfUserGroup(const std::string&) const {
+  return "";
 }
 
 std::vector<const Group*> Engine::State::GroupsHolding(const Image& image) const {
@@ -228,14 +330,26 @@ std::map<std::string, const Worker*> Engine::State::WorkersOf(
   return found;
 }
 
-Resources Engine::State::AllocatedOn(const std::string& worker_id) const {
-  const auto it = allocated.find(worker_id);
-  return it == allocated.end() ? Resources{} : it->second;
-}
-
-uint64_t Engine::State::CachedMb(const std::string& worker_id) const {
-  const auto it = cached_bytes.find(worker_id);
-  return it == cached_bytes.end() ? 0 : (it->second + (1 << 20) - 1) >> 20;
+std::vector<std::string> Engine::State::GroupIdsHolding(const Image& image,
+                                                        const Ownership& tenant) const {
+  std::vector<std::string> ids;
+  for (const std::string& owner :
+       {"tenant:" + tenant.tenant_id, "partner:" + tenant.partner_id, std::string("platform")}) {
+    const std::set<std::string>& held = groups_of_owned_image.Of(owner + "/" + image.id);
+    ids.insert(ids.end(), held.begin(), held.end());
+    if (owner != OwnerKey(image.ownership)) continue;
+    for (const std::string& id : auto_groups_of_owner.Of(owner)) {
+      if (held.count(id) == 0) ids.push_back(id);
+    }
+  }
+  // A group of a scope around the image's own does not hold it.
+  ids.erase(std::remove_if(ids.begin(), ids.end(),
+                           [&](const std::string& id) {
+                             const RowPtr<Group> group = groups.Find(id);
+                             return group == nullptr || !GroupHolds(*group, image);
+                           }),
+            ids.end());
+  return ids;
 }
 
 absl::Status NotFound(std::string_view noun, std::string_view ref) {

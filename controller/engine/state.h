@@ -21,8 +21,15 @@
 #include "controller/policy/fanout.h"
 #include "controller/policy/lifetimes.h"
 #include "controller/policy/liveness.h"
+#include "controller/policy/placement_index.h"
+#include "controller/policy/quota.h"
 
 namespace bunker::controller {
+
+// Whether a bunker may be placed onto the cached file as it is.
+inline bool IsPlaceable(const CacheEntry& entry) {
+  return entry.assigned && entry.status == CacheStatus::kReady;
+}
 
 // The part of a name's key that says whose it is.
 std::string OwnerKey(const Ownership& ownership);
@@ -38,13 +45,21 @@ struct Engine::State {
   void IndexWorker(const Worker* before, const Worker* after);
   void IndexEntry(const CacheEntry* before, const CacheEntry* after);
   void IndexBunker(const Bunker* before, const Bunker* after);
+  void IndexQuotaProfile(const QuotaProfile* before, const QuotaProfile* after);
+  void IndexQuotaAssignment(const QuotaAssignment* before, const QuotaAssignment* after);
+  // "" where there is no such group.
+  std::string TenantOfUserGroup(const std::string& group_id) const;
+  // Where the sums that are kept differ from the rows, "" where they don't. Slow.
+  std::string IndexDifference() const;
+  // What the bunker takes of its worker and of the quotas.
+  void IndexRoom(const Bunker* before, const Bunker* after);
 
   // ---- look-ups -------------------------------------------------------------------------------
   // Groups that hold the image, `auto_images` ones included.
   std::vector<const Group*> GroupsHolding(const Image& image) const;
   std::map<std::string, const Worker*> WorkersOf(const std::vector<const Group*>& groups) const;
-  Resources AllocatedOn(const std::string& worker_id) const;
-  uint64_t CachedMb(const std::string& worker_id) const;
+  // Of the groups that hold the image, those that the tenant may use.
+  std::vector<std::string> GroupIdsHolding(const Image& image, const Ownership& tenant) const;
   uint64_t NextVersion() { return versions->Next(); }
   std::string MakeId(std::string_view prefix, absl::Time now) { return NewId(prefix, now, rng); }
 
@@ -69,6 +84,8 @@ struct Engine::State {
   Table<Bunker> bunkers;
   Table<IdempotencyRecord> idempotency;
   Table<RegistryCredential> credentials;
+  Table<QuotaProfile> quota_profiles;
+  Table<QuotaAssignment> quota_assignments;
   Table<DesiredRow> desired;  // derived: from entries, bunkers, and orphans that a worker showed
 
   // ---- indexes --------------------------------------------------------------------------------
@@ -76,7 +93,7 @@ struct Engine::State {
   std::map<std::string, std::string> token_by_sha256;
   std::map<std::string, std::string> image_by_name;   // "<owner key>/<name>"
   std::map<std::string, std::string> group_by_name;   // "<owner key>/<name>"
-  std::map<std::string, std::string> worker_by_name;
+  std::map<std::string, std::string> worker_by_name;  // "<owner key>/<name>"
   std::map<std::string, std::string> worker_by_credential;
   std::map<std::string, std::string> bunker_by_name;  // "<tenant>/<name>", live ones
   std::map<std::string, std::string> credential_by_name;  // "<owner key>/<name>"
@@ -87,6 +104,7 @@ struct Engine::State {
   MultiIndex images_of_owner;
   MultiIndex groups_of_owner;
   MultiIndex groups_of_image;
+  MultiIndex groups_of_owned_image;  // "<owner key>/<image>", the group's owner
   MultiIndex groups_of_worker;
   MultiIndex auto_groups_of_owner;
   MultiIndex workers_of_image;  // that have an entry
@@ -98,10 +116,15 @@ struct Engine::State {
   std::set<std::string> failed_entries;     // that have a retry_at
   DueQueue worker_looks;                    // liveness
   DueQueue bunker_looks;  // of live ones: lifetimes, boots and stops that take too long
+  std::set<std::string> draining_workers;
   std::map<std::string, uint64_t> live_of_tenant;
   std::map<std::string, uint64_t> uses_of_entry;  // by entry key: bunkers that need the file
-  std::map<std::string, Resources> allocated;     // by worker
-  std::map<std::string, uint64_t> cached_bytes;   // by worker
+  std::map<std::string, std::string> quota_profile_by_name;  // "<owner key>/<name>"
+  MultiIndex quota_profiles_of_owner;
+  MultiIndex assignments_of_profile;
+  std::map<std::string, std::string> assignment_of_target;  // "user:<id>", "group:<id>"
+  QuotaIndex quota_index;                                   // what the bunkers count for
+  PlacementIndex placement;  // what is taken on each worker, and who may go there
 
   // ---- what lives as long as the process ------------------------------------------------------
   struct Session {

@@ -6,6 +6,7 @@
 #include "controller/engine/accounts.h"
 #include "controller/engine/engine.h"
 #include "controller/engine/state.h"
+#include "controller/engine/worker_admin.h"
 
 namespace bunker::controller {
 namespace {
@@ -41,6 +42,7 @@ bool Engine::Tick(Turn& turn) {
     if (!id) break;
     LookAtWorker(turn, *id);
   }
+  worker_admin_->Tick(turn);
   for (; looks < kMaxLooks; ++looks) {
     const std::optional<std::string> id = s.bunker_looks.PopDue(turn.now());
     if (!id) break;

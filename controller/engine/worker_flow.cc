@@ -1,5 +1,6 @@
 // Workers: joining, connecting, and being seen.
 #include <algorithm>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -20,7 +21,7 @@ WorkerView Engine::ViewOf(const Caller& caller, RowPtr<Worker> worker) const {
   const State& s = *state_;
   WorkerView view;
   view.last_heartbeat = LastHeartbeat(worker->id);
-  view.allocated = s.AllocatedOn(worker->id);
+  view.allocated = s.placement.Allocated(worker->id);
   view.room = RoomOf(worker->facts.capacity, s.options.placement);
   for (const std::string& image_id : s.images_of_worker.Of(worker->id)) {
     const RowPtr<Image> image = s.images.Find(image_id);
@@ -38,16 +39,20 @@ absl::StatusOr<WorkerView> Engine::FindWorker(const Caller& caller,
                                               const std::string& ref) const {
   const State& s = *state_;
   RowPtr<Worker> worker = s.workers.Find(ref);
-  if (worker == nullptr) {
-    const auto it = s.worker_by_name.find(ref);
-    if (it != s.worker_by_name.end()) worker = s.workers.Find(it->second);
+  if (worker != nullptr && MaySeeWorker(caller, *worker)) return ViewOf(caller, std::move(worker));
+  for (const std::string& owner :
+       {"tenant:" + caller.tenant_id, "partner:" + caller.partner_id, std::string("platform")}) {
+    const auto it = s.worker_by_name.find(owner + "/" + ref);
+    if (it == s.worker_by_name.end()) continue;
+    worker = s.workers.Find(it->second);
+    if (MaySeeWorker(caller, *worker)) return ViewOf(caller, std::move(worker));
   }
-  if (worker == nullptr || !MaySeeWorker(caller, *worker)) return NotFound("worker", ref);
-  return ViewOf(caller, std::move(worker));
+  return NotFound("worker", ref);
 }
 
-std::vector<WorkerView> Engine::ListWorkers(const Caller& caller, const PageSpec& page,
-                                            bool* has_more) const {
+std::vector<WorkerView> Engine::ListWorkers(const Caller& caller,
+                                            std::optional<WorkerStatus> status,
+                                            const PageSpec& page, bool* has_more) const {
   const auto& rows = state_->workers.rows();
   std::vector<WorkerView> views;
   *has_more = false;
@@ -55,6 +60,7 @@ std::vector<WorkerView> Engine::ListWorkers(const Caller& caller, const PageSpec
   while (it != rows.begin()) {
     --it;
     if (!MaySeeWorker(caller, *it->second)) continue;
+    if (status && it->second->status != *status) continue;
     if (views.size() == page.limit) {
       *has_more = true;
       break;
@@ -72,15 +78,16 @@ absl::StatusOr<RowPtr<JoinToken>> Engine::CreateJoinToken(Turn& turn,
   if (spec.ttl <= absl::ZeroDuration() || spec.ttl > kMaxTokenTtl) {
     return Invalid("ttl_s: 1 to 600 seconds");
   }
-  const auto named = s.worker_by_name.find(spec.worker_name);
-  if (named != s.worker_by_name.end() &&
-      !(s.workers.Find(named->second)->ownership == spec.ownership)) {
-    return ReasonError(absl::StatusCode::kAlreadyExists, "SLUG_CONFLICT",
-                       "a worker of that name belongs to another owner: choose another name");
+  if (!IsWorkerName(spec.worker_name)) {
+    return Invalid(
+        "name: 1 to 128 letters, digits, dots, dashes or underscores, beginning with a "
+        "letter or digit");
   }
   size_t open = 0;
   for (const auto& [id, token] : s.join_tokens.rows()) {
-    if (!token->used_at && token->expires_at > turn.now()) ++open;
+    if (token->ownership == spec.ownership && !token->used_at && token->expires_at > turn.now()) {
+      ++open;
+    }
   }
   if (open >= kMaxOpenTokens) {
     return ReasonError(absl::StatusCode::kResourceExhausted, "RATE_LIMITED",
@@ -114,10 +121,9 @@ absl::StatusOr<RowPtr<Worker>> Engine::Join(Turn& turn, const std::string& token
     return refused;
   }
   Worker worker;
-  const auto named = s.worker_by_name.find(worker_name);
+  const auto named = s.worker_by_name.find(OwnerKey(token.ownership) + "/" + worker_name);
   if (named != s.worker_by_name.end()) {
     worker = *s.workers.Find(named->second);
-    if (!(worker.ownership == token.ownership)) return refused;
   } else {
     worker.id = s.MakeId("wrk_", turn.now());
     worker.name = worker_name;
@@ -125,7 +131,8 @@ absl::StatusOr<RowPtr<Worker>> Engine::Join(Turn& turn, const std::string& token
     worker.created_at = worker.status_since = worker.last_heartbeat = turn.now();
   }
   worker.shared = token.shared;
-  worker.token_labels = token.labels;
+  // One that joins anew with a bare token keeps what an operator gave it meanwhile.
+  if (!token.labels.empty()) worker.token_labels = token.labels;
   worker.credential_sha256 = credential_sha256;
   token.used_at = turn.now();
   token.worker_id = worker.id;

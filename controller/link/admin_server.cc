@@ -26,18 +26,6 @@ namespace bunker::controller {
 namespace {
 
 constexpr uint32_t kMaxTtlSeconds = 600;
-constexpr size_t kMaxNameBytes = 128;
-
-// 1…128 characters of [A-Za-z0-9._-], beginning with a letter or digit.
-bool IsWorkerName(const std::string& name) {
-  if (name.empty() || name.size() > kMaxNameBytes) return false;
-  for (size_t i = 0; i < name.size(); ++i) {
-    const char c = name[i];
-    const bool alnum = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-    if (!alnum && (i == 0 || (c != '.' && c != '_' && c != '-'))) return false;
-  }
-  return true;
-}
 
 absl::Status Validate(const v1::CreateJoinTokenRequest& request) {
   if (!IsWorkerName(request.worker_name())) {

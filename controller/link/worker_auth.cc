@@ -15,8 +15,9 @@ constexpr size_t kMaxHeaderBytes = 512;
 
 }  // namespace
 
-std::string NewCredential() { return "wkc_" + RandomBase62(kSecretCharacters); }
-std::string NewJoinToken() { return "wtk_" + RandomBase62(kSecretCharacters); }
+std::string NewCredential() {
+  return "wkc_" + RandomBase62(kSecretCharacters);
+}
 
 absl::StatusOr<std::string> CredentialHashOf(const grpc::CallbackServerContext& context) {
   const auto& metadata = context.client_metadata();

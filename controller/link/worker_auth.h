@@ -12,8 +12,6 @@ namespace bunker::controller {
 
 // 256 bits in base62, from the system's generator.
 std::string NewCredential();
-// The same with a prefix that says what it is, so that a leaked one is recognised.
-std::string NewJoinToken();
 
 // The SHA-256 (64 hex digits) of the call's bearer credential. AUTH_TOKEN_MISSING where there is
 // none. Looked up by its hash, so comparing takes no secret-dependent time.

@@ -1,8 +1,25 @@
 #include "controller/model/worker.h"
 
 #include "common/base/log.h"
+#include "common/base/rng.h"
 
 namespace bunker::controller {
+
+std::string NewJoinToken() {
+  constexpr size_t kSecretCharacters = 43;  // 62^43 > 2^256
+  return "wtk_" + RandomBase62(kSecretCharacters);
+}
+
+bool IsWorkerName(std::string_view name) {
+  constexpr size_t kMaxNameBytes = 128;
+  if (name.empty() || name.size() > kMaxNameBytes) return false;
+  for (size_t i = 0; i < name.size(); ++i) {
+    const char c = name[i];
+    const bool alnum = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+    if (!alnum && (i == 0 || (c != '.' && c != '_' && c != '-'))) return false;
+  }
+  return true;
+}
 
 Resources& Resources::operator+=(const Resources& other) {
   cpu_millicores += other.cpu_millicores;

@@ -6,6 +6,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "absl/time/time.h"
 #include "controller/model/enum_names.h"
@@ -21,6 +22,14 @@ inline constexpr EnumName<WorkerStatus> kWorkerStatusNames[] = {
     {WorkerStatus::kDraining, "draining"}};
 inline std::span<const EnumName<WorkerStatus>> EnumNames(WorkerStatus) {
   return kWorkerStatusNames;
+}
+
+// What happens at a drain's deadline to the bunkers that are still there.
+enum class DrainThen { kWait, kStop };
+inline constexpr EnumName<DrainThen> kDrainThenNames[] = {{DrainThen::kWait, "wait"},
+                                                          {DrainThen::kStop, "stop"}};
+inline std::span<const EnumName<DrainThen>> EnumNames(DrainThen) {
+  return kDrainThenNames;
 }
 
 // What a worker can hold; of a request: what it takes.
@@ -55,12 +64,15 @@ struct Worker {
 
   WorkerStatus status = WorkerStatus::kOffline;
   bool draining = false;  // the operator's wish; survives being offline
+  std::optional<absl::Time> drain_deadline;
+  DrainThen drain_then = DrainThen::kWait;  // at the deadline
   absl::Time status_since;
 
   WorkerFacts facts;
   std::string boot_id;  // of the host
   std::string agent_version;
-  std::map<std::string, std::string> token_labels;  // given with the join token; win over facts'
+  std::map<std::string, std::string> token_labels;  // given with the join token or by an operator
+                                                    // since; they win over the facts'
   // As persisted: updated with other changes, not with each heartbeat. Engine::LastHeartbeat has
   // the live one.
   absl::Time last_heartbeat;
@@ -68,6 +80,12 @@ struct Worker {
 
   std::map<std::string, std::string> labels() const;
 };
+
+// A join token in clear, from the system's generator. It is shown once and stored as its SHA-256.
+std::string NewJoinToken();
+
+// 1…128 characters of [A-Za-z0-9._-], beginning with a letter or digit.
+bool IsWorkerName(std::string_view name);
 
 struct JoinToken {
   std::string id;      // wtk_…

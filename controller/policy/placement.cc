@@ -9,108 +9,174 @@
 namespace bunker::controller {
 namespace {
 
+constexpr uint64_t kMostPlaces = 1'000'000;  // of one worker: so that sums can't overflow
+constexpr double kLocality = 10;
+constexpr double kPerBoot = 0.05;
+constexpr double kMaxBoots = 0.5;
+constexpr double kPerFailure = 0.25;
+constexpr double kMaxFailures = 1;
+
 uint64_t Left(uint64_t room, uint64_t taken) { return room > taken ? room - taken : 0; }
 
-PlacementRow Refuse(PlacementRow row, Predicate predicate, std::string shortfall,
-                    std::string remedy) {
-  row.predicate = predicate;
-  row.shortfall = std::move(shortfall);
-  row.remedy = std::move(remedy);
-  return row;
+struct Reason {
+  std::string shortfall;
+  std::string remedy;
+};
+
+Reason WhyStatus(const PlacementCandidate& candidate) {
+  return {"the worker is " + std::string(NameOf(candidate.status)),
+          candidate.status == WorkerStatus::kDraining ? "resume the worker"
+                                                      : "start the agent on the worker"};
 }
 
-// nothing: the worker's state, arch, groups and labels allow it.
-std::optional<PlacementRow> JudgeFit(const PlacementRequest& request,
-                                     const PlacementCandidate& candidate,
-                                     const PlacementRow& row) {
-  if (candidate.status != WorkerStatus::kOnline) {
-    return Refuse(row, Predicate::kStatus,
-                  "the worker is " + std::string(NameOf(candidate.status)),
-                  candidate.status == WorkerStatus::kDraining ? "resume the worker"
-                                                              : "start the agent on the worker");
-  }
-  if (request.arch != Arch::kUnspecified && candidate.arch != request.arch) {
-    return Refuse(row, Predicate::kArch,
-                  "the image is for " + std::string(NameOf(request.arch)) + ", the worker is " +
-                      std::string(NameOf(candidate.arch)),
-                  "use an image or a worker of the other architecture");
-  }
-  if (!candidate.paired) {
-    return Refuse(row, Predicate::kGroup,
-                  request.image_in_group
-                      ? "no availability group holds both the image and the worker"
-                      : "no availability group holds the image",
-                  "attach the image and the worker to one availability group");
-  }
-  for (const auto& [label, value] : request.worker_labels) {
-    const auto it = candidate.labels == nullptr
-                        ? std::map<std::string, std::string>::const_iterator{}
-                        : candidate.labels->find(label);
-    const bool has = candidate.labels != nullptr && it != candidate.labels->end();
-    if (has && it->second == value) continue;
-    return Refuse(row, Predicate::kLabels,
-                  "the worker's label " + label + " is " + (has ? it->second : "not set"),
-                  "drop worker_labels." + label + " or label a worker " + label + "=" + value);
-  }
-  return std::nullopt;
+Reason WhyArch(const PlacementRequest& request, const PlacementCandidate& candidate) {
+  return {"the image is for " + std::string(NameOf(request.arch)) + ", the worker is " +
+              std::string(NameOf(candidate.arch)),
+          "use an image or a worker of the other architecture"};
 }
 
-std::optional<PlacementRow> JudgeImage(const PlacementRequest& request,
-                                       const PlacementCandidate& candidate, PlacementRow row) {
-  if (candidate.image_ready || request.lazy_pull) return std::nullopt;
-  row.eta_s = candidate.eta_s;
+Reason WhyGroup(const PlacementRequest& request) {
+  return {request.image_in_group ? "no availability group holds both the image and the worker"
+                                 : "no availability group holds the image",
+          "attach the image and the worker to one availability group"};
+}
+
+// The first label that the worker lacks, or null.
+const std::pair<const std::string, std::string>* MissingLabel(const PlacementRequest& request,
+                                                              const PlacementCandidate& candidate) {
+  for (const auto& wanted : request.worker_labels) {
+    if (candidate.labels == nullptr) return &wanted;
+    const auto it = candidate.labels->find(wanted.first);
+    if (it == candidate.labels->end() || it->second != wanted.second) return &wanted;
+  }
+  return nullptr;
+}
+
+Reason WhyLabels(const PlacementRequest& request, const PlacementCandidate& candidate) {
+  const auto& [label, value] = *MissingLabel(request, candidate);
+  const bool has = candidate.labels != nullptr && candidate.labels->count(label) > 0;
+  return {"the worker's label " + label + " is " + (has ? candidate.labels->at(label) : "not set"),
+          "drop worker_labels." + label + " or label a worker " + label + "=" + value};
+}
+
+// The first bridge that the worker lacks, or null.
+const std::string* MissingBridge(const PlacementRequest& request,
+                                 const PlacementCandidate& candidate) {
+  for (const std::string& bridge : request.bridges) {
+    if (candidate.bridges == nullptr || candidate.bridges->count(bridge) == 0) return &bridge;
+  }
+  return nullptr;
+}
+
+Reason WhyImage(const PlacementCandidate& candidate) {
   const std::string lazy = ", or set lazy_pull on the image";
-  if (!candidate.cache_status) {
-    return Refuse(row, Predicate::kImage, "the image is not on the worker",
-                  "warm the image" + lazy);
-  }
+  if (!candidate.cache_status) return {"the image is not on the worker", "warm the image" + lazy};
   switch (*candidate.cache_status) {
     case CacheStatus::kFailed:
-      return Refuse(row, Predicate::kImage, "the image failed there: " + candidate.cache_error,
-                    "fix the cause and warm the image again");
+      return {"the image failed there: " + candidate.cache_error,
+              "fix the cause and warm the image again"};
     case CacheStatus::kEvicted:
-      return Refuse(row, Predicate::kImage, "the image was evicted there",
-                    "warm the image" + lazy);
+      return {"the image was evicted there", "warm the image" + lazy};
     case CacheStatus::kPending:
     case CacheStatus::kBuilding:
     case CacheStatus::kReady:
       break;
   }
-  return Refuse(row, Predicate::kImage,
-                "the image is " + std::string(NameOf(*candidate.cache_status)) + " there",
-                "wait until it is ready" + lazy);
+  return {"the image is " + std::string(NameOf(*candidate.cache_status)) + " there",
+          "wait until it is ready" + lazy};
 }
 
-PlacementRow Short(const PlacementRow& row, Predicate predicate, const std::string& unit,
-                   uint64_t wanted, uint64_t left, bool amounts_visible) {
+Reason WhyRoom(Predicate predicate, const PlacementRequest& request,
+               const PlacementCandidate& candidate) {
+  uint64_t Resources::*part = predicate == Predicate::kCpu      ? &Resources::cpu_millicores
+                              : predicate == Predicate::kMemory ? &Resources::memory_mb
+                                                                : &Resources::disk_mb;
   const std::string what(NameOf(predicate));
+  const std::string unit = predicate == Predicate::kCpu ? "millicores" : "MiB";
   const std::string amounts =
-      amounts_visible ? ": " + std::to_string(left) + " " + unit + " left, " +
-                            std::to_string(wanted) + " needed"
-                      : "";
-  return Refuse(row, predicate, "not enough " + what + amounts,
-                "ask for less " + what + ", end other bunkers, or add workers");
+      candidate.amounts_visible
+          ? ": " + std::to_string(Left(candidate.room.*part, candidate.allocated.*part)) + " " +
+                unit + " left, " + std::to_string(request.wanted.*part) + " needed"
+          : "";
+  return {"not enough " + what + amounts,
+          "ask for less " + what + ", end other bunkers, or add workers"};
+}
+
+Reason Why(Predicate predicate, const PlacementRequest& request,
+           const PlacementCandidate& candidate) {
+  switch (predicate) {
+    case Predicate::kStatus:
+      return WhyStatus(candidate);
+    case Predicate::kArch:
+      return WhyArch(request, candidate);
+    case Predicate::kGroup:
+      return WhyGroup(request);
+    case Predicate::kLabels:
+      return WhyLabels(request, candidate);
+    case Predicate::kBridges:
+      return {"the worker has no bridge " + *MissingBridge(request, candidate),
+              "attach to a bridge that a worker reports"};
+    case Predicate::kSnapshot:
+      return {"the snapshot is on another worker", "wait for room on the snapshot's worker"};
+    case Predicate::kImage:
+      return WhyImage(candidate);
+    case Predicate::kGpu:
+      return {"the worker has no GPU to give", "ask for gpu_count 0"};
+    case Predicate::kCpu:
+    case Predicate::kMemory:
+    case Predicate::kDisk:
+      return WhyRoom(predicate, request, candidate);
+  }
+  return {};
+}
+
+PlacementRow RowOf(const PlacementRequest& request, const PlacementCandidate& candidate,
+                   std::optional<Predicate> refusal) {
+  PlacementRow row;
+  row.worker_id = candidate.worker_id;
+  row.worker_name = candidate.worker_name;
+  row.eligible = !refusal;
+  row.predicate = refusal;
+  if (refusal) {
+    Reason why = Why(*refusal, request, candidate);
+    row.shortfall = std::move(why.shortfall);
+    row.remedy = std::move(why.remedy);
+    if (*refusal == Predicate::kImage) row.eta_s = candidate.eta_s;
+  } else if (candidate.amounts_visible) {
+    row.score = Score(request, candidate);
+  } else {
+    row.score = candidate.image_ready ? kLocality : 0;
+  }
+  return row;
 }
 
 double Share(uint64_t part, uint64_t whole) {
   return whole == 0 ? 1.0 : static_cast<double>(part) / static_cast<double>(whole);
 }
 
-// Higher is better: an image that is there beats everything, then the emptiest worker. The tightest
-// of the three resources counts, so that a worker full of memory is not chosen for its free cores.
-double Score(const PlacementRequest& request, const PlacementCandidate& candidate) {
+// How many such bunkers the worker can take. REQUIRES: `wanted` is not zero.
+uint64_t Places(const Resources& wanted, const PlacementCandidate& candidate) {
+  const auto of = [](uint64_t room, uint64_t taken, uint64_t one) {
+    return one == 0 ? ~uint64_t{0} : Left(room, taken) / one;
+  };
   const Resources& room = candidate.room;
-  const double used =
-      std::max({Share(candidate.allocated.cpu_millicores + request.wanted.cpu_millicores,
-                      room.cpu_millicores),
-                Share(candidate.allocated.memory_mb + request.wanted.memory_mb, room.memory_mb),
-                Share(candidate.allocated.disk_mb + request.wanted.disk_mb, room.disk_mb)});
-  return (candidate.image_ready ? 10.0 : 0.0) + (1.0 - used);
+  const Resources& taken = candidate.allocated;
+  return std::min({of(room.cpu_millicores, taken.cpu_millicores, wanted.cpu_millicores),
+                   of(room.memory_mb, taken.memory_mb, wanted.memory_mb),
+                   of(room.disk_mb, taken.disk_mb, wanted.disk_mb), kMostPlaces});
 }
 
-void Conclude(const PlacementRequest& request, bool image_in_reach,
+void Conclude(const PlacementRequest& request, bool image_in_reach, uint64_t places,
               PlacementExplanation& explanation) {
-  if (explanation.eligible > 0) return;
+  if (places >= request.count) return;
+  if (explanation.eligible > 0) {
+    explanation.error_code = "WORKER_UNAVAILABLE";
+    explanation.error_message =
+        "only " + std::to_string(places) + " of " + std::to_string(request.count) +
+        " bunkers have a place, and all or none are created: ask for fewer, end other bunkers or "
+        "add workers";
+    return;
+  }
   std::string reasons;
   for (const auto& [predicate, count] : explanation.counts) {
     if (!reasons.empty()) reasons += ", ";
@@ -145,59 +211,96 @@ Resources RoomOf(const Resources& capacity, const PlacementOptions& options) {
   return room;
 }
 
-PlacementRow Judge(const PlacementRequest& request, const PlacementCandidate& candidate) {
-  PlacementRow row;
-  row.worker_id = candidate.worker_id;
-  row.worker_name = candidate.worker_name;
-  if (std::optional<PlacementRow> no = JudgeFit(request, candidate, row)) return *std::move(no);
-  if (std::optional<PlacementRow> no = JudgeImage(request, candidate, row)) return *std::move(no);
-  if (request.gpu_count > 0) {
-    return Refuse(row, Predicate::kGpu, "the worker has no GPU to give", "ask for gpu_count 0");
-  }
-  const bool visible = candidate.amounts_visible;
+bool Fits(const Resources& wanted, const Resources& room, const Resources& taken) {
+  return wanted.cpu_millicores <= Left(room.cpu_millicores, taken.cpu_millicores) &&
+         wanted.memory_mb <= Left(room.memory_mb, taken.memory_mb) &&
+         wanted.disk_mb <= Left(room.disk_mb, taken.disk_mb);
+}
+
+// The tightest of the three resources counts, so that a worker full of memory is not chosen for its
+// free cores.
+double Score(const PlacementRequest& request, const PlacementCandidate& candidate) {
   const Resources& room = candidate.room;
   const Resources& taken = candidate.allocated;
-  const uint64_t cpu_left = Left(room.cpu_millicores, taken.cpu_millicores);
-  if (request.wanted.cpu_millicores > cpu_left) {
-    return Short(row, Predicate::kCpu, "millicores", request.wanted.cpu_millicores, cpu_left,
-                 visible);
+  const double used =
+      std::max({Share(taken.cpu_millicores + request.wanted.cpu_millicores, room.cpu_millicores),
+                Share(taken.memory_mb + request.wanted.memory_mb, room.memory_mb),
+                Share(taken.disk_mb + request.wanted.disk_mb, room.disk_mb)});
+  const double fit = request.strategy == PlacementStrategy::kPack ? used : 1.0 - used;
+  return (candidate.image_ready ? kLocality : 0.0) + fit -
+         std::min(kMaxBoots, kPerBoot * candidate.booting) -
+         std::min(kMaxFailures, kPerFailure * candidate.recent_failures);
+}
+
+std::optional<Predicate> Refusal(const PlacementRequest& request,
+                                 const PlacementCandidate& candidate) {
+  if (candidate.status != WorkerStatus::kOnline) return Predicate::kStatus;
+  if (request.arch != Arch::kUnspecified && candidate.arch != request.arch) {
+    return Predicate::kArch;
   }
-  const uint64_t memory_left = Left(room.memory_mb, taken.memory_mb);
-  if (request.wanted.memory_mb > memory_left) {
-    return Short(row, Predicate::kMemory, "MiB", request.wanted.memory_mb, memory_left, visible);
+  if (!candidate.paired) return Predicate::kGroup;
+  if (MissingLabel(request, candidate) != nullptr) return Predicate::kLabels;
+  if (MissingBridge(request, candidate) != nullptr) return Predicate::kBridges;
+  if (!request.snapshot_worker_id.empty() && candidate.worker_id != request.snapshot_worker_id) {
+    return Predicate::kSnapshot;
   }
-  const uint64_t disk_left = Left(room.disk_mb, taken.disk_mb);
-  if (request.wanted.disk_mb > disk_left) {
-    return Short(row, Predicate::kDisk, "MiB", request.wanted.disk_mb, disk_left, visible);
+  if (!candidate.image_ready && !request.lazy_pull) return Predicate::kImage;
+  if (request.gpu_count > 0) return Predicate::kGpu;
+  const Resources& room = candidate.room;
+  const Resources& taken = candidate.allocated;
+  const Resources& wanted = request.wanted;
+  if (wanted.cpu_millicores > Left(room.cpu_millicores, taken.cpu_millicores)) {
+    return Predicate::kCpu;
   }
-  row.eligible = true;
-  row.score = Score(request, candidate);
-  return row;
+  if (wanted.memory_mb > Left(room.memory_mb, taken.memory_mb)) return Predicate::kMemory;
+  if (wanted.disk_mb > Left(room.disk_mb, taken.disk_mb)) return Predicate::kDisk;
+  return std::nullopt;
+}
+
+PlacementRow Judge(const PlacementRequest& request, const PlacementCandidate& candidate) {
+  return RowOf(request, candidate, Refusal(request, candidate));
 }
 
 PlacementExplanation Explain(const PlacementRequest& request,
-                             const std::vector<PlacementCandidate>& candidates) {
+                             const std::vector<PlacementCandidate>& candidates, size_t max_rows) {
+  struct Verdict {
+    const PlacementCandidate* candidate;
+    std::optional<Predicate> refusal;
+    double score;
+  };
   PlacementExplanation explanation;
   bool image_in_reach = false;
+  std::vector<Verdict> verdicts;
+  verdicts.reserve(candidates.size());
+  uint64_t places = 0;
+  uint32_t refusals[std::size(kPredicateNames)] = {};
   for (const PlacementCandidate& candidate : candidates) {
-    PlacementRow row = Judge(request, candidate);
+    const std::optional<Predicate> refusal = Refusal(request, candidate);
     const bool arch_fits =
         request.arch == Arch::kUnspecified || candidate.arch == request.arch;
     image_in_reach |= candidate.image_ready && candidate.paired && arch_fits;
-    if (row.eligible) {
-      ++explanation.eligible;
+    if (refusal) {
+      ++refusals[static_cast<size_t>(*refusal)];
     } else {
-      ++explanation.counts[std::string(NameOf(*row.predicate))];
+      ++explanation.eligible;
+      places += Places(request.wanted, candidate);
     }
-    explanation.rows.push_back(std::move(row));
+    verdicts.push_back({&candidate, refusal, refusal ? 0 : Score(request, candidate)});
   }
-  std::stable_sort(explanation.rows.begin(), explanation.rows.end(),
-                   [](const PlacementRow& a, const PlacementRow& b) {
-                     if (a.eligible != b.eligible) return a.eligible;
-                     return a.score > b.score;
-                   });
-  if (explanation.rows.size() > kMaxPlacementRows) explanation.rows.resize(kMaxPlacementRows);
-  Conclude(request, image_in_reach, explanation);
+  for (const auto& [predicate, name] : kPredicateNames) {
+    const uint32_t count = refusals[static_cast<size_t>(predicate)];
+    if (count > 0) explanation.counts[std::string(name)] = count;
+  }
+  // The later the filter that says no, the nearer the worker is.
+  std::stable_sort(verdicts.begin(), verdicts.end(), [](const Verdict& a, const Verdict& b) {
+    if (a.refusal.has_value() != b.refusal.has_value()) return !a.refusal;
+    return a.refusal ? *a.refusal > *b.refusal : a.score > b.score;
+  });
+  if (verdicts.size() > max_rows) verdicts.resize(max_rows);
+  for (const Verdict& one : verdicts) {
+    explanation.rows.push_back(RowOf(request, *one.candidate, one.refusal));
+  }
+  Conclude(request, image_in_reach, places, explanation);
   return explanation;
 }
 
@@ -207,13 +310,13 @@ std::optional<size_t> Place(const PlacementRequest& request,
   double best_score = 0;
   uint64_t ties = 0;
   for (size_t i = 0; i < candidates.size(); ++i) {
-    const PlacementRow row = Judge(request, candidates[i]);
-    if (!row.eligible) continue;
-    if (!best || row.score > best_score) {
+    if (Refusal(request, candidates[i])) continue;
+    const double score = Score(request, candidates[i]);
+    if (!best || score > best_score) {
       best = i;
-      best_score = row.score;
+      best_score = score;
       ties = 1;
-    } else if (row.score == best_score && rng.Below(++ties) == 0) {
+    } else if (score == best_score && rng.Below(++ties) == 0) {
       best = i;
     }
   }

@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "bunker/v1/options.pb.h"
 #include "controller/rest/json_codec.h"
 
 namespace bunker::controller {
@@ -25,6 +26,14 @@ const FieldDescriptor* ListOf(const Descriptor* type) {
     if (type->field(i)->is_repeated()) return type->field(i);
   }
   return nullptr;
+}
+
+// The field that is the whole of an answer of two shapes, or null.
+const FieldDescriptor* ShapeOf(const Message& data) {
+  const Descriptor* type = data.GetDescriptor();
+  if (!type->options().GetExtension(v1::one_or_list)) return nullptr;
+  const bool is_one = data.GetReflection()->HasField(data, type->field(0));
+  return type->field(is_one ? 0 : 1);
 }
 
 int64_t RetrySeconds(absl::Duration after) {
@@ -52,6 +61,8 @@ std::string OkEnvelope(const Message& data, std::string_view request_id) {
       out += fmt::format(",\"{}\":", name);
       AppendFieldJson(&out, data, data.GetDescriptor()->FindFieldByName(name));
     }
+  } else if (const FieldDescriptor* shape = ShapeOf(data)) {
+    AppendFieldJson(&out, data, shape);
   } else {
     AppendMessageJson(&out, data);
   }

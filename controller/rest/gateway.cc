@@ -11,6 +11,8 @@
 #include "bunker/v1/group.pb.h"
 #include "bunker/v1/image.pb.h"
 #include "bunker/v1/registry_credential.pb.h"
+#include "bunker/v1/placement.pb.h"
+#include "bunker/v1/quota.pb.h"
 #include "bunker/v1/worker.pb.h"
 #include "common/base/hex.h"
 #include "common/base/rng.h"
@@ -72,7 +74,8 @@ std::vector<const google::protobuf::ServiceDescriptor*> PublicServices() {
   for (const auto* file :
        {v1::Image::descriptor()->file(), v1::RegistryCredential::descriptor()->file(),
         v1::AvailabilityGroup::descriptor()->file(), v1::Worker::descriptor()->file(),
-        v1::Bunker::descriptor()->file(), v1::WhoAmIRequest::descriptor()->file(),
+        v1::Bunker::descriptor()->file(), v1::PlacementExplanation::descriptor()->file(),
+        v1::QuotaProfile::descriptor()->file(), v1::WhoAmIRequest::descriptor()->file(),
         v1::AuditRow::descriptor()->file()}) {
     for (int i = 0; i < file->service_count(); ++i) services.push_back(file->service(i));
   }

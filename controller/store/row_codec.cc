@@ -116,8 +116,8 @@ BUNKER_ROW(JoinToken, id, sha256, worker_name, ownership, shared, labels, expire
 BUNKER_ROW(Resources, cpu_millicores, memory_mb, disk_mb)
 BUNKER_ROW(WorkerFacts, capacity, arch, isolation, isolation_reason, labels)
 BUNKER_ROW(Worker, id, name, ownership, shared, credential_sha256, certificate_sha256, status,
-           draining, status_since, facts, boot_id, agent_version, token_labels, last_heartbeat,
-           created_at)
+           draining, drain_deadline, drain_then, status_since, facts, boot_id, agent_version,
+           token_labels, last_heartbeat, created_at)
 BUNKER_ROW(BuildSource, kind, ref, path)
 BUNKER_ROW(ImageConfig, entrypoint, cmd, env, working_dir, user, exposed_ports)
 BUNKER_ROW(ResolvedImage, repository, manifest_digest, index_digest, layers_bytes, diff_ids,
@@ -146,6 +146,13 @@ BUNKER_ROW(Bunker, id, name, tenant_id, partner_id, owner, lifecycle_mode, netwo
            isolation, timings, assigned, assignment_version, observation_version, stop_wanted,
            room_held, created_at, updated_at, started_at, expires_at, stopping_at, boot_since,
            last_activity_at, active_execs, terminated_at)
+
+BUNKER_ROW(QuotaCaps, max_concurrent_bunkers, max_persistent_bunkers, max_cpu_millicores,
+           max_memory_mb, max_disk_mb, max_gpu_count, per_bunker_max_cpu, per_bunker_max_memory,
+           per_bunker_max_disk, per_bunker_max_gpu)
+BUNKER_ROW(QuotaProfile, id, name, description, ownership, caps, created_at, updated_at)
+BUNKER_ROW(QuotaAssignment, id, profile_id, target_kind, target_id, mode, tenant_id, ownership,
+           created_at)
 
 #undef BUNKER_ROW
 
@@ -185,6 +192,8 @@ BUNKER_CODEC(Bunker)
 BUNKER_CODEC(IdempotencyRecord)
 BUNKER_CODEC(AuditEntry)
 BUNKER_CODEC(RegistryCredential)
+BUNKER_CODEC(QuotaProfile)
+BUNKER_CODEC(QuotaAssignment)
 
 #undef BUNKER_CODEC
 

@@ -18,6 +18,7 @@
 #include "controller/model/idempotency.h"
 #include "controller/model/image.h"
 #include "controller/model/registry_credential.h"
+#include "controller/model/quota.h"
 #include "controller/model/worker.h"
 
 namespace bunker::controller {
@@ -43,6 +44,8 @@ std::string EncodeRow(const Bunker& row);
 std::string EncodeRow(const IdempotencyRecord& row);
 std::string EncodeRow(const AuditEntry& row);
 std::string EncodeRow(const RegistryCredential& row);
+std::string EncodeRow(const QuotaProfile& row);
+std::string EncodeRow(const QuotaAssignment& row);
 
 // kDataLoss where the body is not what EncodeRow() writes.
 absl::Status DecodeRow(std::string_view body, MetaRow* row);
@@ -60,5 +63,7 @@ absl::Status DecodeRow(std::string_view body, Bunker* row);
 absl::Status DecodeRow(std::string_view body, IdempotencyRecord* row);
 absl::Status DecodeRow(std::string_view body, AuditEntry* row);
 absl::Status DecodeRow(std::string_view body, RegistryCredential* row);
+absl::Status DecodeRow(std::string_view body, QuotaProfile* row);
+absl::Status DecodeRow(std::string_view body, QuotaAssignment* row);
 
 }  // namespace bunker::controller

@@ -254,14 +254,14 @@ TEST_F(Bunkers, ExplainAgreesWithCreateAndChangesNothing) {
   spec.image = "a";
   const MemStore::Rows rows = h.store->rows();
   const auto explained =
-      h.Do([&](Engine& e, Turn&) { return e.ExplainPlacement(h.admin, spec); });
+      h.Do([&](Engine& e, Turn& t) { return e.ExplainPlacement(t, h.admin, spec); });
   ASSERT_TRUE(explained.ok());
   EXPECT_EQ(explained->eligible, 1u);
   EXPECT_EQ(explained->error_code, "");
   EXPECT_EQ(h.store->rows(), rows);
   spec.worker_labels = {{"metro", "fra"}};
   const auto refused =
-      h.Do([&](Engine& e, Turn&) { return e.ExplainPlacement(h.admin, spec); });
+      h.Do([&](Engine& e, Turn& t) { return e.ExplainPlacement(t, h.admin, spec); });
   EXPECT_EQ(refused->eligible, 0u);
   EXPECT_EQ(refused->error_code, "WORKER_UNAVAILABLE");
   EXPECT_EQ(refused->counts.at("labels"), 1u);

@@ -89,7 +89,7 @@ class Life {
     spec.disk_mb = 64 + random_.Below(4000);
     if (random_.Below(2) == 0) spec.idle_timeout_s = 1 + random_.Below(100);
     h_.Run([&](Engine& e, Turn& t) {
-      const auto explained = e.ExplainPlacement(h_.admin, spec);
+      const auto explained = e.ExplainPlacement(t, h_.admin, spec);
       ASSERT_TRUE(explained.ok());
       PlacementExplanation why;
       const auto row = e.CreateBunker(t, h_.admin, spec, &why);

@@ -1,0 +1,74 @@
+#include "controller/api/bunker_spec.h"
+
+#include <fmt/format.h>
+
+#include "common/base/status_macros.h"
+#include "controller/api/convert.h"
+#include "controller/api/errors.h"
+#include "controller/api/validate.h"
+
+namespace bunker::controller {
+namespace {
+
+CreateBunkerSpec SpecOf(const v1::BunkerSpec& spec, absl::Time received_at) {
+  CreateBunkerSpec out;
+  out.image = spec.image();
+  out.name = spec.name();
+  out.lifecycle_mode =
+      ToModel<LifecycleMode>(spec.lifecycle_mode()).value_or(LifecycleMode::kEphemeral);
+  out.network_profile =
+      ToModel<NetworkProfile>(spec.network_profile()).value_or(NetworkProfile::kIsolated);
+  if (spec.has_cpu_millicores()) out.cpu_millicores = spec.cpu_millicores();
+  if (spec.has_memory_mb()) out.memory_mb = spec.memory_mb();
+  if (spec.has_disk_mb()) out.disk_mb = static_cast<uint32_t>(spec.disk_mb());
+  if (spec.has_max_lifetime_s()) out.max_lifetime_s = spec.max_lifetime_s();
+  if (spec.has_idle_timeout_s()) out.idle_timeout_s = spec.idle_timeout_s();
+  if (const std::string type = ModelEnumName(v1::SessionType_descriptor(), spec.session_type());
+      !type.empty())
+    out.session_type = type;
+  out.session_ref = spec.session_ref();
+  out.label_set.insert(spec.label_set().begin(), spec.label_set().end());
+  out.worker_labels.insert(spec.worker_labels().begin(), spec.worker_labels().end());
+  out.env_vars.insert(spec.env_vars().begin(), spec.env_vars().end());
+  out.gpu_count = spec.gpu_count();
+  out.gpu_type = spec.gpu_type();
+  if (spec.has_replicas()) out.replicas = spec.replicas();
+  out.received_at = received_at;
+  return out;
+}
+
+// The permissions that they need are in the table of rules; all but two are closed to everyone,
+// since nothing enforces them yet.
+absl::Status CheckProfile(NetworkProfile profile) {
+  if (profile == NetworkProfile::kIsolated || profile == NetworkProfile::kRegistry)
+    return absl::OkStatus();
+  return ApiError("NETWORK_PROFILE_DENIED",
+                  fmt::format("network_profile {} is not available yet, so it is closed; use "
+                              "isolated or registry",
+                              NameOf(profile)));
+}
+
+// What the closed profiles take, with one of the others.
+absl::Status CheckNetworkFields(const v1::BunkerSpec& spec) {
+  Validator v;
+  if (spec.network_allowlist_size() > 0)
+    v.Refuse("network_allowlist", "is not available yet; leave it out");
+  if (spec.interfaces_size() > 0) v.Refuse("interfaces", "is not available yet; leave it out");
+  return v.status();
+}
+
+}  // namespace
+
+absl::StatusOr<CreateBunkerSpec> BunkerSpecOf(const CallContext& context,
+                                              const v1::BunkerSpec& spec) {
+  CreateBunkerSpec wanted = SpecOf(spec, context.info.received_at);
+  RETURN_IF_ERROR(CheckProfile(wanted.network_profile));
+  RETURN_IF_ERROR(CheckNetworkFields(spec));
+  RETURN_IF_ERROR(ValidateBunkerSpec(spec));
+  if (context.caller.tenant_id.empty())
+    return ValidationError("image",
+                           "the operator has no tenant to own a bunker; use a tenant's key");
+  return wanted;
+}
+
+}  // namespace bunker::controller
