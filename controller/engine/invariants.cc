@@ -20,6 +20,10 @@ absl::Status Broken(const std::string& what) {
 std::string Engine::State::IndexDifference() const {
   PlacementIndex fresh(options.placement);
   QuotaIndex quota;
+  for (const auto& [id, user] : users.rows()) {
+    for (const std::string& group : user->group_ids) quota.SetMember(group, id, true);
+  }
+  for (const auto& [id, group] : user_groups.rows()) quota.SetParent(id, group->parent_id);
   for (const auto& [id, row] : bunkers.rows()) {
     quota.Add(row->owner, CountOf(*row));
     if (row->room_held) fresh.Take(row->worker_id, row->footprint());

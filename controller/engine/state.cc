@@ -64,9 +64,16 @@ Engine::State::State(EngineOptions engine_options, Rng& source)
       tenants(Noun::kTenant, &ChangeSet::tenants,
               [this](const Tenant* b, const Tenant* a) { account_index.Index(b, a); }),
       users(Noun::kUser, &ChangeSet::users,
-            [this](const User* b, const User* a) { account_index.Index(b, a); }),
+            [this](const User* b, const User* a) {
+              account_index.Index(b, a);
+              IndexMember(b, a);
+            }),
       user_groups(Noun::kUserGroup, &ChangeSet::user_groups,
-                  [this](const UserGroup* b, const UserGroup* a) { account_index.Index(b, a); }),
+                  [this](const UserGroup* b, const UserGroup* a) {
+                    account_index.Index(b, a);
+                    quota_index.SetParent(a != nullptr ? a->id : b->id,
+                                          a != nullptr ? a->parent_id : "");
+                  }),
       api_keys(Noun::kApiKey, &ChangeSet::api_keys,
                [this](const ApiKey* b, const ApiKey* a) { account_index.Index(b, a); }),
       join_tokens(Noun::kJoinToken, nullptr,
@@ -301,8 +308,22 @@ void Engine::State::IndexQuotaAssignment(const QuotaAssignment* before,
   }
 }
 
-std::string Engine::State::TenantOfUserGroup(const std::string&) const {
-  return "";
+void Engine::State::IndexMember(const User* before, const User* after) {
+  static const std::set<std::string> kNone;
+  const std::set<std::string>& left = before != nullptr ? before->group_ids : kNone;
+  const std::set<std::string>& joined = after != nullptr ? after->group_ids : kNone;
+  const std::string& id = after != nullptr ? after->id : before->id;
+  for (const std::string& group : left) {
+    if (joined.count(group) == 0) quota_index.SetMember(group, id, false);
+  }
+  for (const std::string& group : joined) {
+    if (left.count(group) == 0) quota_index.SetMember(group, id, true);
+  }
+}
+
+std::string Engine::State::TenantOfUserGroup(const std::string& group_id) const {
+  const RowPtr<UserGroup> group = user_groups.Find(group_id);
+  return group == nullptr ? "" : group->tenant_id;
 }
 
 std::vector<const Group*> Engine::State::GroupsHolding(const Image& image) const {

@@ -45,6 +45,7 @@ struct Engine::State {
   void IndexWorker(const Worker* before, const Worker* after);
   void IndexEntry(const CacheEntry* before, const CacheEntry* after);
   void IndexBunker(const Bunker* before, const Bunker* after);
+  void IndexMember(const User* before, const User* after);
   void IndexQuotaProfile(const QuotaProfile* before, const QuotaProfile* after);
   void IndexQuotaAssignment(const QuotaAssignment* before, const QuotaAssignment* after);
   // "" where there is no such group.
