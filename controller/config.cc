@@ -68,6 +68,13 @@ absl::Status ReadGrpc(const toml::table& table, ControllerConfig* config) {
   return CheckTls("grpc", config->grpc_tls_certificate, config->grpc_tls_key);
 }
 
+absl::Status ReadMetrics(const toml::table& table, ControllerConfig* config) {
+  StrictTable in(table, "metrics");
+  RETURN_IF_ERROR(ReadAddress(in, "metrics.address", &config->metrics));
+  config->metrics_set = true;
+  return in.Finish();
+}
+
 absl::Status ReadAdmin(const toml::table& table, ControllerConfig* config) {
   StrictTable in(table, "admin");
   in.Read("socket", &config->admin_socket);
@@ -105,6 +112,7 @@ absl::Status ReadWorkers(const toml::table& table, ControllerConfig* config) {
 absl::Status ReadImages(const toml::table& table, ControllerConfig* config) {
   StrictTable in(table, "images");
   in.Read("sweep_interval_s", &config->sweep_interval_s, 1u, 86'400u);
+  in.Read("modelarts_size_mib", &config->modelarts_size_mib, 16u, 1'048'576u);
   return in.Finish();
 }
 
@@ -165,6 +173,7 @@ absl::StatusOr<ControllerConfig> ParseControllerConfig(const std::string& text,
   const std::pair<const char*, absl::Status (*)(const toml::table&, ControllerConfig*)>
       sections[] = {{"state", ReadState},   {"rest", ReadRest},
                     {"grpc", ReadGrpc},     {"admin", ReadAdmin},
+                    {"metrics", ReadMetrics},
                     {"limits", ReadLimits}, {"placement", ReadPlacement},
                     {"workers", ReadWorkers}, {"images", ReadImages},
                     {"network", ReadNetwork}};

@@ -62,6 +62,7 @@ void RegisterAllServices(const ServiceDeps& deps, Dispatcher* dispatcher) {
   RegisterBunkerService(deps, dispatcher);
   RegisterExecService(deps, dispatcher);
   RegisterAccountService(deps, dispatcher);
+  RegisterModelArtsService(deps, dispatcher);
   BUNKER_CHECK(dispatcher->CheckComplete().ok());
 }
 

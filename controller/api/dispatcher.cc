@@ -8,6 +8,7 @@
 #include "common/base/sha256.h"
 #include "common/base/status_macros.h"
 #include "controller/api/errors.h"
+#include "controller/api/field_rules.h"
 #include "controller/api/not_built.h"
 #include "google/protobuf/io/coded_stream.h"
 #include "google/protobuf/io/zero_copy_stream_impl_lite.h"
@@ -39,6 +40,20 @@ absl::Status CheckIdempotencyKey(const MethodRule& rule, const std::string& key)
   return absl::OkStatus();
 }
 
+// Its HTTP status.
+int CountRefusal(const absl::Status& status, RefusalStats& stats) {
+  const ErrorView view = ViewOf(status);
+  const std::string_view code = view.row->reason;
+  stats.errors.With({view.row->reason}).Add();
+  if (code == "BUNKER_QUOTA_EXCEEDED") stats.quota.Add();
+  if (code == "RATE_LIMITED") stats.rate_limited.Add();
+  if (view.placement) {
+    for (const auto& [predicate, count] : view.placement->counts())
+      stats.placements.With({predicate}).Add(count);
+  }
+  return view.row->http_status;
+}
+
 }  // namespace
 
 struct Dispatcher::Running {
@@ -46,11 +61,12 @@ struct Dispatcher::Running {
   std::shared_ptr<const Message> request;
   CallInfo info;
   Done done;
+  std::shared_ptr<RefusalStats> refusals;
 
   // Once.
   void Finish(Answer answer) {
     if (!done) return;
-    if (!answer.ok() && ViewOf(answer.status()).row->http_status == 500) {
+    if (!answer.ok() && CountRefusal(answer.status(), *refusals) == 500) {
       Log(Severity::kError, "api.internal_error",
           {{"request_id", info.request_id}, {"method", entry->rule->method},
            {"error", answer.status().ToString()}});
@@ -107,8 +123,10 @@ void Dispatcher::Invoke(const google::protobuf::MethodDescriptor* method,
   call->request = std::move(request);
   call->info = std::move(info);
   call->done = std::move(done);
+  call->refusals = refusals_;
   std::vector<FieldViolation> violations;
   FindNotBuilt(*call->request, body_field, &violations);
+  FindRuleViolations(*call->request, body_field, &violations);
   core_.Post([this, call, violations = std::move(violations)](Engine& engine, Turn& turn) {
     const absl::StatusOr<Caller> caller =
         Identify(*call->entry->rule, call->info, engine, turn);
@@ -194,6 +212,7 @@ void Dispatcher::Admit(std::string_view method, CallInfo info,
               refused = std::move(refused)](Engine& engine, Turn& turn) mutable {
     absl::StatusOr<Caller> caller = Identify(*rule, info, engine, turn);
     if (!caller.ok()) {
+      CountRefusal(caller.status(), *refusals_);
       turn.AfterCommit([refused = std::move(refused), status = caller.status()](
                            const absl::Status&) mutable { refused(status); });
       return;

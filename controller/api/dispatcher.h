@@ -16,6 +16,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "common/metrics/metrics.h"
 #include "controller/api/auth.h"
 #include "controller/engine/core.h"
 #include "google/protobuf/message.h"
@@ -44,6 +45,14 @@ struct CallContext {
   // Where set (an Idempotency-Key was sent), a handler that answers later than its turn must call
   // it in its turn with the answer as it is now: what a repeat of the same key will get.
   std::function<void(const google::protobuf::Message&)> remember;
+};
+
+// What was refused, for the operator's metrics, whichever transport asked.
+struct RefusalStats {
+  metrics::Family<metrics::Counter> errors{{"code"}};
+  metrics::Family<metrics::Counter> placements{{"predicate"}};  // workers turned down
+  metrics::Counter quota;
+  metrics::Counter rate_limited;
 };
 
 class Dispatcher {
@@ -106,6 +115,8 @@ class Dispatcher {
              absl::AnyInvocable<void(CallContext&)> run,
              absl::AnyInvocable<void(absl::Status)> refused);
 
+  const RefusalStats& refusals() const { return *refusals_; }
+
   // Whether a caller that was admitted still is (its key not revoked or expired since). On the
   // loop, in an event.
   static absl::Status StillAdmitted(const CallInfo& info, Engine& engine, Turn& turn);
@@ -141,6 +152,7 @@ class Dispatcher {
 
   Core& core_;
   RateLimiter limiter_;  // on the loop
+  const std::shared_ptr<RefusalStats> refusals_ = std::make_shared<RefusalStats>();
   std::map<std::string, Entry, std::less<>> entries_;
   Entry* adding_ = nullptr;
 };

@@ -36,6 +36,10 @@ const std::vector<MethodRule>& MethodRules() {
       {BUNKER_API "Bunkers.GetBunker", Need::kRead},
       {BUNKER_API "Bunkers.DeleteBunker", Need::kKey, "create", true},
       {BUNKER_API "Bunkers.Exec", Need::kKey, "execute"},
+
+      {BUNKER_API "ModelArtsImages.RegisterModelArtsImage", Need::kKey, "images:manage", true},
+      {BUNKER_API "ModelArtsImages.ListModelArtsImages", Need::kRead},
+      {BUNKER_API "ModelArtsImages.GetModelArtsImage", Need::kRead},
   };
   return *rules;
 }

@@ -12,6 +12,7 @@ struct ServiceDeps {
   const Cursors* cursors = nullptr;
   ExecBackend* exec = nullptr;
   std::string version;
+  uint32_t modelarts_size_mib = 16384;  // cap on the files of images that come through it
 };
 
 void RegisterImageService(const ServiceDeps& deps, Dispatcher* dispatcher);
@@ -20,6 +21,7 @@ void RegisterWorkerService(const ServiceDeps& deps, Dispatcher* dispatcher);
 void RegisterBunkerService(const ServiceDeps& deps, Dispatcher* dispatcher);
 void RegisterExecService(const ServiceDeps& deps, Dispatcher* dispatcher);
 void RegisterAccountService(const ServiceDeps& deps, Dispatcher* dispatcher);
+void RegisterModelArtsService(const ServiceDeps& deps, Dispatcher* dispatcher);
 
 // All of the above; dies where an RPC of the table has no handler.
 void RegisterAllServices(const ServiceDeps& deps, Dispatcher* dispatcher);

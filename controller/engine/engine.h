@@ -34,6 +34,16 @@
 
 namespace bunker::controller {
 
+// What Engine::Visit() shows. The rows are valid during the call.
+class RowVisitor {
+ public:
+  virtual ~RowVisitor() = default;
+  virtual void OnWorker(const Worker& row) = 0;
+  virtual void OnImage(const Image& row) = 0;
+  virtual void OnCacheEntry(const CacheEntry& row) = 0;
+  virtual void OnBunker(const Bunker& row) = 0;
+};
+
 class Engine {
  public:
   // `rng` must outlive the engine. It gives ids, default names and tie-breaks, no secrets.
@@ -47,6 +57,9 @@ class Engine {
   absl::Status Load(Store& store, absl::Time now);
 
   const EngineOptions& options() const;
+
+  // Every row of these kinds. For counting them once; changes come by the ChangeSet.
+  void Visit(RowVisitor& visitor) const;
 
   // ---- accounts -------------------------------------------------------------------------------
 
@@ -64,6 +77,12 @@ class Engine {
   // By id, uuid, name, name@sha256:…, repository@sha256:… or repository:tag. Deactivated ones are
   // found too. Names: the caller's tenant, then its partner, then the platform.
   absl::StatusOr<RowPtr<Image>> FindImage(const Caller& caller, const std::string& ref) const;
+
+  // For the ModelArts adapter. By id alone, what is PUBLIC included; null where the caller may not
+  // read it. And whether the caller's tenant has registered that path.
+  RowPtr<Image> FindImageById(const Caller& caller, const std::string& id) const;
+  std::vector<std::string> UsersWhoSee(const Ownership& owner, size_t at_most) const;
+  bool FindBySwrPath(const Caller& caller, const std::string& canonical_path) const;
 
   Page<Image> ListImages(const Caller& caller, const ImageFilter& filter,
                          const PageSpec& page) const;

@@ -61,6 +61,7 @@ struct RegisterImageSpec {
   std::vector<std::string> preinstalled;
   Arch arch = Arch::kUnspecified;
   std::vector<std::string> resource_category = {"CPU"};
+  std::optional<ModelArtsFields> modelarts;
 };
 
 struct ImageFilter {

@@ -75,12 +75,16 @@ void Engine::State::IndexImage(const Image* before, const Image* after) {
     const std::string owner = OwnerKey(before->ownership);
     RemoveKey(image_by_name, owner + "/" + before->name, before->id);
     images_of_owner.Remove(owner, before->id);
+    if (before->modelarts)
+      RemoveKey(image_by_swr_path, owner + "/" + before->modelarts->canonical_path, before->id);
     unresolved_images.erase(before->id);
   }
   if (after != nullptr) {
     const std::string owner = OwnerKey(after->ownership);
     image_by_name[owner + "/" + after->name] = after->id;
     images_of_owner.Add(owner, after->id);
+    if (after->modelarts)
+      image_by_swr_path[owner + "/" + after->modelarts->canonical_path] = after->id;
     if (after->active && !after->resolved) unresolved_images.insert(after->id);
   }
 }

@@ -91,6 +91,7 @@ struct Engine::State {
   std::map<std::string, std::string> key_by_sha256;
   std::map<std::string, std::string> token_by_sha256;
   std::map<std::string, std::string> image_by_name;   // "<owner key>/<name>"
+  std::map<std::string, std::string> image_by_swr_path;  // "<owner key>/<canonical path>"
   std::map<std::string, std::string> group_by_name;   // "<owner key>/<name>"
   std::map<std::string, std::string> worker_by_name;
   std::map<std::string, std::string> worker_by_credential;

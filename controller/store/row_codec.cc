@@ -110,9 +110,11 @@ BUNKER_ROW(BuildSource, kind, ref, path)
 BUNKER_ROW(ImageConfig, entrypoint, cmd, env, working_dir, user, exposed_ports)
 BUNKER_ROW(ResolvedImage, repository, manifest_digest, index_digest, layers_bytes, diff_ids,
            config)
+BUNKER_ROW(ModelArtsFields, swr_path, canonical_path, service_type, services, visibility,
+           workspace_id)
 BUNKER_ROW(Image, id, name, display_name, description, build_source, size_mib,
            default_cpu_millicores, default_memory_mb, default_disk_mb, ownership, owner, lazy_pull,
-           preinstalled, arch, resource_category, origin, tags, resolved, rootfs_digest,
+           preinstalled, arch, resource_category, origin, tags, modelarts, resolved, rootfs_digest,
            allocated_bytes, active, scan_status, created_at, updated_at)
 BUNKER_ROW(Group, id, name, description, ownership, auto_images, image_ids, worker_ids, created_at,
            updated_at)
