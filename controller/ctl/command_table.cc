@@ -75,7 +75,7 @@ void AddUsers(std::vector<CommandRow>* rows) {
   rows->push_back({"user-group", "list", "All groups of users", "GET", "/v1/groups", {}, {},
                    Show::kTable,
                    {{"NAME", "name"}, {"PARENT", "parent_id"}, {"PERMISSIONS", "permissions"},
-                    {"MEMBERS", "member_ids", C::kCount}, {"ID", "id"}}});
+                    {"MEMBERS", "member_count"}, {"ID", "id"}}});
   rows->push_back({"user-group", "show", "One group of users", "GET", "/v1/groups/{group}",
                    {"group"}, {}});
   rows->push_back({"user-group", "update", "Change a group of users", "PATCH",
@@ -163,8 +163,8 @@ void AddFleet(std::vector<CommandRow>* rows) {
                     {"--remove-image", "remove_images", K::kList, "id or name (repeatable)"},
                     {"--add-worker", "add_workers", K::kList, "id or name (repeatable)"},
                     {"--remove-worker", "remove_workers", K::kList, "id or name (repeatable)"}},
-                   Show::kTable,
-                   {{"WORKER", "worker"}, {"IMAGE", "image"}, {"ACTION", "action"},
+                   Show::kWhole,
+                   {{"WORKER", "worker_name"}, {"IMAGE", "image_name"}, {"ACTION", "action"},
                     {"BYTES", "bytes", C::kBytes}, {"REASON", "reason"}}});
 
   rows->push_back({"worker", "label", "Set a worker's labels", "PATCH", "/workers/{worker}",
@@ -212,9 +212,9 @@ void AddQuotasAndAudit(std::vector<CommandRow>* rows) {
   rows->push_back({"quota-profile", "delete", "Delete a profile that nothing uses", "DELETE",
                    "/quota-profiles/{profile}", {"profile"}, {}});
   rows->push_back({"quota-profile", "usage", "What is used of each profile that applies to you",
-                   "GET", "/quota-profiles/usage", {}, {}, Show::kTable,
-                   {{"PROFILE", "profile_name"}, {"BUCKET", "bucket"},
-                    {"BUNKERS", "usage.concurrent_bunkers"}, {"OF", "cap.concurrent_bunkers"},
+                   "GET", "/quota-profiles/usage", {}, {}, Show::kWhole,
+                   {{"PROFILE", "profile_name"}, {"MODE", "mode"}, {"BUCKET", "bucket.id"},
+                    {"BUNKERS", "usage.bunkers"}, {"OF", "cap.bunkers"},
                     {"MILLICORES", "usage.cpu_millicores"}, {"OF", "cap.cpu_millicores"},
                     {"MEMORY MB", "usage.memory_mb"}, {"OF", "cap.memory_mb"},
                     {"DISK MB", "usage.disk_mb"}, {"OF", "cap.disk_mb"}}});
@@ -232,8 +232,8 @@ void AddQuotasAndAudit(std::vector<CommandRow>* rows) {
                    "/quota-assignments/{assignment}", {"assignment"}, {}});
 
   rows->push_back({"audit", "list", "Who did what, newest first", "GET", "/audit", {},
-                   {{"--actor", "actor", K::kText, "a user's id"},
-                    {"--action", "action", K::kText, "such as image.register"},
+                   {{"--actor", "actor", K::kText, "a user's or a key's id"},
+                    {"--action", "action", K::kText, "such as Images.RegisterImage"},
                     {"--target", "target", K::kText, "an id"},
                     {"--outcome", "outcome", K::kText, "ok, or an error's code"},
                     {"--since", "since", K::kText, "such as 2030-01-31T12:00:00Z"},

@@ -41,6 +41,7 @@ struct Column {
 
 enum class Show {
   kTable,   // a list, all pages
+  kWhole,   // a list that has no pages
   kRow,     // one row: every field a line
   kRawJson  // a document, as it is
 };

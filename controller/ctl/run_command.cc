@@ -183,11 +183,11 @@ int RunCommand(Session& session, const CommandRow& row, const Typed& typed) {
     session.Fail(call.status());
     return kExitUsage;
   }
-  const bool is_list = row.show == Show::kTable && row.method == std::string("GET");
-  auto answer = is_list ? session.api().List(call->path)
-                        : session.api().Call(row.method, call->path, call->body, kTimeout);
+  auto answer = row.show == Show::kTable
+                    ? session.api().List(call->path)
+                    : session.api().Call(row.method, call->path, call->body, kTimeout);
   if (!answer.ok()) return session.Fail(answer.status());
-  if (row.show == Show::kTable && answer->is_array()) return PrintTable(session, row, *answer);
+  if (!row.columns.empty() && answer->is_array()) return PrintTable(session, row, *answer);
   if (session.json() || row.show == Show::kRawJson) {
     session.PrintJson(*answer);
   } else {

@@ -120,7 +120,10 @@ bool SchemaBuilder::IsRequired(const FieldDescriptor* field) {
 }
 
 bool SchemaBuilder::IsBuilt(const FieldDescriptor* field) {
-  return !field->options().GetExtension(v1::not_built);
+  // A mask is made of the body's members: REST has no field for it.
+  const bool is_mask = field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE &&
+                       field->message_type()->full_name() == "google.protobuf.FieldMask";
+  return !is_mask && !field->options().GetExtension(v1::not_built);
 }
 
 Json SchemaBuilder::EnumRef(const EnumDescriptor* type) {
