@@ -170,13 +170,11 @@ absl::StatusOr<ControllerConfig> ParseControllerConfig(const std::string& text,
   RETURN_IF_ERROR(ParseToml(text, origin, &root));
   ControllerConfig config;
   StrictTable in(root, "");
-  const std::pair<const char*, absl::Status (*)(const toml::table&, ControllerConfig*)>
-      sections[] = {{"state", ReadState},   {"rest", ReadRest},
-                    {"grpc", ReadGrpc},     {"admin", ReadAdmin},
-                    {"metrics", ReadMetrics},
-                    {"limits", ReadLimits}, {"placement", ReadPlacement},
-                    {"workers", ReadWorkers}, {"images", ReadImages},
-                    {"network", ReadNetwork}};
+  const std::pair<const char*, absl::Status (*)(const toml::table&, ControllerConfig*)> sections[] =
+      {{"state", ReadState},         {"rest", ReadRest},       {"grpc", ReadGrpc},
+       {"admin", ReadAdmin},         {"metrics", ReadMetrics}, {"limits", ReadLimits},
+       {"placement", ReadPlacement}, {"workers", ReadWorkers}, {"images", ReadImages},
+       {"network", ReadNetwork}};
   for (const auto& [name, read] : sections) {
     if (const toml::table* table = in.Table(name)) RETURN_IF_ERROR(read(*table, &config));
   }

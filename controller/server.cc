@@ -211,20 +211,17 @@ void Server::Impl::NameMetrics() {
   registry.Add("bunker_quota_refusals_total", "Calls refused by a quota.", &refusals.quota);
   registry.Add("bunker_rate_limited_total", "Calls beyond a key's rate.", &refusals.rate_limited);
   const LinkStats& sessions = link->sessions().stats();
-  registry.AddGauge("bunker_link_sessions", "Agents that are connected.", [this] {
-    return static_cast<double>(link->sessions().connected());
-  });
+  registry.AddGauge("bunker_link_sessions", "Agents that are connected.",
+                    [this] { return static_cast<double>(link->sessions().connected()); });
   registry.Add("bunker_link_sessions_total", "Sessions begun.", &sessions.sessions);
-  registry.Add("bunker_link_observations_total", "Rows taken from agents.",
-               &sessions.observations);
+  registry.Add("bunker_link_observations_total", "Rows taken from agents.", &sessions.observations);
   registry.Add("bunker_link_acks_total", "Frames of them acknowledged.", &sessions.acks);
   registry.Add("bunker_link_assignments_total", "Rows sent to agents.", &sessions.assignments);
   registry.AddProcess();
 }
 
 absl::Status Server::Impl::ListenMetrics() {
-  auto started =
-      MetricsServer::Start(config.metrics.host, config.metrics.port, *core, registry);
+  auto started = MetricsServer::Start(config.metrics.host, config.metrics.port, *core, registry);
   if (started.ok()) {
     metrics_server = *std::move(started);
     return absl::OkStatus();
@@ -327,7 +324,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ControllerConfig& co
 
 int Server::Run() {
   Log(Severity::kInfo, "controller.ready",
-      {{"version", kVersion}, {"rest", HostPort{impl_->config.rest.host, rest_port()}.ToString()},
+      {{"version", kVersion},
+       {"rest", HostPort{impl_->config.rest.host, rest_port()}.ToString()},
        {"metrics_port", impl_->metrics_server == nullptr ? 0 : impl_->metrics_server->port()},
        {"grpc", HostPort{impl_->config.grpc.host, grpc_port()}.ToString()}});
   impl_->loop->Post([impl = impl_.get()] {

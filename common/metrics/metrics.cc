@@ -35,18 +35,18 @@ std::string Braces(const Labels& names, const Labels& values, const std::string&
   return out.empty() ? "" : "{" + out + "}";
 }
 
-void WriteOne(std::string* out, const std::string& name, const Labels& labels,
-              const Labels& values, const Counter& counter) {
+void WriteOne(std::string* out, const std::string& name, const Labels& labels, const Labels& values,
+              const Counter& counter) {
   *out += fmt::format("{}{} {}\n", name, Braces(labels, values), counter.value());
 }
 
-void WriteOne(std::string* out, const std::string& name, const Labels& labels,
-              const Labels& values, const Gauge& gauge) {
+void WriteOne(std::string* out, const std::string& name, const Labels& labels, const Labels& values,
+              const Gauge& gauge) {
   *out += fmt::format("{}{} {}\n", name, Braces(labels, values), gauge.value());
 }
 
-void WriteOne(std::string* out, const std::string& name, const Labels& labels,
-              const Labels& values, const Histogram& histogram) {
+void WriteOne(std::string* out, const std::string& name, const Labels& labels, const Labels& values,
+              const Histogram& histogram) {
   const std::vector<uint64_t> counts = histogram.Cumulative();
   for (size_t i = 0; i < counts.size(); ++i) {
     const std::string bound =
@@ -106,7 +106,9 @@ std::vector<double> StepSeconds() {
   return {0.00001, 0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1};
 }
 
-std::vector<double> BatchSizes() { return {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096}; }
+std::vector<double> BatchSizes() {
+  return {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096};
+}
 
 void Registry::Add(std::string name, std::string help, const char* type,
                    std::function<void(std::string*, const std::string&)> write) {

@@ -46,7 +46,9 @@ void Watch(sqlite3* connection, int which) {
 
 }  // namespace
 
-uint64_t SyncCount() { return syncs.load(std::memory_order_relaxed); }
+uint64_t SyncCount() {
+  return syncs.load(std::memory_order_relaxed);
+}
 
 void WatchSyncs(sqlite3* connection) {
   Watch(connection, SQLITE_FCNTL_FILE_POINTER);

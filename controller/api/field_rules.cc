@@ -26,8 +26,9 @@ class RuleChecker {
     for (int i = 0; i < descriptor->field_count(); ++i) {
       const FieldDescriptor* field = descriptor->field(i);
       const bool is_body = path.empty() && field->name() == body_field_;
-      const std::string field_path =
-          is_body ? "" : path.empty() ? field->name() : path + "." + field->name();
+      const std::string field_path = is_body        ? ""
+                                     : path.empty() ? field->name()
+                                                    : path + "." + field->name();
       const v1::FieldRules& rules = field->options().GetExtension(v1::rules);
       if (field->is_map()) {
         CheckMap(message, field, rules, field_path);
@@ -43,8 +44,8 @@ class RuleChecker {
   void CheckCount(size_t count, const v1::FieldRules& rules, const std::string& path) {
     if (rules.required() && count == 0) validator_->Refuse(path, "is required");
     if (rules.has_max_items() && count > rules.max_items()) {
-      validator_->Refuse(
-          path, fmt::format("holds more than {} entries; send fewer", rules.max_items()));
+      validator_->Refuse(path,
+                         fmt::format("holds more than {} entries; send fewer", rules.max_items()));
     }
   }
 

@@ -42,14 +42,16 @@ struct PathParts {
 PathParts PartsOf(const oci::Reference& reference) {
   PathParts parts;
   const size_t slash = reference.repository.rfind('/');
-  parts.name = slash == std::string::npos ? reference.repository
-                                          : reference.repository.substr(slash + 1);
+  parts.name =
+      slash == std::string::npos ? reference.repository : reference.repository.substr(slash + 1);
   if (slash != std::string::npos) parts.name_space = reference.repository.substr(0, slash);
   parts.tag = reference.tag;
   return parts;
 }
 
-bool IsLowerAlnum(char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); }
+bool IsLowerAlnum(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
+}
 
 // "<name>-<tag>" as far as a name may hold it.
 std::string NameFor(const oci::Reference& reference) {
@@ -150,12 +152,11 @@ RegisterImageSpec SpecOf(const v1::RegisterModelArtsImageRequest& request,
   fields.swr_path = request.swr_path();
   fields.canonical_path = reference.ToString();
   if (request.service_type() != v1::SERVICE_TYPE_UNSPECIFIED)
-    fields.service_type = EnumJsonName(
-        v1::ServiceType_descriptor()->FindValueByNumber(request.service_type()));
+    fields.service_type =
+        EnumJsonName(v1::ServiceType_descriptor()->FindValueByNumber(request.service_type()));
   fields.services = WordsOf(request.services(), v1::DevService_descriptor(), fields.services);
   if (request.visibility() == v1::VISIBILITY_PUBLIC) fields.visibility = "PUBLIC";
-  fields.workspace_id =
-      request.workspace_id().empty() ? kDefaultWorkspace : request.workspace_id();
+  fields.workspace_id = request.workspace_id().empty() ? kDefaultWorkspace : request.workspace_id();
   spec.modelarts = std::move(fields);
   return spec;
 }
@@ -183,8 +184,8 @@ absl::StatusOr<v1::ModelArtsImage> Get(CallContext& context,
                                        const v1::GetModelArtsImageRequest& request) {
   RETURN_IF_ERROR(CheckProject(context.caller, request.project_id()));
   const std::string id = IdFromUuid("img_", request.id());
-  const RowPtr<Image> image = context.engine.FindImageById(context.caller, id.empty() ? request.id()
-                                                                                       : id);
+  const RowPtr<Image> image =
+      context.engine.FindImageById(context.caller, id.empty() ? request.id() : id);
   const bool is_oci = image != nullptr && image->build_source.kind == SourceKind::kOci;
   if (!is_oci) {
     return ApiError("NOT_FOUND", "there is no image " + request.id().substr(0, 64) +

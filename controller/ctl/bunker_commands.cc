@@ -176,10 +176,9 @@ int ListBunkers(Session& session, const std::string& status, bool wide) {
   }
   std::vector<std::vector<std::string>> rows;
   for (const Json& bunker : *bunkers) {
-    rows.push_back({TextAt(bunker, "name"), TextAt(bunker, "status"),
-                    AgeAt(bunker, "created_at"), ImageOf(bunker),
-                    TextAt(bunker, "memory_mb") + " MiB", JoinedAt(bunker, "args", " "),
-                    BootTimeOf(bunker), TextAt(bunker, "worker_id"),
+    rows.push_back({TextAt(bunker, "name"), TextAt(bunker, "status"), AgeAt(bunker, "created_at"),
+                    ImageOf(bunker), TextAt(bunker, "memory_mb") + " MiB",
+                    JoinedAt(bunker, "args", " "), BootTimeOf(bunker), TextAt(bunker, "worker_id"),
                     TextAt(bunker, "network_profile"), TextAt(bunker, "id")});
   }
   session.Print(FormatTable(headings, rows));

@@ -51,7 +51,7 @@ struct CommandRow {
   const char* verb;
   const char* help;
   const char* method;
-  const char* path;                    // "/images/{image}/scan" below the module; "/v1/…" as it is
+  const char* path;  // "/images/{image}/scan" below the module; "/v1/…" as it is
   std::vector<const char*> arguments = {};  // each fills {name} in the path, else a body's field
   std::vector<Flag> flags = {};
   Show show = Show::kRow;

@@ -96,15 +96,18 @@ std::string FormatAge(double seconds) {
       {86400.0 * 365, "year"}, {86400, "day"}, {3600, "hour"}, {60, "minute"}, {1, "second"}};
   for (const auto& [size, name] : units) {
     const auto count = static_cast<int64_t>(seconds / size);
-    if (count >= 1)
-      return std::to_string(count) + " " + name + (count == 1 ? "" : "s") + " ago";
+    if (count >= 1) return std::to_string(count) + " " + name + (count == 1 ? "" : "s") + " ago";
   }
   return "now";
 }
 
-std::string Printable(const std::string& text) { return Replaced(text, /*keep_lines=*/false); }
+std::string Printable(const std::string& text) {
+  return Replaced(text, /*keep_lines=*/false);
+}
 
-std::string PrintableLines(const std::string& text) { return Replaced(text, /*keep_lines=*/true); }
+std::string PrintableLines(const std::string& text) {
+  return Replaced(text, /*keep_lines=*/true);
+}
 
 std::string FormatTable(const std::vector<std::string>& headings,
                         const std::vector<std::vector<std::string>>& rows) {

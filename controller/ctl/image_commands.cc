@@ -27,8 +27,7 @@ std::pair<std::string, std::string> SplitRef(const std::string& ref) {
   const std::string front = ref.substr(0, ref.find('@'));
   const size_t colon = front.rfind(':');
   const size_t slash = front.rfind('/');
-  const bool tagged =
-      colon != std::string::npos && (slash == std::string::npos || colon > slash);
+  const bool tagged = colon != std::string::npos && (slash == std::string::npos || colon > slash);
   if (!tagged) return {front, ref.find('@') != std::string::npos || slash == 0 ? "" : "latest"};
   return {front.substr(0, colon), front.substr(colon + 1)};
 }

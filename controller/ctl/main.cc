@@ -144,12 +144,10 @@ void AddWorkerCommands(CLI::App& app, Action& chosen) {
 }
 
 void AddCreateBunker(CLI::App& bunker, Action& chosen, const std::string& verb,
-                     const std::string& help,
-                     int (*run)(Session&, const CreateBunkerOptions&)) {
+                     const std::string& help, int (*run)(Session&, const CreateBunkerOptions&)) {
   auto options = std::make_shared<CreateBunkerOptions>();
-  CLI::App* command =
-      Command(bunker, verb, help, chosen,
-              [options, run](Session& session) { return run(session, *options); });
+  CLI::App* command = Command(bunker, verb, help, chosen,
+                              [options, run](Session& session) { return run(session, *options); });
   command->add_option("image", options->image, "id, name or name@digest")->required();
   command->add_option("--name", options->name);
   command->add_option("--network", options->network_profile, "isolated (default) or registry");
@@ -187,8 +185,7 @@ void AddExec(CLI::App& bunker, Action& chosen, const std::vector<std::string>& t
 void AddBunkerCommands(CLI::App& app, Action& chosen, const std::vector<std::string>& tail) {
   CLI::App& bunker = *app.add_subcommand("bunker", "Bunkers: create them, run commands in them");
   bunker.require_subcommand(1);
-  AddCreateBunker(bunker, chosen, "create", "Create a bunker and wait until it runs",
-                  CreateBunker);
+  AddCreateBunker(bunker, chosen, "create", "Create a bunker and wait until it runs", CreateBunker);
   AddCreateBunker(bunker, chosen, "explain", "Where a create would go, and why not elsewhere",
                   ExplainPlacement);
   auto status = std::make_shared<std::string>();
@@ -227,11 +224,10 @@ void AddApi(CLI::App& app, Action& chosen) {
     std::string data;
   };
   auto options = std::make_shared<Options>();
-  CLI::App* command =
-      Command(app, "api", "Any call: bunkerctl api GET /images", chosen,
-              [options](Session& session) {
-                return CallApi(session, options->method, options->path, options->data);
-              });
+  CLI::App* command = Command(
+      app, "api", "Any call: bunkerctl api GET /images", chosen, [options](Session& session) {
+        return CallApi(session, options->method, options->path, options->data);
+      });
   command->add_option("method", options->method)
       ->required()
       ->check(CLI::IsMember({"GET", "POST", "PUT", "PATCH", "DELETE"}));
@@ -242,8 +238,8 @@ void AddApi(CLI::App& app, Action& chosen) {
 // A row of the table as a command of CLI11's.
 void AddRow(CLI::App& app, const CommandRow& row, Action& chosen) {
   auto typed = std::make_shared<Typed>();
-  const auto found = app.get_subcommands(
-      [&row](CLI::App* other) { return other->get_name() == row.noun; });
+  const auto found =
+      app.get_subcommands([&row](CLI::App* other) { return other->get_name() == row.noun; });
   CLI::App* noun = found.empty() ? nullptr : found.front();
   const bool alone = std::string(row.verb).empty();
   if (noun == nullptr && !alone) {
@@ -258,7 +254,8 @@ void AddRow(CLI::App& app, const CommandRow& row, Action& chosen) {
   for (const Flag& flag : row.flags) {
     std::vector<std::string>& texts = typed->flags[flag.field];
     if (flag.kind == Kind::kFlag) {
-      command->add_flag_callback(flag.name, [&texts] { texts = {""}; }, flag.help);
+      command->add_flag_callback(
+          flag.name, [&texts] { texts = {""}; }, flag.help);
       continue;
     }
     CLI::Option* option = command->add_option(flag.name, texts, flag.help);

@@ -30,8 +30,7 @@ bool IsSecret(const Flag& flag) {
 }
 
 absl::StatusOr<Json> SecretOf(const std::string& path) {
-  ASSIGN_OR_RETURN(std::string text,
-                   ReadFile(path == "-" ? "/dev/stdin" : path, kSecretBytesMax));
+  ASSIGN_OR_RETURN(std::string text, ReadFile(path == "-" ? "/dev/stdin" : path, kSecretBytesMax));
   while (!text.empty() && (text.back() == '\n' || text.back() == '\r')) text.pop_back();
   return Json(std::move(text));
 }
@@ -40,8 +39,10 @@ absl::StatusOr<Json> ValueOf(const Flag& flag, const std::vector<std::string>& t
   const std::string& text = texts.back();
   if (IsSecret(flag)) return SecretOf(text);
   switch (flag.kind) {
-    case Kind::kFlag: return Json(true);
-    case Kind::kPairs: return ParsePairs(texts, flag.name);
+    case Kind::kFlag:
+      return Json(true);
+    case Kind::kPairs:
+      return ParsePairs(texts, flag.name);
     case Kind::kList: {
       // One empty text is the empty list.
       Json list = Json::array();
@@ -54,13 +55,14 @@ absl::StatusOr<Json> ValueOf(const Flag& flag, const std::vector<std::string>& t
       uint64_t number = 0;
       if (text == "none") return Json(nullptr);
       if (absl::SimpleAtoi(text, &number)) return Json(number);
-      return absl::InvalidArgumentError(std::string(flag.name) + " takes a number, not \"" +
-                                        text + "\"");
+      return absl::InvalidArgumentError(std::string(flag.name) + " takes a number, not \"" + text +
+                                        "\"");
     }
     case Kind::kBool:
       if (text == "true" || text == "false") return Json(text == "true");
       return absl::InvalidArgumentError(std::string(flag.name) + " takes true or false");
-    case Kind::kText: break;
+    case Kind::kText:
+      break;
   }
   return Json(text);
 }
@@ -76,8 +78,10 @@ std::string QueryOf(const Json& fields) {
 
 std::string CellOf(const Json& row, const Column& column) {
   switch (column.cell) {
-    case Cell::kText: return TextAt(row, column.field);
-    case Cell::kAge: return AgeAt(row, column.field);
+    case Cell::kText:
+      return TextAt(row, column.field);
+    case Cell::kAge:
+      return AgeAt(row, column.field);
     case Cell::kBytes: {
       const auto bytes = UnsignedAt(row, column.field);
       return bytes ? FormatBytes(*bytes) : "";

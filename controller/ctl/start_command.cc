@@ -101,8 +101,7 @@ int RunImage(Session& session, const RunOptions& options) {
     session.Fail(body.status());
     return kExitUsage;
   }
-  const absl::Time deadline =
-      absl::Now() + absl::Seconds(static_cast<int64_t>(options.wait_s));
+  const absl::Time deadline = absl::Now() + absl::Seconds(static_cast<int64_t>(options.wait_s));
   auto made = session.api().Call("POST", "/bunkers", *body, kTimeout);
   if (!made.ok()) return session.Fail(made.status());
   Json bunkers = made->is_array() ? *made : Json::array({*made});
@@ -116,8 +115,8 @@ int RunImage(Session& session, const RunOptions& options) {
   }
   if (session.json()) session.PrintJson(made->is_array() ? bunkers : bunkers[0]);
   if (all_run) return kExitOk;
-  return session.Fail(absl::FailedPreconditionError(
-      "not everything runs: `bunkerctl bunker show NAME` says why"));
+  return session.Fail(
+      absl::FailedPreconditionError("not everything runs: `bunkerctl bunker show NAME` says why"));
 }
 
 int ExplainPlacement(Session& session, const CreateBunkerOptions& options) {
@@ -137,8 +136,8 @@ int ExplainPlacement(Session& session, const CreateBunkerOptions& options) {
                     TextAt(row, "predicate"), TextAt(row, "shortfall"), TextAt(row, "remedy"),
                     TextAt(row, "eta_s")});
   }
-  session.Print(FormatTable(
-      {"WORKER", "ELIGIBLE", "SCORE", "FAILED", "SHORTFALL", "REMEDY", "ETA S"}, rows));
+  session.Print(
+      FormatTable({"WORKER", "ELIGIBLE", "SCORE", "FAILED", "SHORTFALL", "REMEDY", "ETA S"}, rows));
   return kExitOk;
 }
 

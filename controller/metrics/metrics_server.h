@@ -27,8 +27,7 @@ class MetricsServer final : public HttpHandler {
   uint16_t port() const { return http_->port(); }
 
  private:
-  MetricsServer(Core& core, const metrics::Registry& registry)
-      : core_(core), registry_(registry) {}
+  MetricsServer(Core& core, const metrics::Registry& registry) : core_(core), registry_(registry) {}
 
   Core& core_;
   const metrics::Registry& registry_;

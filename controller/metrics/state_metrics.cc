@@ -24,8 +24,8 @@ void StateMetrics::CountEntry(const CacheEntry& row, int64_t n) {
 }
 
 void StateMetrics::CountBunker(const Bunker& row, int64_t n) {
-  const bool known = row.start_kind == "restore" || row.start_kind == "pool" ||
-                     row.start_kind == "cold";
+  const bool known =
+      row.start_kind == "restore" || row.start_kind == "pool" || row.start_kind == "cold";
   bunkers_.With({std::string(NameOf(row.status)), known ? row.start_kind : "none"}).Add(n);
 }
 

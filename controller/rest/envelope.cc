@@ -38,8 +38,7 @@ HttpResponse JsonResponse(int http_status, std::string body, std::string_view re
 HttpResponse WithErrorHeaders(HttpResponse response, const ErrorView& error) {
   if (error.retry_after)
     response.headers.emplace_back("Retry-After", std::to_string(RetrySeconds(*error.retry_after)));
-  if (error.row->http_status == 401)
-    response.headers.emplace_back("WWW-Authenticate", "Bearer");
+  if (error.row->http_status == 401) response.headers.emplace_back("WWW-Authenticate", "Bearer");
   return response;
 }
 

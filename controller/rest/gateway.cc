@@ -55,7 +55,9 @@ void SendError(HttpExchange& exchange, const absl::Status& status, std::string_v
   exchange.Send(ErrorResponse(ViewOf(status), request_id));
 }
 
-bool IsFlat(const MethodDescriptor* method) { return method->options().GetExtension(v1::flat); }
+bool IsFlat(const MethodDescriptor* method) {
+  return method->options().GetExtension(v1::flat);
+}
 
 void SendError(HttpExchange& exchange, const MethodDescriptor* method, const absl::Status& status,
                std::string_view request_id) {
@@ -108,7 +110,9 @@ absl::StatusOr<std::unique_ptr<Gateway>> Gateway::Create(Core& core, Dispatcher&
 }
 
 Gateway::Gateway(Core& core, Dispatcher& dispatcher, Options options, Router router)
-    : core_(core), dispatcher_(dispatcher), options_(std::move(options)),
+    : core_(core),
+      dispatcher_(dispatcher),
+      options_(std::move(options)),
       router_(std::move(router)),
       openapi_("application/json", BuildOpenApi(router_, options_.version)) {}
 
@@ -117,16 +121,15 @@ void Gateway::SendOpenApi(const HttpRequest& request, CallInfo info,
                           std::shared_ptr<HttpExchange> exchange) {
   const std::string id = info.request_id;
   if (request.method != "GET") return SendNotAllowed(request.method, "GET", *exchange, id);
-  dispatcher_.Admit("bunker.v1.Accounts.WhoAmI", std::move(info),
-                    [this, exchange, id, known = std::string(request.Header("if-none-match"))](
-                        CallContext& context) {
-                      context.turn.AfterCommit([this, exchange, id, known](const absl::Status&) {
-                        exchange->Send(openapi_.Answer(known, id));
-                      });
-                    },
-                    [exchange, id](const absl::Status& status) {
-                      SendError(*exchange, status, id);
-                    });
+  dispatcher_.Admit(
+      "bunker.v1.Accounts.WhoAmI", std::move(info),
+      [this, exchange, id,
+       known = std::string(request.Header("if-none-match"))](CallContext& context) {
+        context.turn.AfterCommit([this, exchange, id, known](const absl::Status&) {
+          exchange->Send(openapi_.Answer(known, id));
+        });
+      },
+      [exchange, id](const absl::Status& status) { SendError(*exchange, status, id); });
 }
 
 void Gateway::Handle(HttpRequest request, std::shared_ptr<HttpExchange> exchange) {
@@ -138,8 +141,7 @@ void Gateway::Handle(HttpRequest request, std::shared_ptr<HttpExchange> exchange
   const std::string_view path =
       std::string_view(request.target).substr(0, request.target.find('?'));
   const bool is_openapi = IsOpenApi(path);
-  const Router::Match match =
-      is_openapi ? Router::Match() : router_.Find(request.method, path);
+  const Router::Match match = is_openapi ? Router::Match() : router_.Find(request.method, path);
   exchange = Metered(std::move(exchange),
                      is_openapi               ? "/openapi.json"
                      : match.route == nullptr ? "none"
@@ -161,15 +163,16 @@ void Gateway::Answer(const HttpRequest& request, const Router::Match& match, Cal
   if (!read.ok()) {
     // Who has no key learns that first, whatever the request looks like.
     const std::string id = info.request_id;
-    dispatcher_.Admit(method->full_name(), std::move(info),
-                      [exchange, read, id, method](CallContext& context) {
-                        context.turn.AfterCommit([exchange, read, id, method](const absl::Status&) {
-                          SendError(*exchange, method, read, id);
-                        });
-                      },
-                      [exchange, id, method](const absl::Status& status) {
-                        SendError(*exchange, method, status, id);
-                      });
+    dispatcher_.Admit(
+        method->full_name(), std::move(info),
+        [exchange, read, id, method](CallContext& context) {
+          context.turn.AfterCommit([exchange, read, id, method](const absl::Status&) {
+            SendError(*exchange, method, read, id);
+          });
+        },
+        [exchange, id, method](const absl::Status& status) {
+          SendError(*exchange, method, status, id);
+        });
     return;
   }
   if (method->full_name() == kCacheMethod && WantsEvents(request)) {
@@ -193,8 +196,7 @@ void Gateway::Call(const Route& route, std::shared_ptr<Message> message, CallInf
   });
   dispatcher_.Invoke(route.method, std::move(message), std::move(info), route.body,
                      [exchange, id, method = route.method](Dispatcher::Answer answer) {
-                       if (!answer.ok())
-                         return SendError(*exchange, method, answer.status(), id);
+                       if (!answer.ok()) return SendError(*exchange, method, answer.status(), id);
                        exchange->Send(IsFlat(method)
                                           ? FlatResponse(**answer, id)
                                           : OkResponse(SuccessStatus(method), **answer, id));

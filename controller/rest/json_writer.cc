@@ -98,9 +98,9 @@ void AppendValue(std::string* out, const Message& message, const FieldDescriptor
       AppendEnum(out, one ? r.GetEnum(message, field) : r.GetRepeatedEnum(message, field, index));
       break;
     case FieldDescriptor::CPPTYPE_MESSAGE:
-      AppendAnyMessage(out, one ? r.GetMessage(message, field)
-                                : r.GetRepeatedMessage(message, field, index),
-                       absent);
+      AppendAnyMessage(
+          out, one ? r.GetMessage(message, field) : r.GetRepeatedMessage(message, field, index),
+          absent);
       break;
   }
 }

@@ -12,8 +12,11 @@ class MeteredExchange final : public HttpExchange {
  public:
   MeteredExchange(std::shared_ptr<HttpExchange> inner, std::string route, std::string method,
                   std::shared_ptr<HttpMetrics> metrics)
-      : inner_(std::move(inner)), route_(std::move(route)), method_(std::move(method)),
-        metrics_(std::move(metrics)), began_ns_(absl::GetCurrentTimeNanos()) {}
+      : inner_(std::move(inner)),
+        route_(std::move(route)),
+        method_(std::move(method)),
+        metrics_(std::move(metrics)),
+        began_ns_(absl::GetCurrentTimeNanos()) {}
 
   ~MeteredExchange() override { LeaveStream(); }
 

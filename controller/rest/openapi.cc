@@ -63,16 +63,18 @@ class Document {
     for (const Route& route : router_.routes())
       paths[TemplateOf(route)][Lower(route.verb)] = Operation(route);
     Json tags = Json::array();
-    for (const auto& [name, comment] : tags_) tags.push_back({{"name", name},
-                                                              {"description", comment}});
-    Json document = {
-        {"openapi", "3.1.0"},
-        {"info", {{"title", "Bunker"}, {"version", version_}, {"description", kAbout},
-                  {"license", {{"name", "Apache-2.0"}, {"identifier", "Apache-2.0"}}}}},
-        {"servers", Json::array({Json::object({{"url", "/"}})})},
-        {"security", Json::array({Json::object({{"key", Json::array()}})})},
-        {"tags", std::move(tags)},
-        {"paths", std::move(paths)}};
+    for (const auto& [name, comment] : tags_)
+      tags.push_back({{"name", name}, {"description", comment}});
+    Json document = {{"openapi", "3.1.0"},
+                     {"info",
+                      {{"title", "Bunker"},
+                       {"version", version_},
+                       {"description", kAbout},
+                       {"license", {{"name", "Apache-2.0"}, {"identifier", "Apache-2.0"}}}}},
+                     {"servers", Json::array({Json::object({{"url", "/"}})})},
+                     {"security", Json::array({Json::object({{"key", Json::array()}})})},
+                     {"tags", std::move(tags)},
+                     {"paths", std::move(paths)}};
     document["components"] = Components();
     return document;
   }
@@ -101,8 +103,8 @@ bool IsQuery(const Route& route, const std::set<std::string>& in_path,
              const FieldDescriptor* field) {
   return route.body != "*" && route.body != field->name() && in_path.count(field->name()) == 0 &&
          SchemaBuilder::IsBuilt(field) &&
-         (field->is_map() || (!field->is_repeated() &&
-                              field->cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE));
+         (field->is_map() ||
+          (!field->is_repeated() && field->cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE));
 }
 
 std::set<std::string> VariablesOf(const Route& route) {
@@ -178,17 +180,19 @@ Json Document::Success(const Route& route) {
   }
   properties["meta"] = {{"$ref", "#/components/schemas/Meta"}};
   required.push_back("meta");
-  return {{"type", "object"}, {"properties", std::move(properties)},
-          {"required", std::move(required)}};
+  return {
+      {"type", "object"}, {"properties", std::move(properties)}, {"required", std::move(required)}};
 }
 
 Json Document::Responses(const Route& route, const MethodRule& rule) {
   Json content = {{"application/json", {{"schema", Success(route)}}}};
   if (route.method->options().GetExtension(v1::event_stream)) {
     content["text/event-stream"] = {
-        {"schema", {{"type", "string"},
-                    {"description", "Server-sent events: rows as they change, each with an id; "
-                                    "`event: error` holds {code, message} and ends the stream."}}}};
+        {"schema",
+         {{"type", "string"},
+          {"description",
+           "Server-sent events: rows as they change, each with an id; "
+           "`event: error` holds {code, message} and ends the stream."}}}};
   }
   Json responses;
   responses[std::to_string(SuccessStatus(route.method))] = {{"description", "Done."},
@@ -227,16 +231,15 @@ Json Document::Operation(const Route& route) {
   if (!route.body.empty()) {
     const Descriptor* request = method->input_type();
     const bool whole = route.body == "*";
-    const Descriptor* body =
-        whole ? request : request->FindFieldByName(route.body)->message_type();
+    const Descriptor* body = whole ? request : request->FindFieldByName(route.body)->message_type();
     bool required = false;
     for (int i = 0; i < body->field_count(); ++i)
       required = required || SchemaBuilder::IsRequired(body->field(i));
-    operation["requestBody"] = {
-        {"required", required},
-        {"content", {{"application/json",
-                      {{"schema", whole ? schemas_.BodyRef(request, VariablesOf(route))
-                                        : schemas_.Ref(body, Side::kRequest)}}}}}};
+    operation["requestBody"] = {{"required", required},
+                                {"content",
+                                 {{"application/json",
+                                   {{"schema", whole ? schemas_.BodyRef(request, VariablesOf(route))
+                                                     : schemas_.Ref(body, Side::kRequest)}}}}}};
   }
   operation["responses"] = Responses(route, *rule);
   return operation;
@@ -249,14 +252,16 @@ Json Document::ErrorSchema(int http_status, const std::vector<std::string>& code
   Json properties = {{"code", {{"type", "string"}, {"enum", codes}}},
                      {"message", text("The cause and the remedy, for people.")}};
   if (http_status == 429 || http_status == 503)
-    properties["retry_after"] = {{"type", "integer"}, {"minimum", 0},
+    properties["retry_after"] = {{"type", "integer"},
+                                 {"minimum", 0},
                                  {"description", "Seconds; the header Retry-After says the same."}};
   if (http_status == 422 || http_status == 400)
     properties["details"] = {{"type", "array"},
                              {"items", {{"$ref", "#/components/schemas/FieldViolation"}}}};
   if (http_status == 503) {
     properties["details"] = {
-        {"type", "array"}, {"maxItems", 50},
+        {"type", "array"},
+        {"maxItems", 50},
         {"items", schemas_.Ref(v1::PlacementDetail::descriptor(), Side::kAnswer)},
         {"description", "With the two placement errors: why each worker was turned down."}};
     properties["counts"] = {{"type", "object"},
@@ -264,10 +269,13 @@ Json Document::ErrorSchema(int http_status, const std::vector<std::string>& code
                             {"description", "How many workers each predicate turned down."}};
   }
   return {{"type", "object"},
-          {"properties", {{"status", {{"type", "string"}, {"const", "error"}}},
-                          {"error", {{"type", "object"}, {"properties", std::move(properties)},
-                                     {"required", {"code", "message"}}}},
-                          {"meta", {{"$ref", "#/components/schemas/Meta"}}}}},
+          {"properties",
+           {{"status", {{"type", "string"}, {"const", "error"}}},
+            {"error",
+             {{"type", "object"},
+              {"properties", std::move(properties)},
+              {"required", {"code", "message"}}}},
+            {"meta", {{"$ref", "#/components/schemas/Meta"}}}}},
           {"required", {"status", "error", "meta"}}};
 }
 
@@ -280,45 +288,51 @@ Json Document::Components() {
   for (const int status : error_statuses_) {
     const std::string name = fmt::format("Error{}", status);
     errors[name] = ErrorSchema(status, codes[status]);
-    Json response = {{"description", fmt::format("{}", fmt::join(codes[status], ", "))},
-                     {"content", {{"application/json",
-                                   {{"schema", {{"$ref", "#/components/schemas/" + name}}}}}}}};
+    Json response = {
+        {"description", fmt::format("{}", fmt::join(codes[status], ", "))},
+        {"content",
+         {{"application/json", {{"schema", {{"$ref", "#/components/schemas/" + name}}}}}}}};
     if (status == 429 || status == 503)
       response["headers"] = {{"Retry-After", {{"schema", {{"type", "integer"}}}}}};
     if (status == 401)
       response["headers"] = {{"WWW-Authenticate", {{"schema", {{"type", "string"}}}}}};
     responses[name] = response;
     if (!flat_errors_) continue;
-    response["content"] = {{"application/json",
-                            {{"schema", {{"$ref", "#/components/schemas/FlatError"}}}}}};
+    response["content"] = {
+        {"application/json", {{"schema", {{"$ref", "#/components/schemas/FlatError"}}}}}};
     responses[fmt::format("Flat{}", status)] = std::move(response);
   }
   Json schemas = Json::object();
   for (const auto& [name, schema] : schemas_.schemas()) schemas[name] = schema;
   for (auto& [name, schema] : errors.items()) schemas[name] = schema;
-  schemas["Meta"] = {{"type", "object"},
-                     {"properties", {{"request_id", {{"type", "string"},
-                                                     {"pattern", "^req_[0-9a-f]{24}$"}}}}},
-                     {"required", Json::array({"request_id"})}};
-  schemas["FieldViolation"] = {{"type", "object"},
-                               {"properties", {{"field", {{"type", "string"}}},
-                                               {"message", {{"type", "string"}}}}},
-                               {"required", {"field", "message"}}};
+  schemas["Meta"] = {
+      {"type", "object"},
+      {"properties", {{"request_id", {{"type", "string"}, {"pattern", "^req_[0-9a-f]{24}$"}}}}},
+      {"required", Json::array({"request_id"})}};
+  schemas["FieldViolation"] = {
+      {"type", "object"},
+      {"properties", {{"field", {{"type", "string"}}}, {"message", {{"type", "string"}}}}},
+      {"required", {"field", "message"}}};
   if (flat_errors_) {
-    schemas["FlatError"] = {{"type", "object"},
-                            {"properties", {{"error_code", {{"type", "string"}}},
-                                            {"error_msg", {{"type", "string"}}}}},
-                            {"required", {"error_code", "error_msg"}}};
+    schemas["FlatError"] = {
+        {"type", "object"},
+        {"properties", {{"error_code", {{"type", "string"}}}, {"error_msg", {{"type", "string"}}}}},
+        {"required", {"error_code", "error_msg"}}};
   }
   return {{"securitySchemes",
-           {{"key", {{"type", "http"}, {"scheme", "bearer"},
-                     {"description", "A key: sgk_ and 43 base62 characters."}}}}},
+           {{"key",
+             {{"type", "http"},
+              {"scheme", "bearer"},
+              {"description", "A key: sgk_ and 43 base62 characters."}}}}},
           {"parameters",
            {{"IdempotencyKey",
-             {{"name", "Idempotency-Key"}, {"in", "header"}, {"required", false},
+             {{"name", "Idempotency-Key"},
+              {"in", "header"},
+              {"required", false},
               {"schema", {{"type", "string"}, {"maxLength", 255}}},
-              {"description", "A repeat within 24 h gets the first answer; another request under "
-                              "the same key is an IDEMPOTENCY_CONFLICT."}}}}},
+              {"description",
+               "A repeat within 24 h gets the first answer; another request under "
+               "the same key is an IDEMPOTENCY_CONFLICT."}}}}},
           {"responses", std::move(responses)},
           {"schemas", std::move(schemas)}};
 }

@@ -86,8 +86,8 @@ void Describe(const std::string& comment, Json* schema) {
 
 ApiComments::ApiComments() : pool_(std::make_unique<google::protobuf::DescriptorPool>()) {
   google::protobuf::FileDescriptorSet files;
-  BUNKER_CHECK(files.ParseFromArray(bunker_api_comments,
-                                    static_cast<int>(bunker_api_comments_size)));
+  BUNKER_CHECK(
+      files.ParseFromArray(bunker_api_comments, static_cast<int>(bunker_api_comments_size)));
   for (const auto& file : files.file()) BUNKER_CHECK(pool_->BuildFile(file) != nullptr);
 }
 
@@ -113,7 +113,9 @@ SchemaBuilder::SchemaBuilder() : schemas_(std::make_unique<std::map<std::string,
 
 SchemaBuilder::~SchemaBuilder() = default;
 
-const std::map<std::string, Json>& SchemaBuilder::schemas() const { return *schemas_; }
+const std::map<std::string, Json>& SchemaBuilder::schemas() const {
+  return *schemas_;
+}
 
 bool SchemaBuilder::IsRequired(const FieldDescriptor* field) {
   return field->options().GetExtension(v1::rules).required();
@@ -162,8 +164,10 @@ Json SchemaBuilder::Scalar(const FieldDescriptor* field, Side side) {
       if (request) AddTextRules(rules, !rules.required() || field->is_repeated(), &schema);
       return schema;
     }
-    case FieldDescriptor::CPPTYPE_BOOL: return {{"type", "boolean"}};
-    case FieldDescriptor::CPPTYPE_ENUM: return EnumRef(field->enum_type());
+    case FieldDescriptor::CPPTYPE_BOOL:
+      return {{"type", "boolean"}};
+    case FieldDescriptor::CPPTYPE_ENUM:
+      return EnumRef(field->enum_type());
     case FieldDescriptor::CPPTYPE_UINT32:
     case FieldDescriptor::CPPTYPE_UINT64: {
       const bool narrow = field->cpp_type() == FieldDescriptor::CPPTYPE_UINT32;
@@ -174,11 +178,15 @@ Json SchemaBuilder::Scalar(const FieldDescriptor* field, Side side) {
       if (request && !narrow && !rules.has_max()) schema["maximum"] = UINT64_MAX;
       return schema;
     }
-    case FieldDescriptor::CPPTYPE_INT32: return {{"type", "integer"}, {"format", "int32"}};
-    case FieldDescriptor::CPPTYPE_INT64: return {{"type", "integer"}, {"format", "int64"}};
+    case FieldDescriptor::CPPTYPE_INT32:
+      return {{"type", "integer"}, {"format", "int32"}};
+    case FieldDescriptor::CPPTYPE_INT64:
+      return {{"type", "integer"}, {"format", "int64"}};
     case FieldDescriptor::CPPTYPE_FLOAT:
-    case FieldDescriptor::CPPTYPE_DOUBLE: return {{"type", "number"}, {"format", "double"}};
-    case FieldDescriptor::CPPTYPE_MESSAGE: return MessageValue(field, side);
+    case FieldDescriptor::CPPTYPE_DOUBLE:
+      return {{"type", "number"}, {"format", "double"}};
+    case FieldDescriptor::CPPTYPE_MESSAGE:
+      return MessageValue(field, side);
   }
   return Json::object();
 }
@@ -215,8 +223,7 @@ Json SchemaBuilder::Property(const FieldDescriptor* field, Side side) {
   return schema;
 }
 
-Json SchemaBuilder::Object(const Descriptor* message, Side side,
-                           const std::set<std::string>& but) {
+Json SchemaBuilder::Object(const Descriptor* message, Side side, const std::set<std::string>& but) {
   Json properties = Json::object();
   Json required = Json::array();
   for (int i = 0; i < message->field_count(); ++i) {

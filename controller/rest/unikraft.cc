@@ -47,9 +47,8 @@ absl::StatusOr<Wanted> ReadWanted(const HttpRequest& request) {
 
 // A reference names one image; a digest or a tag alone filters them.
 std::vector<RowPtr<Image>> Find(const CallContext& context, const Wanted& wanted) {
-  const bool is_reference = wanted.by_digest
-                                ? wanted.text.find('@') != std::string::npos
-                                : wanted.text.find_first_of("/:") != std::string::npos;
+  const bool is_reference = wanted.by_digest ? wanted.text.find('@') != std::string::npos
+                                             : wanted.text.find_first_of("/:") != std::string::npos;
   if (is_reference) {
     const auto image = context.engine.FindImage(context.caller, wanted.text);
     return image.ok() ? std::vector<RowPtr<Image>>{*image} : std::vector<RowPtr<Image>>{};

@@ -40,8 +40,11 @@ TEST(CommandTableTest, APathTakesWhateverWasTyped) {
 }
 
 TEST(CommandTableTest, ARowIsShownWithoutWhatIsAbsent) {
-  const nlohmann::json row = {{"id", "k\x1b[2J"},          {"none", nullptr}, {"list", {"a", "b"}},
-                              {"cap", {{"cpu", 4}}}, {"rows", {{{"v", 1}}, {{"v", 2}}}}};
+  const nlohmann::json row = {{"id", "k\x1b[2J"},
+                              {"none", nullptr},
+                              {"list", {"a", "b"}},
+                              {"cap", {{"cpu", 4}}},
+                              {"rows", {{{"v", 1}}, {{"v", 2}}}}};
   EXPECT_EQ(DescribeRow(row),
             "cap.cpu    4\nid         k?[2J\nlist       a,b\nrows[0].v  1\nrows[1].v  2\n");
 }

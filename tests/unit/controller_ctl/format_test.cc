@@ -38,8 +38,12 @@ TEST(FormatTest, TableCountsCodePointsAndDisarmsEscapes) {
 TEST(FormatTest, NothingThatATerminalObeysIsPrinted) {
   EXPECT_EQ(Printable("a\x1b[31m\n\tb\x7f"), "a?[31m??b?");
   EXPECT_EQ(PrintableLines("a\nb\r"), "a\nb?");
-  EXPECT_EQ(Printable("\xc2\x9b" "2J"), "?2J");            // CSI as one character
-  EXPECT_EQ(Printable("\xe2\x80\xae" "txt.exe"), "?txt.exe");  // writes from right to left
+  EXPECT_EQ(Printable("\xc2\x9b"
+                      "2J"),
+            "?2J");  // CSI as one character
+  EXPECT_EQ(Printable("\xe2\x80\xae"
+                      "txt.exe"),
+            "?txt.exe");  // writes from right to left
   EXPECT_EQ(Printable("\xe2\x81\xa6\xc3\xa9\xf0\x9f\x98\x80"), "?\xc3\xa9\xf0\x9f\x98\x80");
   EXPECT_EQ(Printable("\xff"), "\xef\xbf\xbd");
 }

@@ -83,7 +83,9 @@ TEST_F(ModelArtsTest, DefaultsAndTheListsPages) {
   EXPECT_EQ(Register("reg.example/a/b:2").status, 200);
   EXPECT_EQ(Register("reg.example/c:1").status, 200);
   EXPECT_EQ(Call("POST", "/images", R"({"name": "tar", "size_mib": 16, "build_source":
-                                        {"kind": "tar", "path": "/x"}})").status, 201);
+                                        {"kind": "tar", "path": "/x"}})")
+                .status,
+            201);
   const Answer page = Ask("GET", "/images?limit=2&offset=2");
   ASSERT_EQ(page.status, 200) << page.body;
   EXPECT_EQ(page.json["total"], 3);  // what came from no registry has no path
@@ -112,7 +114,9 @@ TEST_F(ModelArtsTest, OnePathOneImage) {
   EXPECT_EQ(Call("GET", "/images/b-1").data()["build_source"]["ref"], "reg.example/a/b:1");
   // A path is unique, the same image by our own routes is another registration.
   EXPECT_EQ(Call("POST", "/images", R"({"name": "mine", "size_mib": 16, "build_source":
-                 {"kind": "oci", "ref": "reg.example/a/b:1"}})").status, 201);
+                 {"kind": "oci", "ref": "reg.example/a/b:1"}})")
+                .status,
+            201);
 }
 
 TEST_F(ModelArtsTest, WhatIsWrongIsToldFlat) {
@@ -129,8 +133,7 @@ TEST_F(ModelArtsTest, WhatIsWrongIsToldFlat) {
   EXPECT_EQ(error(R"({"swr_path": "a/b:1", "project_id": "x"})"), "422 VALIDATION_ERROR");
   EXPECT_EQ(error(R"({"swr_path": "a/b:1", "description": ")" + std::string(513, 'd') + "\"}"),
             "422 VALIDATION_ERROR");
-  EXPECT_EQ(As("sgk_nope", "GET", tenant_id_ + "/images").json["error_code"],
-            "AUTH_TOKEN_INVALID");
+  EXPECT_EQ(As("sgk_nope", "GET", tenant_id_ + "/images").json["error_code"], "AUTH_TOKEN_INVALID");
   EXPECT_EQ(Ask("GET", "/images/none").json["error_code"], "NOT_FOUND");
   EXPECT_EQ(Ask("DELETE", "/images/none").status, 405);
 }

@@ -112,12 +112,13 @@ TEST_F(OpenApiTest, ARowHasTheFieldsThatItsSchemaSays) {
 
 TEST_F(OpenApiTest, BoundsInTheDocumentAreTheGateways) {
   Boot();
-  const Json& size =
-      Schema(Document(), "RegisterImageRequest").at("properties").at("size_mib");
+  const Json& size = Schema(Document(), "RegisterImageRequest").at("properties").at("size_mib");
   const auto register_size = [this](const std::string& name, uint64_t mib) {
     return Call("POST", "/images",
                 R"({"name": ")" + name + R"(", "build_source": {"kind": "oci", "ref": "a/b:1"},
-                    "size_mib": )" + std::to_string(mib) + "}").status;
+                    "size_mib": )" +
+                    std::to_string(mib) + "}")
+        .status;
   };
   const uint64_t min = size.at("minimum");
   const uint64_t max = size.at("maximum");
@@ -148,8 +149,10 @@ TEST_F(OpenApiTest, NoBodyIsAnEmptyObject) {
   const Answer answer = Call("POST", "/images");
   EXPECT_EQ(answer.code(), "VALIDATION_ERROR");
   EXPECT_EQ(answer.field(), "name");
-  EXPECT_EQ(Raw("POST", std::string(kModule) + "/images", AuthHeader() +
-                "Content-Type: text/plain\r\n", "x").code(), "UNSUPPORTED_MEDIA_TYPE");
+  EXPECT_EQ(Raw("POST", std::string(kModule) + "/images",
+                AuthHeader() + "Content-Type: text/plain\r\n", "x")
+                .code(),
+            "UNSUPPORTED_MEDIA_TYPE");
 }
 
 }  // namespace

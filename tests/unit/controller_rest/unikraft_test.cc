@@ -11,7 +11,8 @@ class UnikraftTest : public GatewayFixture {
   Answer LookUp(const std::string& body, const std::string& key = "") {
     return Raw("GET", std::string(kModule) + "/images",
                "Authorization: Bearer " + (key.empty() ? key_ : key) +
-                   "\r\nContent-Type: application/json\r\n", body);
+                   "\r\nContent-Type: application/json\r\n",
+               body);
   }
 };
 
@@ -74,9 +75,13 @@ TEST_F(UnikraftTest, NoMatchIsAnEmptyListAndNonsenseIsRefused) {
     EXPECT_EQ(wrong.status, 422);
   }
   EXPECT_EQ(Raw("GET", std::string(kModule) + "/images",
-                AuthHeader() + "Content-Type: text/plain\r\n", "x").status, 415);
+                AuthHeader() + "Content-Type: text/plain\r\n", "x")
+                .status,
+            415);
   EXPECT_EQ(Raw("GET", std::string(kModule) + "/images", "Content-Type: application/json\r\n",
-                R"({"tag": "a:b"})").code(), "AUTH_TOKEN_MISSING");
+                R"({"tag": "a:b"})")
+                .code(),
+            "AUTH_TOKEN_MISSING");
 }
 
 }  // namespace
