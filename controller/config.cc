@@ -68,6 +68,13 @@ absl::Status ReadGrpc(const toml::table& table, ControllerConfig* config) {
   return CheckTls("grpc", config->grpc_tls_certificate, config->grpc_tls_key);
 }
 
+absl::Status ReadMetrics(const toml::table& table, ControllerConfig* config) {
+  StrictTable in(table, "metrics");
+  RETURN_IF_ERROR(ReadAddress(in, "metrics.address", &config->metrics));
+  config->metrics_set = true;
+  return in.Finish();
+}
+
 absl::Status ReadAdmin(const toml::table& table, ControllerConfig* config) {
   StrictTable in(table, "admin");
   in.Read("socket", &config->admin_socket);
@@ -110,6 +117,7 @@ absl::Status ReadImages(const toml::table& table, ControllerConfig* config) {
   StrictTable in(table, "images");
   in.Read("sweep_interval_s", &config->sweep_interval_s, 1u, 86'400u);
   in.Read("tag_check_interval_s", &config->tag_check_interval_s, 1u, 30u * 86'400u);
+  in.Read("modelarts_size_mib", &config->modelarts_size_mib, 16u, 1'048'576u);
   return in.Finish();
 }
 
@@ -173,12 +181,11 @@ absl::StatusOr<ControllerConfig> ParseControllerConfig(const std::string& text,
   RETURN_IF_ERROR(ParseToml(text, origin, &root));
   ControllerConfig config;
   StrictTable in(root, "");
-  const std::pair<const char*, absl::Status (*)(const toml::table&, ControllerConfig*)>
-      sections[] = {{"state", ReadState},   {"rest", ReadRest},
-                    {"grpc", ReadGrpc},     {"admin", ReadAdmin},
-                    {"limits", ReadLimits}, {"placement", ReadPlacement},
-                    {"workers", ReadWorkers}, {"images", ReadImages},
-                    {"network", ReadNetwork}, {"audit", ReadAudit}};
+  const std::pair<const char*, absl::Status (*)(const toml::table&, ControllerConfig*)> sections[] =
+      {{"state", ReadState},         {"rest", ReadRest},       {"grpc", ReadGrpc},
+       {"admin", ReadAdmin},         {"metrics", ReadMetrics}, {"limits", ReadLimits},
+       {"placement", ReadPlacement}, {"workers", ReadWorkers}, {"images", ReadImages},
+       {"network", ReadNetwork},     {"audit", ReadAudit}};
   for (const auto& [name, read] : sections) {
     if (const toml::table* table = in.Table(name)) RETURN_IF_ERROR(read(*table, &config));
   }

@@ -34,6 +34,11 @@ struct ControllerConfig {
   std::string grpc_tls_certificate;  // needed for every address but loopback
   std::string grpc_tls_key;
 
+  // Prometheus' listener. Of its default a taken port is a warning, since many share a machine in
+  // tests; of one that was set, it stops the start.
+  HostPort metrics = {"127.0.0.1", 9464};
+  bool metrics_set = false;
+
   std::string admin_socket = "/run/bunker-controller/admin.sock";
 
   double requests_per_s = 100;  // of one key
@@ -49,6 +54,7 @@ struct ControllerConfig {
   uint32_t sweep_interval_s = 120;
   uint32_t audit_retention_days = 0;  // 0 = for ever
   uint32_t tag_check_interval_s = 6 * 3600;
+  uint32_t modelarts_size_mib = 16384;  // that API has no field for the cap
 
   std::string state_file() const { return state_dir + "/state.db"; }
 };

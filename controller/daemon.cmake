@@ -21,6 +21,6 @@ if(BUNKER_GRPC)
   bunker_binary(NAME bunker-controller
     SRCS main.cc server.cc listener_watchdog.cc
     DEPS bunker_controller_config bunker_controller_rest bunker_controller_grpc
-      bunker_controller_link bunker_controller_store bunker_health_proto PkgConfig::SYSTEMD gRPC::grpc++_reflection
+      bunker_controller_link bunker_controller_metrics bunker_controller_store bunker_health_proto PkgConfig::SYSTEMD gRPC::grpc++_reflection
       CLI11::CLI11 fmt::fmt)
 endif()

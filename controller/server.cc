@@ -22,6 +22,8 @@
 #include "common/base/status_macros.h"
 #include "common/base/unique_fd.h"
 #include "common/loop/event_loop.h"
+#include "common/metrics/metrics.h"
+#include "common/sqlite/sync_count.h"
 #include "controller/api/dispatcher.h"
 #include "controller/api/grpc_surface.h"
 #include "controller/api/services.h"
@@ -35,6 +37,8 @@
 #include "controller/link/link_server.h"
 #include "controller/link/server_parts.h"
 #include "controller/listener_watchdog.h"
+#include "controller/metrics/metrics_server.h"
+#include "controller/metrics/state_metrics.h"
 #include "controller/rest/gateway.h"
 #include "controller/rest/http_server.h"
 #include "controller/seal_keys.h"
@@ -95,6 +99,8 @@ struct Server::Impl {
   absl::Status Open();
   absl::Status Listen();
   absl::Status ListenGrpc();
+  absl::Status ListenMetrics();
+  void NameMetrics();
   absl::Status WatchSignals();
   void StartWatchdogs();
   void PingSystemd(absl::Duration period);
@@ -117,6 +123,9 @@ struct Server::Impl {
   std::unique_ptr<Gateway> gateway;
   std::unique_ptr<GrpcSurface> surface;
   std::unique_ptr<HttpServer> http;
+  std::unique_ptr<StateMetrics> state_metrics;
+  metrics::Registry registry;
+  std::unique_ptr<MetricsServer> metrics_server;  // null: its default port is taken
   std::unique_ptr<grpc::Server> grpc_server;
   int grpc_port = 0;
   std::unique_ptr<AdminServer> admin;
@@ -165,9 +174,12 @@ absl::Status Server::Impl::Open() {
   retention = std::make_unique<AuditRetention>(*core, *audit_reader, retain);
   limits.request_hash_key = keys->Derive("idempotency");
   dispatcher = std::make_unique<Dispatcher>(*core, limits);
-  RegisterAllServices({cursors.get(), exec.get(), kVersion, audit_reader.get(), keys.get()},
+  RegisterAllServices({cursors.get(), exec.get(), kVersion, audit_reader.get(), keys.get(),
+                       config.modelarts_size_mib},
                       dispatcher.get());
-  ASSIGN_OR_RETURN(gateway, Gateway::Create(*core, *dispatcher, Gateway::Options()));
+  Gateway::Options rest;
+  rest.version = kVersion;
+  ASSIGN_OR_RETURN(gateway, Gateway::Create(*core, *dispatcher, rest));
   surface = std::make_unique<GrpcSurface>(*core, *dispatcher, PublicServices());
   return absl::OkStatus();
 }
@@ -196,8 +208,63 @@ absl::Status Server::Impl::ListenGrpc() {
   return absl::OkStatus();
 }
 
+// Every series that /metrics has, with the names that the README lists.
+void Server::Impl::NameMetrics() {
+  const CoreStats& stats = core->stats();
+  registry.Add("bunker_turns_total", "Rounds of the loop that owns the state.", &stats.turns);
+  registry.Add("bunker_events_total", "Events that they handled.", &stats.events);
+  registry.Add("bunker_commits_total", "Transactions made durable.", &stats.commits);
+  registry.AddCounter("bunker_fsyncs_total", "Syncs that the store asked for.",
+                      [] { return static_cast<double>(sqlite::SyncCount()); });
+  registry.Add("bunker_rows_written_total", "Rows in them.", &stats.rows);
+  registry.Add("bunker_batch_rows", "Rows in one transaction.", &stats.batch_rows);
+  registry.Add("bunker_commit_duration_seconds", "From handing a batch over to its being durable.",
+               &stats.commit_seconds);
+  registry.Add("bunker_loop_lag_seconds", "From asking for a turn to its begin.",
+               &stats.lag_seconds);
+  registry.Add("bunker_store_errors_total", "Batches that found no room on the disk.",
+               &stats.store_errors);
+  state_metrics->Register(&registry);
+  gateway->metrics().Register(&registry);
+  const RefusalStats& refusals = dispatcher->refusals();
+  registry.Add("bunker_api_errors_total", "Calls that failed, by code.", &refusals.errors);
+  registry.Add("bunker_placement_refusals_total",
+               "Workers turned down in refused placements, by predicate.", &refusals.placements);
+  registry.Add("bunker_quota_refusals_total", "Calls refused by a quota.", &refusals.quota);
+  registry.Add("bunker_rate_limited_total", "Calls beyond a key's rate.", &refusals.rate_limited);
+  const LinkStats& sessions = link->sessions().stats();
+  registry.AddGauge("bunker_link_sessions", "Agents that are connected.",
+                    [this] { return static_cast<double>(link->sessions().connected()); });
+  registry.Add("bunker_link_sessions_total", "Sessions begun.", &sessions.sessions);
+  registry.Add("bunker_link_observations_total", "Rows taken from agents.", &sessions.observations);
+  registry.Add("bunker_link_acks_total", "Frames of them acknowledged.", &sessions.acks);
+  registry.Add("bunker_link_assignments_total", "Rows sent to agents.", &sessions.assignments);
+  registry.AddProcess();
+}
+
+absl::Status Server::Impl::ListenMetrics() {
+  auto started = MetricsServer::Start(config.metrics.host, config.metrics.port, *core, registry);
+  if (started.ok()) {
+    metrics_server = *std::move(started);
+    return absl::OkStatus();
+  }
+  if (config.metrics_set) return Annotate(started.status(), "metrics.address");
+  Log(Severity::kWarning, "metrics.not_served",
+      {{"error", std::string(started.status().message())},
+       {"remedy", "set metrics.address to a free port"}});
+  return absl::OkStatus();
+}
+
 absl::Status Server::Impl::Listen() {
+  state_metrics = std::make_unique<StateMetrics>(*engine);
+  NameMetrics();
+  core->Post([this](Engine&, Turn& turn) {
+    turn.AfterCommit([this](const absl::Status&) {
+      core->Watch([this](const ChangeSet& changes) { state_metrics->OnChanges(changes); });
+    });
+  });
   core->Start();
+  RETURN_IF_ERROR(ListenMetrics());
   RETURN_IF_ERROR(ListenGrpc());
   ASSIGN_OR_RETURN(admin, AdminServer::Start(*core, config.admin_socket,
                                              [this](grpc::ServerBuilder& builder) {
@@ -234,6 +301,7 @@ void Server::Impl::Stop() {
   link->CloseAll("the controller is stopping");
   stopping = std::thread([this] {
     watchdog.reset();
+    if (metrics_server != nullptr) metrics_server->Stop();
     http->Stop(kHttpGrace);
     grpc_server->Shutdown(std::chrono::system_clock::now() + kGrpcGrace);
     admin.reset();
@@ -278,7 +346,9 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ControllerConfig& co
 
 int Server::Run() {
   Log(Severity::kInfo, "controller.ready",
-      {{"version", kVersion}, {"rest", HostPort{impl_->config.rest.host, rest_port()}.ToString()},
+      {{"version", kVersion},
+       {"rest", HostPort{impl_->config.rest.host, rest_port()}.ToString()},
+       {"metrics_port", impl_->metrics_server == nullptr ? 0 : impl_->metrics_server->port()},
        {"grpc", HostPort{impl_->config.grpc.host, grpc_port()}.ToString()}});
   impl_->loop->Post([impl = impl_.get()] {
     impl->StartWatchdogs();

@@ -9,6 +9,7 @@
 #include "common/base/log.h"
 #include "common/base/reason.h"
 #include "common/base/status_macros.h"
+#include "common/sqlite/sync_count.h"
 
 namespace bunker::sqlite {
 namespace {
@@ -24,7 +25,10 @@ bool IsDiskFull(const absl::Status& status) { return ReasonOf(status) == "DISK_F
 }  // namespace
 
 CommitWriter::CommitWriter(Database database, Options options)
-    : options_(options), database_(std::move(database)), thread_([this] { Work(); }) {}
+    : options_(options), database_(std::move(database)) {
+  WatchSyncs(database_.handle());
+  thread_ = std::thread([this] { Work(); });
+}
 
 CommitWriter::~CommitWriter() {
   {

@@ -70,6 +70,7 @@ void RegisterAllServices(const ServiceDeps& deps, Dispatcher* dispatcher) {
   RegisterTenantService(deps, dispatcher);
   RegisterUserService(deps, dispatcher);
   RegisterApiKeyService(deps, dispatcher);
+  RegisterModelArtsService(deps, dispatcher);
   BUNKER_CHECK(dispatcher->CheckComplete().ok());
 }
 

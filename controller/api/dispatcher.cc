@@ -11,6 +11,7 @@
 #include "common/base/reason.h"
 #include "common/base/status_macros.h"
 #include "controller/api/errors.h"
+#include "controller/api/field_rules.h"
 #include "controller/api/not_built.h"
 #include "controller/api/sealed_answer.h"
 #include "google/protobuf/io/coded_stream.h"
@@ -58,6 +59,20 @@ absl::Status CheckIdempotencyKey(const MethodRule& rule, const CallInfo& info) {
   return absl::OkStatus();
 }
 
+// Its HTTP status.
+int CountRefusal(const absl::Status& status, RefusalStats& stats) {
+  const ErrorView view = ViewOf(status);
+  const std::string_view code = view.row->reason;
+  stats.errors.With({view.row->reason}).Add();
+  if (code == "BUNKER_QUOTA_EXCEEDED") stats.quota.Add();
+  if (code == "RATE_LIMITED") stats.rate_limited.Add();
+  if (view.placement) {
+    for (const auto& [predicate, count] : view.placement->counts())
+      stats.placements.With({predicate}).Add(count);
+  }
+  return view.row->http_status;
+}
+
 }  // namespace
 
 struct Dispatcher::Running {
@@ -68,12 +83,13 @@ struct Dispatcher::Running {
   std::vector<FieldViolation> violations;
   std::string key_sha256;  // "" = the operator's, or nobody's
   std::shared_ptr<Admission> admission;  // while the call waits for something
+  std::shared_ptr<RefusalStats> refusals;
 
   // Once.
   void Finish(Answer answer) {
     if (!done) return;
     admission = nullptr;
-    if (!answer.ok() && ViewOf(answer.status()).row->http_status == 500) {
+    if (!answer.ok() && CountRefusal(answer.status(), *refusals) == 500) {
       Log(Severity::kError, "api.internal_error",
           {{"request_id", info.request_id}, {"method", entry->rule->method},
            {"error", answer.status().ToString()}});
@@ -148,7 +164,9 @@ void Dispatcher::Invoke(const google::protobuf::MethodDescriptor* method,
   call->request = std::move(request);
   call->info = std::move(info);
   call->done = std::move(done);
+  call->refusals = refusals_;
   FindNotBuilt(*call->request, body_field, &call->violations);
+  FindRuleViolations(*call->request, body_field, &call->violations);
   core_.Post([this, call](Engine& engine, Turn& turn) {
     const absl::StatusOr<Caller> caller = Identify(*call->entry->rule, call->info,
                                                    call->request.get(), engine, turn,
@@ -327,6 +345,7 @@ void Dispatcher::Admit(std::string_view method, CallInfo info,
     std::string sha256;
     absl::StatusOr<Caller> caller = Identify(*rule, info, nullptr, engine, turn, &sha256);
     if (!caller.ok()) {
+      CountRefusal(caller.status(), *refusals_);
       turn.AfterCommit([refused = std::move(refused), status = caller.status()](
                            const absl::Status&) mutable { refused(status); });
       return;

@@ -18,6 +18,7 @@
 #include "absl/time/time.h"
 #include "controller/api/admissions.h"
 #include "controller/api/audit_trail.h"
+#include "common/metrics/metrics.h"
 #include "controller/api/auth.h"
 #include "controller/engine/core.h"
 #include "google/protobuf/message.h"
@@ -64,6 +65,13 @@ struct CallContext {
 // NOT_FOUND comes first). OK or AUTHZ_PERMISSION_DENIED. `noun`, for the message: "group".
 absl::Status CheckScope(CallContext& context, Scope scope, std::string_view noun);
 absl::Status CheckMayChange(CallContext& context, const Ownership& owner, std::string_view noun);
+// What was refused, for the operator's metrics, whichever transport asked.
+struct RefusalStats {
+  metrics::Family<metrics::Counter> errors{{"code"}};
+  metrics::Family<metrics::Counter> placements{{"predicate"}};  // workers turned down
+  metrics::Counter quota;
+  metrics::Counter rate_limited;
+};
 
 class Dispatcher {
  public:
@@ -134,6 +142,8 @@ class Dispatcher {
              absl::AnyInvocable<void(CallContext&)> run,
              absl::AnyInvocable<void(absl::Status)> refused);
 
+  const RefusalStats& refusals() const { return *refusals_; }
+
  private:
   using FinishFn = std::function<void(Answer)>;
   using Handler = std::function<void(CallContext&, const Message&, FinishFn)>;
@@ -181,6 +191,7 @@ class Dispatcher {
   RateLimiter limiter_;
   AuditTrail trail_;
   Admissions admissions_;
+  const std::shared_ptr<RefusalStats> refusals_ = std::make_shared<RefusalStats>();
   std::map<std::string, Entry, std::less<>> entries_;
   Entry* adding_ = nullptr;
 };

@@ -121,6 +121,10 @@ constexpr MethodRule kRules[] = {
     {BUNKER_API "QuotaAssignments.DeleteQuotaAssignment", Need::kKey, "admin:tenant", true},
 
     {BUNKER_API "Placement.ExplainPlacement", Need::kKey, "create"},
+
+    {BUNKER_API "ModelArtsImages.RegisterModelArtsImage", Need::kKey, "images:manage", true},
+    {BUNKER_API "ModelArtsImages.ListModelArtsImages", Need::kRead},
+    {BUNKER_API "ModelArtsImages.GetModelArtsImage", Need::kRead},
 };
 
 }  // namespace

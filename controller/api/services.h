@@ -19,6 +19,7 @@ struct ServiceDeps {
   std::string version;
   AuditReader* audit = nullptr;  // may be null: reading the audit rows answers UNAVAILABLE
   const KeyRing* keys = nullptr;  // null: no secret can be stored (UNAVAILABLE)
+  uint32_t modelarts_size_mib = 16384;  // cap on the files of images that come through it
 };
 
 void RegisterImageService(const ServiceDeps& deps, Dispatcher* dispatcher);
@@ -35,6 +36,7 @@ void RegisterUserService(const ServiceDeps& deps, Dispatcher* dispatcher);
 void RegisterApiKeyService(const ServiceDeps& deps, Dispatcher* dispatcher);
 void RegisterAuditService(const ServiceDeps& deps, Dispatcher* dispatcher);
 void RegisterAccountService(const ServiceDeps& deps, Dispatcher* dispatcher);
+void RegisterModelArtsService(const ServiceDeps& deps, Dispatcher* dispatcher);
 
 // All of the above; dies where an RPC of the table has no handler.
 void RegisterAllServices(const ServiceDeps& deps, Dispatcher* dispatcher);

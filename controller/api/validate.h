@@ -32,6 +32,8 @@ class Validator {
 
   // OK, or VALIDATION_ERROR with everything that was refused.
   absl::Status status() const;
+  size_t count() const { return violations_.size(); }
+  const std::vector<FieldViolation>& violations() const { return violations_; }
 
  private:
   std::vector<FieldViolation> violations_;

@@ -92,7 +92,7 @@ ApiClient::~ApiClient() = default;
 http::Request ApiClient::NewRequest(const std::string& method, const std::string& path) const {
   http::Request request;
   request.method = method;
-  request.url = options_.host + kMount + path;
+  request.url = options_.host + (path.rfind("/v1/", 0) == 0 ? "" : kMount) + path;
   request.headers = {{"Authorization", "Bearer " + options_.key}, {"Accept", "application/json"}};
   request.low_speed_bytes_per_s = 0;  // a waiting call says nothing for a while
   request.max_body_bytes = kBodyBytesMax;
@@ -199,6 +199,9 @@ absl::Status ApiClient::Stream(const std::string& path, absl::Time deadline,
 }
 
 std::string Segment(const std::string& text) {
+  // A segment of dots would be taken out of the path on its way; its escape the server refuses.
+  if (text == ".") return "%2E";
+  if (text == "..") return "%2E%2E";
   return http::PercentEncode(text);
 }
 

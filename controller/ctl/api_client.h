@@ -29,7 +29,8 @@ class ApiClient {
   explicit ApiClient(Options options);
   ~ApiClient();
 
-  // Calls `path`, written below the module's mount point ("/images/r-stats"), and returns the
+  // Calls `path`, written below the module's mount point ("/images/r-stats") or whole
+  // ("/v1/users"), and returns the
   // envelope's `data`. `body` is sent as JSON unless it is null. `timeout` bounds the whole call.
   absl::StatusOr<nlohmann::json> Call(const std::string& method, const std::string& path,
                                       const nlohmann::json& body, absl::Duration timeout);

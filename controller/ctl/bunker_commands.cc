@@ -21,30 +21,6 @@ std::string BunkerPath(const std::string& bunker) {
   return "/bunkers/" + Segment(bunker);
 }
 
-absl::StatusOr<Json> CreateBody(const CreateBunkerOptions& options) {
-  Json body = {{"image", options.image}};
-  if (!options.name.empty()) body["name"] = options.name;
-  if (!options.network_profile.empty()) body["network_profile"] = options.network_profile;
-  const std::pair<const char*, std::optional<uint64_t>> numbers[] = {
-      {"cpu_millicores", options.cpu_millicores},
-      {"memory_mb", options.memory_mb},
-      {"disk_mb", options.disk_mb},
-      {"max_lifetime_s", options.max_lifetime_s},
-      {"idle_timeout_s", options.idle_timeout_s}};
-  for (const auto& [key, value] : numbers) {
-    if (value) body[key] = *value;
-  }
-  const std::pair<const char*, const std::vector<std::string>*> maps[] = {
-      {"env_vars", &options.env},
-      {"label_set", &options.labels},
-      {"worker_labels", &options.worker_labels}};
-  for (const auto& [key, pairs] : maps) {
-    if (pairs->empty()) continue;
-    ASSIGN_OR_RETURN(body[key], ParsePairs(*pairs, key));
-  }
-  return body;
-}
-
 bool ComingUp(const Json& bunker) {
   const std::string status = TextAt(bunker, "status");
   return status == "pending" || status == "provisioning";
@@ -59,6 +35,19 @@ std::string TimingsOf(const Json& bunker) {
     text += (text.empty() ? "" : ", ") + std::string(part) + " " + FormatMilliseconds(*spent);
   }
   return text;
+}
+
+// "r-stats@sha256:278cb8b14f9f".
+std::string ImageOf(const Json& bunker) {
+  constexpr size_t kDigestShown = 19;
+  const std::string digest = TextAt(bunker, "image_digest").substr(0, kDigestShown);
+  return TextAt(bunker, "image") + (digest.empty() ? "" : "@" + digest);
+}
+
+// "153794us".
+std::string BootTimeOf(const Json& bunker) {
+  const auto boot_ms = NumberAt(bunker, "timings.boot_ms");
+  return boot_ms ? std::to_string(static_cast<int64_t>(*boot_ms * 1000)) + "us" : "";
 }
 
 // The code and what it means.
@@ -110,6 +99,30 @@ absl::StatusOr<Json> WaitForRunning(Session& session, Json bunker, absl::Time de
 
 }  // namespace
 
+absl::StatusOr<Json> CreateBunkerBody(const CreateBunkerOptions& options) {
+  Json body = {{"image", options.image}};
+  if (!options.name.empty()) body["name"] = options.name;
+  if (!options.network_profile.empty()) body["network_profile"] = options.network_profile;
+  const std::pair<const char*, std::optional<uint64_t>> numbers[] = {
+      {"cpu_millicores", options.cpu_millicores},
+      {"memory_mb", options.memory_mb},
+      {"disk_mb", options.disk_mb},
+      {"max_lifetime_s", options.max_lifetime_s},
+      {"idle_timeout_s", options.idle_timeout_s}};
+  for (const auto& [key, value] : numbers) {
+    if (value) body[key] = *value;
+  }
+  const std::pair<const char*, const std::vector<std::string>*> maps[] = {
+      {"env_vars", &options.env},
+      {"label_set", &options.labels},
+      {"worker_labels", &options.worker_labels}};
+  for (const auto& [key, pairs] : maps) {
+    if (pairs->empty()) continue;
+    ASSIGN_OR_RETURN(body[key], ParsePairs(*pairs, key));
+  }
+  return body;
+}
+
 absl::StatusOr<Json> ParsePairs(const std::vector<std::string>& pairs, const std::string& flag) {
   Json object = Json::object();
   for (const std::string& pair : pairs) {
@@ -123,7 +136,7 @@ absl::StatusOr<Json> ParsePairs(const std::vector<std::string>& pairs, const std
 }
 
 int CreateBunker(Session& session, const CreateBunkerOptions& options) {
-  auto body = CreateBody(options);
+  auto body = CreateBunkerBody(options);
   if (!body.ok()) return session.Fail(body.status());
   const absl::Time started = absl::Now();
   const absl::Time deadline = started + absl::Seconds(static_cast<int64_t>(options.wait_s));
@@ -148,7 +161,7 @@ int CreateBunker(Session& session, const CreateBunkerOptions& options) {
                         : "the bunker is " + status + ": " + ReasonOf(*bunker)));
 }
 
-int ListBunkers(Session& session, const std::string& status) {
+int ListBunkers(Session& session, const std::string& status, bool wide) {
   auto bunkers =
       session.api().List("/bunkers" + (status.empty() ? "" : "?status=" + Segment(status)));
   if (!bunkers.ok()) return session.Fail(bunkers.status());
@@ -156,14 +169,19 @@ int ListBunkers(Session& session, const std::string& status) {
     session.PrintJson(*bunkers);
     return kExitOk;
   }
+  std::vector<std::string> headings = {"NAME",   "STATE", "CREATED AT", "IMAGE",
+                                       "MEMORY", "ARGS",  "BOOT TIME"};
+  for (const char* more : {"WORKER", "NETWORK", "ID"}) {
+    if (wide) headings.emplace_back(more);
+  }
   std::vector<std::vector<std::string>> rows;
   for (const Json& bunker : *bunkers) {
-    rows.push_back({TextAt(bunker, "name"), TextAt(bunker, "status"), TextAt(bunker, "image"),
-                    TextAt(bunker, "worker_id"), TextAt(bunker, "network_profile"),
-                    TextAt(bunker, "created_at"), TextAt(bunker, "id")});
+    rows.push_back({TextAt(bunker, "name"), TextAt(bunker, "status"), AgeAt(bunker, "created_at"),
+                    ImageOf(bunker), TextAt(bunker, "memory_mb") + " MiB",
+                    JoinedAt(bunker, "args", " "), BootTimeOf(bunker), TextAt(bunker, "worker_id"),
+                    TextAt(bunker, "network_profile"), TextAt(bunker, "id")});
   }
-  session.Print(
-      FormatTable({"NAME", "STATUS", "IMAGE", "WORKER", "NETWORK", "CREATED", "ID"}, rows));
+  session.Print(FormatTable(headings, rows));
   return kExitOk;
 }
 

@@ -71,8 +71,19 @@ struct ExecOptions {
   uint64_t timeout_s = 60;
 };
 
+struct RunOptions {
+  std::string image;
+  std::string memory = "";  // "512MiB", "1GiB", "512" (MB)
+  std::string name;
+  std::string metro;  // worker_labels.metro
+  std::optional<uint64_t> replicas;
+  std::vector<std::string> env;  // K=V
+  std::vector<std::string> args;
+  uint64_t wait_s = 120;
+};
+
 int RegisterImage(Session& session, const RegisterImageOptions& options);
-int ListImages(Session& session);
+int ListImages(Session& session, bool wide);
 int ShowImage(Session& session, const std::string& image);
 int WarmImage(Session& session, const std::string& image);
 int DeactivateImage(Session& session, const std::string& image);
@@ -98,11 +109,24 @@ int ListWorkers(Session& session);
 int ShowWorker(Session& session, const std::string& worker);
 
 int CreateBunker(Session& session, const CreateBunkerOptions& options);
-int ListBunkers(Session& session, const std::string& status);
+int ListBunkers(Session& session, const std::string& status, bool wide);
+// Creates it, and its replicas, and waits until all of them run.
+int RunImage(Session& session, const RunOptions& options);
+// Where a create would go, and why not elsewhere.
+int ExplainPlacement(Session& session, const CreateBunkerOptions& options);
+// Any call of the API, as JSON.
+int CallApi(Session& session, const std::string& method, const std::string& path,
+            const std::string& data);
 int ShowBunker(Session& session, const std::string& bunker);
 int RemoveBunker(Session& session, const std::string& bunker);
 // Ends with the command's exit code, 128 + n after signal n, 124 after the time-out.
 int ExecInBunker(Session& session, const ExecOptions& options);
+
+// What a create sends.
+absl::StatusOr<nlohmann::json> CreateBunkerBody(const CreateBunkerOptions& options);
+
+// "512MiB" → MB as the API means them; errors name `flag`.
+absl::StatusOr<uint64_t> ParseMemory(const std::string& text, const std::string& flag);
 
 // "K=V" pairs as a JSON object; an entry without "=" is an error that names `flag`.
 absl::StatusOr<nlohmann::json> ParsePairs(const std::vector<std::string>& pairs,

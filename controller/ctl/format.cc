@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <utility>
+
+#include "common/base/utf8.h"
 
 namespace bunker::ctl {
 namespace {
@@ -27,6 +30,30 @@ void AppendRow(const std::vector<std::string>& cells, const std::vector<size_t>&
     if (i + 1 < cells.size()) out->append(widths[i] - WidthOf(cells[i]) + 2, ' ');
   }
   *out += '\n';
+}
+
+// C1 controls, marks and overrides of direction, line and paragraph separators.
+bool IsObeyed(uint32_t code_point) {
+  return (code_point >= 0x80 && code_point < 0xa0) || code_point == 0x61c ||
+         (code_point >= 0x200e && code_point <= 0x200f) ||
+         (code_point >= 0x2028 && code_point <= 0x202e) ||
+         (code_point >= 0x2066 && code_point <= 0x2069);
+}
+
+std::string Replaced(const std::string& raw, bool keep_lines) {
+  const std::string text = ToValidUtf8(raw);
+  std::string out;
+  for (size_t i = 0; i < text.size();) {
+    const auto byte = static_cast<unsigned char>(text[i]);
+    const size_t size = byte < 0x80 ? 1 : byte < 0xe0 ? 2 : byte < 0xf0 ? 3 : 4;
+    uint32_t code_point = byte < 0x80 ? byte : byte & (0xffU >> (size + 1));
+    for (size_t k = 1; k < size; ++k)
+      code_point = code_point << 6 | (static_cast<unsigned char>(text[i + k]) & 0x3fU);
+    const bool control = (code_point < 0x20 && !(keep_lines && byte == '\n')) || byte == 0x7f;
+    out += control || IsObeyed(code_point) ? "?" : text.substr(i, size);
+    i += size;
+  }
+  return out;
 }
 
 }  // namespace
@@ -64,12 +91,22 @@ std::string FormatMilliseconds(double milliseconds) {
                              : Print("%.3f s", milliseconds / 1000);
 }
 
-std::string Printable(std::string text) {
-  for (char& c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte < 0x20 || byte == 0x7F) c = '?';
+std::string FormatAge(double seconds) {
+  const std::pair<double, const char*> units[] = {
+      {86400.0 * 365, "year"}, {86400, "day"}, {3600, "hour"}, {60, "minute"}, {1, "second"}};
+  for (const auto& [size, name] : units) {
+    const auto count = static_cast<int64_t>(seconds / size);
+    if (count >= 1) return std::to_string(count) + " " + name + (count == 1 ? "" : "s") + " ago";
   }
-  return text;
+  return "now";
+}
+
+std::string Printable(const std::string& text) {
+  return Replaced(text, /*keep_lines=*/false);
+}
+
+std::string PrintableLines(const std::string& text) {
+  return Replaced(text, /*keep_lines=*/true);
 }
 
 std::string FormatTable(const std::vector<std::string>& headings,

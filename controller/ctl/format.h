@@ -13,6 +13,9 @@ std::string FormatBytes(uint64_t bytes);
 // "3 s", "2 m 05 s", "1 h 02 m".
 std::string FormatSeconds(double seconds);
 
+// "45 seconds ago", "3 hours ago": the largest unit alone.
+std::string FormatAge(double seconds);
+
 // "41.2 ms", "1.482 s".
 std::string FormatMilliseconds(double milliseconds);
 
@@ -22,7 +25,10 @@ std::string FormatMilliseconds(double milliseconds);
 std::string FormatTable(const std::vector<std::string>& headings,
                         const std::vector<std::vector<std::string>>& rows);
 
-// `text` with control characters replaced.
-std::string Printable(std::string text);
+// `text` with everything replaced that a terminal would obey: control characters of both ranges,
+// and those that turn the direction of writing.
+std::string Printable(const std::string& text);
+// The same, but lines stay.
+std::string PrintableLines(const std::string& text);
 
 }  // namespace bunker::ctl

@@ -1,3 +1,5 @@
+#include <utility>
+
 #include "absl/time/time.h"
 #include "controller/ctl/commands.h"
 #include "controller/ctl/format.h"
@@ -18,6 +20,16 @@ std::string ImagePath(const std::string& image) {
 std::string SourceOf(const Json& image) {
   const std::string ref = TextAt(image, "build_source.ref");
   return ref.empty() ? TextAt(image, "build_source.path") : ref;
+}
+
+// "host/a/b:tag@digest" → "host/a/b", "tag".
+std::pair<std::string, std::string> SplitRef(const std::string& ref) {
+  const std::string front = ref.substr(0, ref.find('@'));
+  const size_t colon = front.rfind(':');
+  const size_t slash = front.rfind('/');
+  const bool tagged = colon != std::string::npos && (slash == std::string::npos || colon > slash);
+  if (!tagged) return {front, ref.find('@') != std::string::npos || slash == 0 ? "" : "latest"};
+  return {front.substr(0, colon), front.substr(colon + 1)};
 }
 
 // "2 ready, 1 building" out of cache_summary.
@@ -105,21 +117,26 @@ int RegisterImage(Session& session, const RegisterImageOptions& options) {
   return options.watch ? WatchImage(session, WatchOptions{id}) : kExitOk;
 }
 
-int ListImages(Session& session) {
+int ListImages(Session& session, bool wide) {
   auto images = session.api().List("/images");
   if (!images.ok()) return session.Fail(images.status());
   if (session.json()) {
     session.PrintJson(*images);
     return kExitOk;
   }
+  std::vector<std::string> headings = {"IMAGE", "TAG", "SIZE", "NAME", "ACTIVE", "WORKERS"};
+  for (const char* more : {"SCAN", "SCOPE", "ID"}) {
+    if (wide) headings.emplace_back(more);
+  }
   std::vector<std::vector<std::string>> rows;
   for (const Json& image : *images) {
     const auto size = UnsignedAt(image, "size_in_bytes");
-    rows.push_back({TextAt(image, "name"), SourceOf(image), TrueAt(image, "active") ? "yes" : "no",
-                    SummaryOf(image), size ? FormatBytes(*size) : "", TextAt(image, "scope"),
-                    TextAt(image, "id")});
+    const auto [repository, tag] = SplitRef(SourceOf(image));
+    rows.push_back({repository, tag, size ? FormatBytes(*size) : "", TextAt(image, "name"),
+                    TrueAt(image, "active") ? "yes" : "no", SummaryOf(image),
+                    TextAt(image, "scan_status"), TextAt(image, "scope"), TextAt(image, "id")});
   }
-  session.Print(FormatTable({"NAME", "SOURCE", "ACTIVE", "WORKERS", "SIZE", "SCOPE", "ID"}, rows));
+  session.Print(FormatTable(headings, rows));
   return kExitOk;
 }
 

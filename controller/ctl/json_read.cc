@@ -1,6 +1,9 @@
 #include "controller/ctl/json_read.h"
 
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "common/base/utf8.h"
+#include "controller/ctl/format.h"
 #include "nlohmann/json.hpp"
 
 namespace bunker::ctl {
@@ -58,6 +61,22 @@ std::string NotUtf8At(const Json& value) {
 std::string TextAt(const Json& value, const std::string& key) {
   const Json* found = Find(value, key);
   return found == nullptr ? "" : Spell(*found);
+}
+
+std::string JoinedAt(const Json& value, const std::string& key, const std::string& between) {
+  const Json* found = Find(value, key);
+  std::string joined;
+  if (found == nullptr || !found->is_array()) return joined;
+  for (const Json& part : *found) joined += (joined.empty() ? "" : between) + Spell(part);
+  return joined;
+}
+
+std::string AgeAt(const Json& value, const std::string& key) {
+  const std::string text = TextAt(value, key);
+  absl::Time at;
+  std::string error;
+  if (!absl::ParseTime(absl::RFC3339_full, text, &at, &error)) return text;
+  return FormatAge(absl::ToDoubleSeconds(absl::Now() - at));
 }
 
 std::optional<double> NumberAt(const Json& value, const std::string& key) {

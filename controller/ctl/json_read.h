@@ -13,6 +13,11 @@ namespace bunker::ctl {
 // Texts as they are, numbers and booleans spelled out, lists of these joined by ",". "" for null
 // and anything else. `key` may be a path: "capacity.memory_mb".
 std::string TextAt(const nlohmann::json& value, const std::string& key);
+// A list's texts with `between` between them.
+std::string JoinedAt(const nlohmann::json& value, const std::string& key,
+                     const std::string& between);
+// A time as how long it is ago; as it stands where it is none.
+std::string AgeAt(const nlohmann::json& value, const std::string& key);
 std::optional<double> NumberAt(const nlohmann::json& value, const std::string& key);
 std::optional<uint64_t> UnsignedAt(const nlohmann::json& value, const std::string& key);
 bool TrueAt(const nlohmann::json& value, const std::string& key);

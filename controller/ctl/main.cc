@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "CLI/CLI.hpp"
+#include "controller/ctl/command_table.h"
 #include "controller/ctl/commands.h"
 
 namespace bunker::ctl {
@@ -33,6 +34,15 @@ CLI::App* OneArgument(CLI::App& parent, const std::string& name, const std::stri
                               [value, run](Session& session) { return run(session, *value); });
   command->add_option(argument, *value)->required();
   return command;
+}
+
+// Gives a list its --wide.
+void AddWide(CLI::App* command, Action& chosen, int (*run)(Session&, bool)) {
+  auto wide = std::make_shared<bool>(false);
+  command->add_flag("--wide", *wide, "more columns");
+  command->final_callback([&chosen, wide, run] {
+    chosen = [wide, run](Session& session) { return run(session, *wide); };
+  });
 }
 
 void AddRegister(CLI::App& image, Action& chosen) {
@@ -67,7 +77,8 @@ void AddImageCommands(CLI::App& app, Action& chosen) {
   CLI::App& image = *app.add_subcommand("image", "Images: register, list, watch them fan out");
   image.require_subcommand(1);
   AddRegister(image, chosen);
-  Command(image, "list", "All images that you may see", chosen, ListImages);
+  AddWide(Command(image, "list", "All images that you may see", chosen, nullptr), chosen,
+          ListImages);
   OneArgument(image, "show", "One image and its cache rows", "image", chosen, ShowImage);
   OneArgument(image, "warm", "Start what is missing or failed again", "image", chosen, WarmImage);
   OneArgument(image, "deactivate", "Retire it: running bunkers go on", "image", chosen,
@@ -132,11 +143,11 @@ void AddWorkerCommands(CLI::App& app, Action& chosen) {
   OneArgument(worker, "show", "One worker", "worker", chosen, ShowWorker);
 }
 
-void AddCreateBunker(CLI::App& bunker, Action& chosen) {
+void AddCreateBunker(CLI::App& bunker, Action& chosen, const std::string& verb,
+                     const std::string& help, int (*run)(Session&, const CreateBunkerOptions&)) {
   auto options = std::make_shared<CreateBunkerOptions>();
-  CLI::App* command =
-      Command(bunker, "create", "Create a bunker and wait until it runs", chosen,
-              [options](Session& session) { return CreateBunker(session, *options); });
+  CLI::App* command = Command(bunker, verb, help, chosen,
+                              [options, run](Session& session) { return run(session, *options); });
   command->add_option("image", options->image, "id, name or name@digest")->required();
   command->add_option("--name", options->name);
   command->add_option("--network", options->network_profile, "isolated (default) or registry");
@@ -174,11 +185,16 @@ void AddExec(CLI::App& bunker, Action& chosen, const std::vector<std::string>& t
 void AddBunkerCommands(CLI::App& app, Action& chosen, const std::vector<std::string>& tail) {
   CLI::App& bunker = *app.add_subcommand("bunker", "Bunkers: create them, run commands in them");
   bunker.require_subcommand(1);
-  AddCreateBunker(bunker, chosen);
+  AddCreateBunker(bunker, chosen, "create", "Create a bunker and wait until it runs", CreateBunker);
+  AddCreateBunker(bunker, chosen, "explain", "Where a create would go, and why not elsewhere",
+                  ExplainPlacement);
   auto status = std::make_shared<std::string>();
-  CLI::App* list = Command(bunker, "list", "All bunkers that you may see", chosen,
-                           [status](Session& session) { return ListBunkers(session, *status); });
+  auto wide = std::make_shared<bool>(false);
+  CLI::App* list =
+      Command(bunker, "list", "All bunkers that you may see", chosen,
+              [status, wide](Session& session) { return ListBunkers(session, *status, *wide); });
   list->add_option("--status", *status, "running, stopped, failed, …");
+  list->add_flag("--wide", *wide, "more columns");
   OneArgument(bunker, "show", "One bunker", "bunker", chosen, ShowBunker);
   OneArgument(bunker, "rm", "End a bunker and delete its disk", "bunker", chosen, RemoveBunker);
   AddExec(bunker, chosen, tail);
@@ -194,6 +210,71 @@ void AddAuditCommands(CLI::App& app, Action& chosen) {
   verify->add_option("--head", *head, "a file with an exported head: shows a cut tail as well");
   Command(audit, "head", "The newest row's number and hash; keep it elsewhere", chosen,
           ShowAuditHead);
+}
+
+void AddRun(CLI::App& app, Action& chosen, const std::vector<std::string>& tail) {
+  auto options = std::make_shared<RunOptions>();
+  CLI::App* command = Command(app, "run", "Start an image: bunkerctl run IMAGE -m 512MiB -- ARGS",
+                              chosen, [options, &tail](Session& session) {
+                                options->args = tail;
+                                return RunImage(session, *options);
+                              });
+  command->add_option("image", options->image, "id, name, name@digest or repository:tag")
+      ->required();
+  command->add_option("-m,--memory", options->memory, "such as 512MiB");
+  command->add_option("--name", options->name);
+  command->add_option("--replicas", options->replicas, "so many more beside the first");
+  command->add_option("--metro", options->metro, "only on workers with this label metro");
+  command->add_option("--env", options->env, "KEY=VALUE (repeatable)");
+  command->add_option("--wait-s", options->wait_s, "how long to wait")->capture_default_str();
+}
+
+void AddApi(CLI::App& app, Action& chosen) {
+  struct Options {
+    std::string method;
+    std::string path;
+    std::string data;
+  };
+  auto options = std::make_shared<Options>();
+  CLI::App* command = Command(
+      app, "api", "Any call: bunkerctl api GET /images", chosen, [options](Session& session) {
+        return CallApi(session, options->method, options->path, options->data);
+      });
+  command->add_option("method", options->method)
+      ->required()
+      ->check(CLI::IsMember({"GET", "POST", "PUT", "PATCH", "DELETE"}));
+  command->add_option("path", options->path, "below the module, or from /v1/")->required();
+  command->add_option("--data", options->data, "the body: JSON");
+}
+
+// A row of the table as a command of CLI11's.
+void AddRow(CLI::App& app, const CommandRow& row, Action& chosen) {
+  auto typed = std::make_shared<Typed>();
+  const auto found =
+      app.get_subcommands([&row](CLI::App* other) { return other->get_name() == row.noun; });
+  CLI::App* noun = found.empty() ? nullptr : found.front();
+  const bool alone = std::string(row.verb).empty();
+  if (noun == nullptr && !alone) {
+    noun = app.add_subcommand(row.noun, NounHelp(row.noun));
+    noun->require_subcommand(1);
+  }
+  CLI::App* command =
+      Command(alone ? app : *noun, alone ? row.noun : row.verb, row.help, chosen,
+              [typed, &row](Session& session) { return RunCommand(session, row, *typed); });
+  for (const char* argument : row.arguments)
+    command->add_option(argument, typed->arguments[argument])->required();
+  for (const Flag& flag : row.flags) {
+    std::vector<std::string>& texts = typed->flags[flag.field];
+    if (flag.kind == Kind::kFlag) {
+      command->add_flag_callback(
+          flag.name, [&texts] { texts = {""}; }, flag.help);
+      continue;
+    }
+    CLI::Option* option = command->add_option(flag.name, texts, flag.help);
+    // One value a time, so that it never swallows an argument behind it.
+    option->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+    if (flag.kind == Kind::kList) option->delimiter(',');
+  }
 }
 
 int Main(int argc, char** argv) {
@@ -215,6 +296,9 @@ int Main(int argc, char** argv) {
   AddWorkerCommands(app, chosen);
   AddBunkerCommands(app, chosen, tail);
   AddAuditCommands(app, chosen);
+  AddRun(app, chosen, tail);
+  for (const CommandRow& row : CommandTable()) AddRow(app, row, chosen);
+  AddApi(app, chosen);
   try {
     app.parse(own, argv);
   } catch (const CLI::ParseError& error) {

@@ -50,7 +50,9 @@ Session::Session(ApiClient::Options api, bool json)
     : api_(std::move(api)), json_(json), live_(!json && ::isatty(STDOUT_FILENO) == 1) {}
 
 void Session::PrintJson(const Json& data) const {
-  Write(stdout, data.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+  // On a terminal nothing but ASCII: a tenant's text may hold what a terminal obeys.
+  const bool ascii = ::isatty(STDOUT_FILENO) == 1;
+  Write(stdout, data.dump(2, ' ', ascii, Json::error_handler_t::replace) + "\n");
 }
 
 void Session::Print(const std::string& text) const {
@@ -72,7 +74,7 @@ int Session::Fail(const absl::Status& status) const {
     const Json document = {{"error", error}};
     Write(stderr, document.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
   } else {
-    Write(stderr, "error: " + message + "\n");
+    Write(stderr, "error: " + PrintableLines(message) + "\n");
   }
   return kExitFailed;
 }

@@ -3,10 +3,18 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/time/clock.h"
 #include "common/base/log.h"
 #include "common/base/reason.h"
 
 namespace bunker::controller {
+namespace {
+
+double SecondsSince(int64_t began_ns) {
+  return static_cast<double>(absl::GetCurrentTimeNanos() - began_ns) / 1e9;
+}
+
+}  // namespace
 
 Core::Core(Loop& loop, Store& store, Engine& engine, Options options)
     : loop_(loop), store_(store), engine_(engine), options_(options) {}
@@ -45,6 +53,7 @@ void Core::ScheduleDrain() {
     MutexLock lock(mutex_);
     if (drain_posted_ || inbox_.empty()) return;
     drain_posted_ = true;
+    drain_posted_ns_ = absl::GetCurrentTimeNanos();
   }
   loop_.Post([this, alive = alive_] {
     if (*alive) Drain();
@@ -57,6 +66,7 @@ void Core::Drain() {
   {
     MutexLock lock(mutex_);
     drain_posted_ = false;
+    stats_.lag_seconds.Observe(SecondsSince(drain_posted_ns_));
     const size_t room = options_.max_batch_events > filling_events_
                             ? options_.max_batch_events - filling_events_
                             : 0;
@@ -79,6 +89,8 @@ void Core::Drain() {
     last_now_ = std::max(last_now_, loop_.Now());
     if (last_now_ - began >= options_.max_turn) break;
   }
+  stats_.turns.Add();
+  stats_.events.Add(handled);
   // Events that neither wrote nor answered take no room in the batch.
   filling_events_ = filling_->empty() ? 0 : filling_events_ + handled;
   if (handled < events.size()) {
@@ -108,6 +120,7 @@ void Core::Seal() {
   in_flight_->turn = std::move(turn);
   in_flight_->changes = std::move(changes);
   in_flight_->rows = batch.size();
+  in_flight_->began_ns = absl::GetCurrentTimeNanos();
   store_.Commit(std::move(batch), [this, alive = alive_](const absl::Status& status) {
     loop_.Post([this, alive, status] {
       if (*alive) OnCommitted(status);
@@ -119,10 +132,13 @@ void Core::OnCommitted(const absl::Status& status) {
   BUNKER_CHECK(in_flight_ != nullptr);
   store_has_room_.store(status.ok(), std::memory_order_relaxed);
   if (!status.ok()) {
+    stats_.store_errors.Add();
     RollBack(status);
   } else {
-    commits_.fetch_add(1, std::memory_order_relaxed);
-    rows_written_.fetch_add(in_flight_->rows, std::memory_order_relaxed);
+    stats_.commits.Add();
+    stats_.rows.Add(in_flight_->rows);
+    stats_.batch_rows.Observe(static_cast<double>(in_flight_->rows));
+    stats_.commit_seconds.Observe(SecondsSince(in_flight_->began_ns));
     std::unique_ptr<InFlight> done = std::move(in_flight_);
     Release(std::move(done->turn), done->changes, status);
   }

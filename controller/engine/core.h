@@ -24,12 +24,25 @@
 #include "absl/time/time.h"
 #include "common/base/mutex.h"
 #include "common/loop/event_loop.h"
+#include "common/metrics/metrics.h"
 #include "controller/engine/change_set.h"
 #include "controller/engine/engine.h"
 #include "controller/engine/turn.h"
 #include "controller/store/store.h"
 
 namespace bunker::controller {
+
+// What the loop does, for the operator's metrics.
+struct CoreStats {
+  metrics::Counter turns;
+  metrics::Counter events;
+  metrics::Counter commits;
+  metrics::Counter rows;          // written
+  metrics::Counter store_errors;  // batches that found no room
+  metrics::Histogram batch_rows{metrics::BatchSizes()};
+  metrics::Histogram commit_seconds{metrics::StepSeconds()};
+  metrics::Histogram lag_seconds{metrics::StepSeconds()};  // from asking for a turn to its begin
+};
 
 class Core {
  public:
@@ -80,8 +93,9 @@ class Core {
   Loop& loop() { return loop_; }
 
   // Batches made durable so far, and rows in them. Thread-safe.
-  uint64_t commits() const { return commits_.load(std::memory_order_relaxed); }
-  uint64_t rows_written() const { return rows_written_.load(std::memory_order_relaxed); }
+  uint64_t commits() const { return stats_.commits.value(); }
+  uint64_t rows_written() const { return stats_.rows.value(); }
+  const CoreStats& stats() const { return stats_; }
   // Whether the last batch that wrote found room. Thread-safe; for readiness.
   bool store_has_room() const { return store_has_room_.load(std::memory_order_relaxed); }
 
@@ -97,6 +111,7 @@ class Core {
     std::unique_ptr<Turn> turn;
     ChangeSet changes;
     size_t rows = 0;
+    int64_t began_ns = 0;
   };
 
   void ScheduleDrain();
@@ -118,9 +133,9 @@ class Core {
   Mutex mutex_;
   std::deque<Event> inbox_ ABSL_GUARDED_BY(mutex_);
   bool drain_posted_ ABSL_GUARDED_BY(mutex_) = false;
+  int64_t drain_posted_ns_ ABSL_GUARDED_BY(mutex_) = 0;
 
-  std::atomic<uint64_t> commits_{0};
-  std::atomic<uint64_t> rows_written_{0};
+  CoreStats stats_;
   std::atomic<bool> store_has_room_{true};
 
   // Owned by the loop.

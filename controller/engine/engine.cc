@@ -50,6 +50,13 @@ Quotas& Engine::quotas() {
   return *quotas_;
 }
 
+void Engine::Visit(RowVisitor& visitor) const {
+  for (const auto& [id, row] : state_->workers.rows()) visitor.OnWorker(*row);
+  for (const auto& [id, row] : state_->images.rows()) visitor.OnImage(*row);
+  for (const auto& [id, row] : state_->entries.rows()) visitor.OnCacheEntry(*row);
+  for (const auto& [id, row] : state_->bunkers.rows()) visitor.OnBunker(*row);
+}
+
 const EngineOptions& Engine::options() const { return state_->options; }
 
 absl::Status Engine::Load(Store& store, absl::Time now) {

@@ -40,6 +40,16 @@ class Credentials;
 class Quotas;
 class WorkerAdmin;
 
+// What Engine::Visit() shows. The rows are valid during the call.
+class RowVisitor {
+ public:
+  virtual ~RowVisitor() = default;
+  virtual void OnWorker(const Worker& row) = 0;
+  virtual void OnImage(const Image& row) = 0;
+  virtual void OnCacheEntry(const CacheEntry& row) = 0;
+  virtual void OnBunker(const Bunker& row) = 0;
+};
+
 class Engine {
  public:
   struct State;  // private to the engine's own files (state.h)
@@ -55,6 +65,9 @@ class Engine {
   absl::Status Load(Store& store, absl::Time now);
 
   const EngineOptions& options() const;
+
+  // Every row of these kinds. For counting them once; changes come by the ChangeSet.
+  void Visit(RowVisitor& visitor) const;
 
   // ---- accounts -------------------------------------------------------------------------------
 
@@ -78,6 +91,12 @@ class Engine {
   // found too. Names: the caller's tenant, then its partner, then the platform. The rules for
   // references are in image_ref.cc; one that fits several images is a VALIDATION_ERROR.
   absl::StatusOr<RowPtr<Image>> FindImage(const Caller& caller, const std::string& ref) const;
+
+  // For the ModelArts adapter. By id alone, what is PUBLIC included; null where the caller may not
+  // read it. And whether the caller's tenant has registered that path.
+  RowPtr<Image> FindImageById(const Caller& caller, const std::string& id) const;
+  std::vector<std::string> UsersWhoSee(const Ownership& owner, size_t at_most) const;
+  bool FindBySwrPath(const Caller& caller, const std::string& canonical_path) const;
 
   Page<Image> ListImages(const Caller& caller, const ImageFilter& filter,
                          const PageSpec& page) const;

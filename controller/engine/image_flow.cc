@@ -51,6 +51,13 @@ absl::StatusOr<RowPtr<Image>> Engine::RegisterImage(Turn& turn, const Caller& ca
                            std::string(NameOf(spec.scope)) +
                            " (a deactivated one keeps its name): register under another name");
   }
+  if (spec.modelarts &&
+      s.image_by_swr_path.count(owner + "/" + spec.modelarts->canonical_path) > 0) {
+    return ReasonError(absl::StatusCode::kAlreadyExists, "SLUG_CONFLICT",
+                       "the path " + spec.modelarts->swr_path +
+                           " is registered already (a deactivated image keeps its path): use that "
+                           "image, or push under another tag");
+  }
   if (s.images_of_owner.Of(owner).size() >= s.options.max_images_per_tenant) {
     return ReasonError(absl::StatusCode::kResourceExhausted, "RESOURCE_IN_USE",
                        "there are " + std::to_string(s.options.max_images_per_tenant) +
@@ -73,6 +80,7 @@ absl::StatusOr<RowPtr<Image>> Engine::RegisterImage(Turn& turn, const Caller& ca
   image.preinstalled = spec.preinstalled;
   image.arch = spec.arch;
   image.resource_category = spec.resource_category;
+  image.modelarts = spec.modelarts;
   image.created_at = image.updated_at = turn.now();
   image.tags = TagsOf(image);
   const std::string id = image.id;

@@ -211,6 +211,33 @@ absl::StatusOr<RowPtr<Image>> Engine::FindImage(const Caller& caller,
   return NotFound("image", ref);
 }
 
+RowPtr<Image> Engine::FindImageById(const Caller& caller, const std::string& id) const {
+  RowPtr<Image> image = state_->images.Find(id);
+  if (image == nullptr) return nullptr;
+  const bool is_public = image->modelarts && image->modelarts->visibility == "PUBLIC";
+  return is_public || MaySee(caller, image->ownership) ? image : nullptr;
+}
+
+std::vector<std::string> Engine::UsersWhoSee(const Ownership& owner, size_t at_most) const {
+  std::vector<std::string> ids;
+  for (const auto& [id, user] : state_->users.rows()) {
+    const RowPtr<Tenant> tenant = state_->tenants.Find(user->tenant_id);
+    if (tenant == nullptr || user->status != UserStatus::kActive) continue;
+    Caller caller;
+    caller.tenant_id = tenant->id;
+    caller.partner_id = tenant->partner_id;
+    caller.role = user->role;
+    if (MaySee(caller, owner)) ids.push_back(id);
+    if (ids.size() == at_most) break;
+  }
+  return ids;
+}
+
+bool Engine::FindBySwrPath(const Caller& caller, const std::string& canonical_path) const {
+  const std::string owner = OwnerKey(caller.ownership());
+  return state_->image_by_swr_path.count(owner + "/" + canonical_path) > 0;
+}
+
 Page<Image> Engine::ListImages(const Caller& caller, const ImageFilter& filter,
                                const PageSpec& page) const {
   const auto& rows = state_->images.rows();

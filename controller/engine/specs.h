@@ -66,6 +66,7 @@ struct RegisterImageSpec {
   std::vector<std::string> preinstalled;
   Arch arch = Arch::kUnspecified;
   std::vector<std::string> resource_category = {"CPU"};
+  std::optional<ModelArtsFields> modelarts;
   std::string pull_secret;  // the name of a registry credential; "" = none
 };
 

@@ -126,6 +126,8 @@ void Engine::State::IndexImage(const Image* before, const Image* after) {
     const std::string owner = OwnerKey(before->ownership);
     RemoveKey(image_by_name, owner + "/" + before->name, before->id);
     images_of_owner.Remove(owner, before->id);
+    if (before->modelarts)
+      RemoveKey(image_by_swr_path, owner + "/" + before->modelarts->canonical_path, before->id);
     unresolved_images.erase(before->id);
     images_of_credential.Remove(before->credential_id, before->id);
     for (const Repository& repository : RepositoriesOf(*before)) {
@@ -137,6 +139,8 @@ void Engine::State::IndexImage(const Image* before, const Image* after) {
     const std::string owner = OwnerKey(after->ownership);
     image_by_name[owner + "/" + after->name] = after->id;
     images_of_owner.Add(owner, after->id);
+    if (after->modelarts)
+      image_by_swr_path[owner + "/" + after->modelarts->canonical_path] = after->id;
     if (after->active && !after->resolved) unresolved_images.insert(after->id);
     if (after->active && !after->credential_id.empty()) {
       images_of_credential.Add(after->credential_id, after->id);

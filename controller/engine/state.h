@@ -93,6 +93,7 @@ struct Engine::State {
   AccountIndex account_index;
   std::map<std::string, std::string> token_by_sha256;
   std::map<std::string, std::string> image_by_name;   // "<owner key>/<name>"
+  std::map<std::string, std::string> image_by_swr_path;  // "<owner key>/<canonical path>"
   std::map<std::string, std::string> group_by_name;   // "<owner key>/<name>"
   std::map<std::string, std::string> worker_by_name;  // "<owner key>/<name>"
   std::map<std::string, std::string> worker_by_credential;

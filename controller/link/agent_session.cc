@@ -67,6 +67,7 @@ void AgentSession::Welcome(const VersionMap& held, WorkerSession state, Rng& rng
   receiver_ = SyncReceiver<ObservedRow>(state.observations_held);
   receiver_.OnConnect(number_);
   sender_.OnConnect(number_, held, current);
+  options_.stats->sessions.Add();
   // A fifth more or less, so that a fleet doesn't ping in step.
   ping_period_ = options_.ping_period * (0.8 + 0.4 * static_cast<double>(rng.Below(1000)) / 1000);
 
@@ -108,6 +109,7 @@ void AgentSession::OnObservations(Engine& engine, Turn& turn, link::v1::Observat
   auto changes = receiver_.OnFrame(number_, ToSync(frame, rejections),
                                    [](const SyncRow<ObservedRow>&) { return absl::OkStatus(); });
   if (!changes) return;
+  options_.stats->observations.Add(changes->rows.size() + changes->removed.size());
   for (const SyncRow<ObservedRow>& row : changes->rows)
     engine.OnObservation(turn, worker_id_, row.row);
   for (const std::string& name : changes->removed)
@@ -131,6 +133,7 @@ void AgentSession::OnObservations(Engine& engine, Turn& turn, link::v1::Observat
   turn.AfterCommit([number = number_, &resume, ack = std::move(ack)](const absl::Status& status) {
     resume(number, [&](AgentSession& session) {
       if (status.ok()) {
+        session.options_.stats->acks.Add();
         session.Send(ack);
       } else {
         // What the engine took is taken back; the next session tells it all again.
@@ -188,6 +191,7 @@ void AgentSession::Pump() {
   for (const SyncRow<DesiredRowPtr>& row : frame->rows)
     *assignments.add_rows() = ToProto(*row.row);
   for (const std::string& name : frame->removed) assignments.add_removed(name);
+  options_.stats->assignments.Add(frame->rows.size() + frame->removed.size());
   Send(std::move(out));
 }
 

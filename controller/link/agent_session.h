@@ -14,6 +14,7 @@
 #include "absl/time/time.h"
 #include "bunker/link/v1/agent_link.pb.h"
 #include "common/loop/event_loop.h"
+#include "common/metrics/metrics.h"
 #include "common/sync/sync_receiver.h"
 #include "common/sync/sync_sender.h"
 #include "controller/engine/core.h"
@@ -23,12 +24,21 @@ namespace bunker::controller {
 
 using AgentStream = ServerStream<link::v1::AgentFrame, link::v1::ControllerFrame>;
 
+// What all sessions together did, for the operator's metrics.
+struct LinkStats {
+  metrics::Counter sessions;      // begun
+  metrics::Counter observations;  // rows taken
+  metrics::Counter acks;          // sent for frames of observations
+  metrics::Counter assignments;   // rows sent
+};
+
 class AgentSession {
  public:
   struct Options {
     absl::Duration ping_period = absl::Seconds(5);  // before jitter
     int silent_periods = 4;  // so many periods without a word: the agent is gone
     SyncLimits limits;
+    std::shared_ptr<LinkStats> stats = std::make_shared<LinkStats>();
   };
   // Runs `then` on the loop once what was written up to now is durable, if the session with this
   // number is still the worker's.

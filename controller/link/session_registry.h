@@ -47,7 +47,9 @@ class SessionRegistry {
   // The controller is stopping: agents are told, and dial again later.
   void CloseAll(const std::string& reason);
 
+  // On the loop, as all else; the counters are read from anywhere.
   size_t connected() const { return by_worker_.size(); }
+  const LinkStats& stats() const { return *options_.session.stats; }
 
  private:
   // Authenticated, and its hello is awaited.

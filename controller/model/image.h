@@ -73,6 +73,17 @@ struct TagMoved {
   bool operator==(const TagMoved&) const = default;
 };
 
+// What the ModelArts adapter keeps beside the row: words of its own API.
+struct ModelArtsFields {
+  std::string swr_path;        // as it was sent
+  std::string canonical_path;  // normalised; unique at its owner
+  std::string service_type = "UNKNOWN";
+  std::vector<std::string> services = {"NOTEBOOK", "SSH"};
+  std::string visibility = "PRIVATE";
+  std::string workspace_id = "0";
+  bool operator==(const ModelArtsFields&) const = default;
+};
+
 struct Image {
   std::string id;  // img_…
   std::string name;
@@ -91,6 +102,7 @@ struct Image {
   std::vector<std::string> resource_category = {"CPU"};
   ImageOrigin origin = ImageOrigin::kCustomize;
   std::vector<std::string> tags;
+  std::optional<ModelArtsFields> modelarts;  // registered through that adapter
 
   std::optional<ResolvedImage> resolved;
   std::string rootfs_digest;     // fsverity-sha256:<64 hex>, of the first worker that baked it

@@ -20,14 +20,6 @@ void AppendMeta(std::string* out, std::string_view request_id) {
   *out += "}}";
 }
 
-const FieldDescriptor* ListOf(const Descriptor* type) {
-  if (type->FindFieldByName("next_cursor") == nullptr) return nullptr;
-  for (int i = 0; i < type->field_count(); ++i) {
-    if (type->field(i)->is_repeated()) return type->field(i);
-  }
-  return nullptr;
-}
-
 // The field that is the whole of an answer of two shapes, or null.
 const FieldDescriptor* ShapeOf(const Message& data) {
   const Descriptor* type = data.GetDescriptor();
@@ -51,11 +43,32 @@ HttpResponse JsonResponse(int http_status, std::string body, std::string_view re
   return response;
 }
 
+HttpResponse WithErrorHeaders(HttpResponse response, const ErrorView& error) {
+  if (error.retry_after)
+    response.headers.emplace_back("Retry-After", std::to_string(RetrySeconds(*error.retry_after)));
+  if (error.row->http_status == 401) response.headers.emplace_back("WWW-Authenticate", "Bearer");
+  return response;
+}
+
 }  // namespace
+
+const FieldDescriptor* ListFieldOf(const Descriptor* answer) {
+  if (answer->FindFieldByName("next_cursor") == nullptr) return nullptr;
+  for (int i = 0; i < answer->field_count(); ++i) {
+    if (answer->field(i)->is_repeated()) return answer->field(i);
+  }
+  return nullptr;
+}
+
+int SuccessStatus(const google::protobuf::MethodDescriptor* method) {
+  if (method->options().GetExtension(v1::flat)) return 200;
+  const std::string_view name = method->name();
+  return name.substr(0, 6) == "Create" || name.substr(0, 8) == "Register" ? 201 : 200;
+}
 
 std::string OkEnvelope(const Message& data, std::string_view request_id) {
   std::string out = "{\"status\":\"ok\",\"data\":";
-  if (const FieldDescriptor* list = ListOf(data.GetDescriptor())) {
+  if (const FieldDescriptor* list = ListFieldOf(data.GetDescriptor())) {
     AppendFieldJson(&out, data, list);
     for (const char* name : {"has_more", "next_cursor"}) {
       out += fmt::format(",\"{}\":", name);
@@ -104,14 +117,31 @@ HttpResponse OkResponse(int http_status, const Message& data, std::string_view r
   return JsonResponse(http_status, OkEnvelope(data, request_id), request_id);
 }
 
+HttpResponse OkListResponse(std::string_view rows_json, std::string_view request_id) {
+  std::string body = fmt::format(
+      "{{\"status\":\"ok\",\"data\":{},\"has_more\":false,\"next_cursor\":null", rows_json);
+  AppendMeta(&body, request_id);
+  return JsonResponse(200, std::move(body), request_id);
+}
+
+HttpResponse FlatResponse(const Message& data, std::string_view request_id) {
+  std::string body;
+  AppendPresentJson(&body, data);
+  return JsonResponse(200, std::move(body), request_id);
+}
+
 HttpResponse ErrorResponse(const ErrorView& error, std::string_view request_id) {
-  HttpResponse response =
-      JsonResponse(error.row->http_status, ErrorEnvelope(error, request_id), request_id);
-  if (error.retry_after)
-    response.headers.emplace_back("Retry-After", std::to_string(RetrySeconds(*error.retry_after)));
-  if (error.row->http_status == 401)
-    response.headers.emplace_back("WWW-Authenticate", "Bearer");
-  return response;
+  return WithErrorHeaders(
+      JsonResponse(error.row->http_status, ErrorEnvelope(error, request_id), request_id), error);
+}
+
+HttpResponse FlatErrorResponse(const ErrorView& error, std::string_view request_id) {
+  std::string body = "{\"error_code\":";
+  AppendJsonString(&body, error.row->reason);
+  body += ",\"error_msg\":";
+  AppendJsonString(&body, error.message);
+  body += '}';
+  return WithErrorHeaders(JsonResponse(error.row->http_status, std::move(body), request_id), error);
 }
 
 }  // namespace bunker::controller

@@ -13,6 +13,8 @@
 #include "bunker/v1/registry_credential.pb.h"
 #include "bunker/v1/placement.pb.h"
 #include "bunker/v1/quota.pb.h"
+#include "bunker/v1/modelarts.pb.h"
+#include "bunker/v1/options.pb.h"
 #include "bunker/v1/worker.pb.h"
 #include "common/base/hex.h"
 #include "common/base/rng.h"
@@ -20,7 +22,9 @@
 #include "controller/api/errors.h"
 #include "controller/rest/cache_stream.h"
 #include "controller/rest/envelope.h"
+#include "controller/rest/openapi.h"
 #include "controller/rest/request_reader.h"
+#include "controller/rest/unikraft.h"
 
 namespace bunker::controller {
 namespace {
@@ -35,10 +39,16 @@ std::string NewRequestId() {
   return "req_" + HexEncode(rng.Bytes(12));
 }
 
-// Creates answer 201.
-int SuccessStatus(const MethodDescriptor* method) {
-  const std::string_view name = method->name();
-  return name.substr(0, 6) == "Create" || name.substr(0, 8) == "Register" ? 201 : 200;
+bool IsOpenApi(std::string_view path) {
+  return path == "/openapi.json" || path == "/v1/modules/scaibunker/openapi.json";
+}
+
+// Of what a client may send as a method, those that a label may hold.
+std::string MethodLabel(const std::string& method) {
+  for (const char* known : {"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"}) {
+    if (method == known) return method;
+  }
+  return "other";
 }
 
 bool WantsEvents(const HttpRequest& request) {
@@ -47,6 +57,27 @@ bool WantsEvents(const HttpRequest& request) {
 
 void SendError(HttpExchange& exchange, const absl::Status& status, std::string_view request_id) {
   exchange.Send(ErrorResponse(ViewOf(status), request_id));
+}
+
+bool IsFlat(const MethodDescriptor* method) {
+  return method->options().GetExtension(v1::flat);
+}
+
+void SendError(HttpExchange& exchange, const MethodDescriptor* method, const absl::Status& status,
+               std::string_view request_id) {
+  if (!IsFlat(method)) return SendError(exchange, status, request_id);
+  exchange.Send(FlatErrorResponse(ViewOf(status), request_id));
+}
+
+// Not with this verb.
+void SendNotAllowed(std::string_view method, const std::string& allowed, HttpExchange& exchange,
+                    std::string_view request_id) {
+  HttpResponse response = ErrorResponse(
+      ViewOf(ApiError("METHOD_NOT_ALLOWED",
+                      fmt::format("{} is not served here; use {}", method.substr(0, 32), allowed))),
+      request_id);
+  response.headers.emplace_back("Allow", allowed);
+  exchange.Send(std::move(response));
 }
 
 // No route: whether it is the path or the verb.
@@ -58,13 +89,8 @@ void SendNoRoute(const HttpRequest& request, const Router::Match& match, HttpExc
                                            "under /v1/modules/scaibunker/"),
                      request_id);
   }
-  const std::string allowed = fmt::format("{}", fmt::join(match.allowed, ", "));
-  HttpResponse response = ErrorResponse(
-      ViewOf(ApiError("METHOD_NOT_ALLOWED", fmt::format("{} is not served here; use {}",
-                                                        request.method.substr(0, 32), allowed))),
-      request_id);
-  response.headers.emplace_back("Allow", allowed);
-  exchange.Send(std::move(response));
+  SendNotAllowed(request.method, fmt::format("{}", fmt::join(match.allowed, ", ")), exchange,
+                 request_id);
 }
 
 }  // namespace
@@ -76,7 +102,7 @@ std::vector<const google::protobuf::ServiceDescriptor*> PublicServices() {
         v1::AvailabilityGroup::descriptor()->file(), v1::Worker::descriptor()->file(),
         v1::Bunker::descriptor()->file(), v1::PlacementExplanation::descriptor()->file(),
         v1::QuotaProfile::descriptor()->file(), v1::WhoAmIRequest::descriptor()->file(),
-        v1::AuditRow::descriptor()->file()}) {
+        v1::AuditRow::descriptor()->file(), v1::ModelArtsImage::descriptor()->file()}) {
     for (int i = 0; i < file->service_count(); ++i) services.push_back(file->service(i));
   }
   return services;
@@ -85,7 +111,31 @@ std::vector<const google::protobuf::ServiceDescriptor*> PublicServices() {
 absl::StatusOr<std::unique_ptr<Gateway>> Gateway::Create(Core& core, Dispatcher& dispatcher,
                                                          Options options) {
   ASSIGN_OR_RETURN(Router router, Router::Build(PublicServices()));
-  return std::unique_ptr<Gateway>(new Gateway(core, dispatcher, options, std::move(router)));
+  return std::unique_ptr<Gateway>(
+      new Gateway(core, dispatcher, std::move(options), std::move(router)));
+}
+
+Gateway::Gateway(Core& core, Dispatcher& dispatcher, Options options, Router router)
+    : core_(core),
+      dispatcher_(dispatcher),
+      options_(std::move(options)),
+      router_(std::move(router)),
+      openapi_("application/json", BuildOpenApi(router_, options_.version)) {}
+
+// To all who may ask who they are.
+void Gateway::SendOpenApi(const HttpRequest& request, CallInfo info,
+                          std::shared_ptr<HttpExchange> exchange) {
+  const std::string id = info.request_id;
+  if (request.method != "GET") return SendNotAllowed(request.method, "GET", *exchange, id);
+  dispatcher_.Admit(
+      "bunker.v1.Accounts.WhoAmI", std::move(info),
+      [this, exchange, id,
+       known = std::string(request.Header("if-none-match"))](CallContext& context) {
+        context.turn.AfterCommit([this, exchange, id, known](const absl::Status&) {
+          exchange->Send(openapi_.Answer(known, id));
+        });
+      },
+      [exchange, id](const absl::Status& status) { SendError(*exchange, status, id); });
 }
 
 void Gateway::Handle(HttpRequest request, std::shared_ptr<HttpExchange> exchange) {
@@ -96,25 +146,39 @@ void Gateway::Handle(HttpRequest request, std::shared_ptr<HttpExchange> exchange
   info.idempotency_key = std::string(request.Header("idempotency-key"));
   const std::string_view path =
       std::string_view(request.target).substr(0, request.target.find('?'));
-  const Router::Match match = router_.Find(request.method, path);
+  const bool is_openapi = IsOpenApi(path);
+  const Router::Match match = is_openapi ? Router::Match() : router_.Find(request.method, path);
+  exchange = Metered(std::move(exchange),
+                     is_openapi               ? "/openapi.json"
+                     : match.route == nullptr ? "none"
+                                              : TemplateOf(*match.route),
+                     MethodLabel(request.method), metrics_);
+  if (is_openapi) return SendOpenApi(request, std::move(info), std::move(exchange));
   if (match.route == nullptr) return SendNoRoute(request, match, *exchange, info.request_id);
+  Answer(request, match, std::move(info), std::move(exchange));
+}
 
+void Gateway::Answer(const HttpRequest& request, const Router::Match& match, CallInfo info,
+                     std::shared_ptr<HttpExchange> exchange) {
   const MethodDescriptor* method = match.route->method;
+  if (IsUnikraftLookUp(*match.route, request))
+    return StartUnikraftLookUp(dispatcher_, std::move(info), request, std::move(exchange));
   std::shared_ptr<Message> message(google::protobuf::MessageFactory::generated_factory()
                                        ->GetPrototype(method->input_type())->New());
   const absl::Status read = ReadRequest(request, match, message.get());
   if (!read.ok()) {
     // Who has no key learns that first, whatever the request looks like.
     const std::string id = info.request_id;
-    dispatcher_.Admit(method->full_name(), std::move(info),
-                      [exchange, read, id](CallContext& context) {
-                        context.turn.AfterCommit([exchange, read, id](const absl::Status&) {
-                          SendError(*exchange, read, id);
-                        });
-                      },
-                      [exchange, id](const absl::Status& status) {
-                        SendError(*exchange, status, id);
-                      });
+    dispatcher_.Admit(
+        method->full_name(), std::move(info),
+        [exchange, read, id, method](CallContext& context) {
+          context.turn.AfterCommit([exchange, read, id, method](const absl::Status&) {
+            SendError(*exchange, method, read, id);
+          });
+        },
+        [exchange, id, method](const absl::Status& status) {
+          SendError(*exchange, method, status, id);
+        });
     return;
   }
   if (method->full_name() == kCacheMethod && WantsEvents(request)) {
@@ -128,7 +192,6 @@ void Gateway::Handle(HttpRequest request, std::shared_ptr<HttpExchange> exchange
 void Gateway::Call(const Route& route, std::shared_ptr<Message> message, CallInfo info,
                    std::shared_ptr<HttpExchange> exchange) {
   const std::string id = info.request_id;
-  const int success = SuccessStatus(route.method);
   info.cancel = std::make_shared<std::function<void()>>();
   exchange->OnClosed([core = &core_, cancel = info.cancel] {
     core->Post([cancel](Engine&, Turn& turn) {
@@ -138,9 +201,11 @@ void Gateway::Call(const Route& route, std::shared_ptr<Message> message, CallInf
     });
   });
   dispatcher_.Invoke(route.method, std::move(message), std::move(info), route.body,
-                     [exchange, id, success](Dispatcher::Answer answer) {
-                       if (!answer.ok()) return SendError(*exchange, answer.status(), id);
-                       exchange->Send(OkResponse(success, **answer, id));
+                     [exchange, id, method = route.method](Dispatcher::Answer answer) {
+                       if (!answer.ok()) return SendError(*exchange, method, answer.status(), id);
+                       exchange->Send(IsFlat(method)
+                                          ? FlatResponse(**answer, id)
+                                          : OkResponse(SuccessStatus(method), **answer, id));
                      });
 }
 

@@ -13,7 +13,9 @@
 #include "absl/time/time.h"
 #include "controller/api/dispatcher.h"
 #include "controller/rest/http_types.h"
+#include "controller/rest/metered_exchange.h"
 #include "controller/rest/router.h"
+#include "controller/rest/static_document.h"
 
 namespace bunker::controller {
 
@@ -21,6 +23,7 @@ class Gateway final : public HttpHandler {
  public:
   struct Options {
     absl::Duration sse_heartbeat = absl::Seconds(15);
+    std::string version;  // of the API's document
   };
 
   // All of the public services. Fails where the routes are ambiguous. `core` and `dispatcher` must
@@ -32,11 +35,15 @@ class Gateway final : public HttpHandler {
   HttpResponse ProtocolError(int http_status, std::string_view message) override;
 
   const Router& router() const { return router_; }
+  const HttpMetrics& metrics() const { return *metrics_; }
 
  private:
-  Gateway(Core& core, Dispatcher& dispatcher, Options options, Router router)
-      : core_(core), dispatcher_(dispatcher), options_(options), router_(std::move(router)) {}
+  Gateway(Core& core, Dispatcher& dispatcher, Options options, Router router);
 
+  void SendOpenApi(const HttpRequest& request, CallInfo info,
+                   std::shared_ptr<HttpExchange> exchange);
+  void Answer(const HttpRequest& request, const Router::Match& match, CallInfo info,
+              std::shared_ptr<HttpExchange> exchange);
   void Call(const Route& route, std::shared_ptr<google::protobuf::Message> message, CallInfo info,
             std::shared_ptr<HttpExchange> exchange);
 
@@ -44,6 +51,8 @@ class Gateway final : public HttpHandler {
   Dispatcher& dispatcher_;
   const Options options_;
   const Router router_;
+  const StaticDocument openapi_;
+  const std::shared_ptr<HttpMetrics> metrics_ = std::make_shared<HttpMetrics>();
 };
 
 // The services that both transports offer.

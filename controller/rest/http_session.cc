@@ -389,9 +389,9 @@ std::string HttpSession::HeadOf(const HttpResponse& response, bool is_stream) co
     head += fmt::format("{}: {}\r\n", name, value);
   head += fmt::format("Date: {}\r\n", absl::FormatTime("%a, %d %b %Y %H:%M:%S GMT", absl::Now(),
                                                        absl::UTCTimeZone()));
-  if (!is_stream) {
+  if (!is_stream && response.status != 304) {
     head += fmt::format("Content-Length: {}\r\n", response.body.size());
-  } else if (!is_http_1_0_) {
+  } else if (is_stream && !is_http_1_0_) {
     head += "Transfer-Encoding: chunked\r\n";
   }
   head += keep_alive_ ? (is_http_1_0_ ? "Connection: keep-alive\r\n" : "")

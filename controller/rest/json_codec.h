@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "controller/api/enum_json.h"
 #include "controller/api/errors.h"
 #include "controller/rest/json_value.h"
 #include "google/protobuf/message.h"
@@ -32,11 +33,11 @@ void SetFieldFromText(std::string_view name, std::string_view text,
 // Appends the message as one JSON object.
 void AppendMessageJson(std::string* out, const google::protobuf::Message& message);
 
+// The same without the fields that are absent, at every level.
+void AppendPresentJson(std::string* out, const google::protobuf::Message& message);
+
 // Appends field `field` of `message` (the whole list where it is repeated).
 void AppendFieldJson(std::string* out, const google::protobuf::Message& message,
                      const google::protobuf::FieldDescriptor* field);
-
-// How JSON spells a value of an enum; "" for the unspecified one.
-std::string EnumJsonName(const google::protobuf::EnumValueDescriptor* value);
 
 }  // namespace bunker::controller

@@ -5,7 +5,6 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/time/time.h"
-#include "bunker/v1/options.pb.h"
 #include "common/base/converters.h"
 #include "common/base/utf8.h"
 #include "controller/rest/json_codec.h"
@@ -240,18 +239,6 @@ class Reader {
 };
 
 }  // namespace
-
-std::string EnumJsonName(const EnumValueDescriptor* value) {
-  const std::string& first = value->type()->value(0)->name();  // PREFIX_UNSPECIFIED
-  constexpr std::string_view kSuffix = "UNSPECIFIED";
-  if (value->number() == 0) return "";
-  std::string name = value->name().substr(first.size() - kSuffix.size());
-  if (value->type()->options().GetExtension(v1::upper_case)) return name;
-  for (char& c : name) {
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  }
-  return name;
-}
 
 void JsonToMessage(const JsonValue& json, const std::set<std::string>& reserved, Message* message,
                    std::vector<FieldViolation>* violations) {

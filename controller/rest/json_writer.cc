@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -41,17 +42,24 @@ void AppendTimestamp(std::string* out, const Message& message) {
   AppendJsonString(out, absl::FormatTime("%Y-%m-%dT%H:%M:%E3SZ", at, absl::UTCTimeZone()));
 }
 
-void AppendAnyMessage(std::string* out, const Message& message) {
+// Whether absent fields are written as null, or left out.
+enum class Absent { kNull, kLeftOut };
+
+void AppendObject(std::string* out, const Message& message, Absent absent);
+void AppendField(std::string* out, const Message& message, const FieldDescriptor* field,
+                 Absent absent);
+
+void AppendAnyMessage(std::string* out, const Message& message, Absent absent) {
   if (message.GetDescriptor()->full_name() == "google.protobuf.Timestamp") {
     AppendTimestamp(out, message);
   } else {
-    AppendMessageJson(out, message);
+    AppendObject(out, message, absent);
   }
 }
 
 // A single value; `index` < 0: the field is not repeated.
-void AppendValue(std::string* out, const Message& message, const FieldDescriptor* field,
-                 int index) {
+void AppendValue(std::string* out, const Message& message, const FieldDescriptor* field, int index,
+                 Absent absent) {
   const Reflection& r = *message.GetReflection();
   const bool one = index < 0;
   const auto put = [out](auto number) { fmt::format_to(std::back_inserter(*out), "{}", number); };
@@ -90,14 +98,16 @@ void AppendValue(std::string* out, const Message& message, const FieldDescriptor
       AppendEnum(out, one ? r.GetEnum(message, field) : r.GetRepeatedEnum(message, field, index));
       break;
     case FieldDescriptor::CPPTYPE_MESSAGE:
-      AppendAnyMessage(out, one ? r.GetMessage(message, field)
-                                : r.GetRepeatedMessage(message, field, index));
+      AppendAnyMessage(
+          out, one ? r.GetMessage(message, field) : r.GetRepeatedMessage(message, field, index),
+          absent);
       break;
   }
 }
 
 // Keys in order, so that the same row is always the same bytes.
-void AppendMap(std::string* out, const Message& message, const FieldDescriptor* field) {
+void AppendMap(std::string* out, const Message& message, const FieldDescriptor* field,
+               Absent absent) {
   const Reflection& r = *message.GetReflection();
   std::map<std::string, const Message*> entries;
   for (int i = 0; i < r.FieldSize(message, field); ++i) {
@@ -111,7 +121,49 @@ void AppendMap(std::string* out, const Message& message, const FieldDescriptor* 
     first = false;
     AppendJsonString(out, key);
     *out += ':';
-    AppendValue(out, *entry, field->message_type()->map_value(), -1);
+    AppendValue(out, *entry, field->message_type()->map_value(), -1, absent);
+  }
+  *out += '}';
+}
+
+bool IsAbsent(const Message& message, const FieldDescriptor* field) {
+  if (field->is_repeated()) return false;
+  const Reflection& r = *message.GetReflection();
+  if (field->has_presence()) return !r.HasField(message, field);
+  return field->cpp_type() == FieldDescriptor::CPPTYPE_ENUM && r.GetEnumValue(message, field) == 0;
+}
+
+void AppendField(std::string* out, const Message& message, const FieldDescriptor* field,
+                 Absent absent) {
+  const Reflection& r = *message.GetReflection();
+  if (field->is_map()) return AppendMap(out, message, field, absent);
+  if (field->is_repeated()) {
+    *out += '[';
+    for (int i = 0; i < r.FieldSize(message, field); ++i) {
+      if (i > 0) *out += ',';
+      AppendValue(out, message, field, i, absent);
+    }
+    *out += ']';
+    return;
+  }
+  if (IsAbsent(message, field)) {
+    *out += "null";
+    return;
+  }
+  AppendValue(out, message, field, -1, absent);
+}
+
+void AppendObject(std::string* out, const Message& message, Absent absent) {
+  const auto* descriptor = message.GetDescriptor();
+  *out += '{';
+  bool first = true;
+  for (int i = 0; i < descriptor->field_count(); ++i) {
+    const FieldDescriptor* field = descriptor->field(i);
+    if (absent == Absent::kLeftOut && IsAbsent(message, field)) continue;
+    if (!std::exchange(first, false)) *out += ',';
+    AppendJsonString(out, field->name());
+    *out += ':';
+    AppendField(out, message, field, absent);
   }
   *out += '}';
 }
@@ -119,34 +171,15 @@ void AppendMap(std::string* out, const Message& message, const FieldDescriptor* 
 }  // namespace
 
 void AppendFieldJson(std::string* out, const Message& message, const FieldDescriptor* field) {
-  const Reflection& r = *message.GetReflection();
-  if (field->is_map()) return AppendMap(out, message, field);
-  if (field->is_repeated()) {
-    *out += '[';
-    for (int i = 0; i < r.FieldSize(message, field); ++i) {
-      if (i > 0) *out += ',';
-      AppendValue(out, message, field, i);
-    }
-    *out += ']';
-    return;
-  }
-  if (field->has_presence() && !r.HasField(message, field)) {
-    *out += "null";
-    return;
-  }
-  AppendValue(out, message, field, -1);
+  AppendField(out, message, field, Absent::kNull);
 }
 
 void AppendMessageJson(std::string* out, const Message& message) {
-  const auto* descriptor = message.GetDescriptor();
-  *out += '{';
-  for (int i = 0; i < descriptor->field_count(); ++i) {
-    if (i > 0) *out += ',';
-    AppendJsonString(out, descriptor->field(i)->name());
-    *out += ':';
-    AppendFieldJson(out, message, descriptor->field(i));
-  }
-  *out += '}';
+  AppendObject(out, message, Absent::kNull);
+}
+
+void AppendPresentJson(std::string* out, const Message& message) {
+  AppendObject(out, message, Absent::kLeftOut);
 }
 
 }  // namespace bunker::controller

@@ -25,21 +25,12 @@ std::string LowerTrimmed(std::string_view text) {
   return out;
 }
 
-// application/json, with no parameter but charset=utf-8.
-absl::Status CheckMediaType(const HttpRequest& request) {
-  const std::string type = LowerTrimmed(request.Header("content-type"));
-  if (type == "application/json" || type == "application/json;charset=utf-8" ||
-      type == "application/json;charset=\"utf-8\"")
-    return absl::OkStatus();
-  return ApiError("UNSUPPORTED_MEDIA_TYPE",
-                  "the body must be JSON; send it with Content-Type: application/json");
-}
-
 absl::Status ReadBody(const HttpRequest& request, const Route& route,
                       const std::set<std::string>& reserved, Message* message) {
   const bool takes_body = !route.body.empty();
-  if (!takes_body && request.body.empty()) return absl::OkStatus();
-  if (!request.body.empty()) RETURN_IF_ERROR(CheckMediaType(request));
+  // No body at all is {}: which fields are needed is told by the fields' own rules.
+  if (request.body.empty()) return absl::OkStatus();
+  RETURN_IF_ERROR(CheckMediaType(request));
   JsonValue json;
   JsonError error;
   if (!ParseJson(request.body, JsonLimits(), &json, &error))
@@ -60,6 +51,15 @@ absl::Status ReadBody(const HttpRequest& request, const Route& route,
 }
 
 }  // namespace
+
+absl::Status CheckMediaType(const HttpRequest& request) {
+  const std::string type = LowerTrimmed(request.Header("content-type"));
+  if (type == "application/json" || type == "application/json;charset=utf-8" ||
+      type == "application/json;charset=\"utf-8\"")
+    return absl::OkStatus();
+  return ApiError("UNSUPPORTED_MEDIA_TYPE",
+                  "the body must be JSON; send it with Content-Type: application/json");
+}
 
 std::vector<std::pair<std::string, std::string>> SplitQuery(std::string_view query) {
   std::vector<std::pair<std::string, std::string>> pairs;

@@ -20,6 +20,9 @@ namespace bunker::controller {
 absl::Status ReadRequest(const HttpRequest& request, const Router::Match& match,
                          google::protobuf::Message* message);
 
+// application/json, with no parameter but charset=utf-8; else UNSUPPORTED_MEDIA_TYPE.
+absl::Status CheckMediaType(const HttpRequest& request);
+
 // "a=1&b=x%20y" → pairs, decoded.
 std::vector<std::pair<std::string, std::string>> SplitQuery(std::string_view query);
 

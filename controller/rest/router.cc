@@ -89,6 +89,13 @@ bool MoreLiteral(const Route& a, const Route& b) {
 
 }  // namespace
 
+std::string TemplateOf(const Route& route) {
+  std::string path;
+  for (const Route::Segment& segment : route.segments)
+    path += "/" + (segment.is_variable ? "{" + segment.text + "}" : segment.text);
+  return path;
+}
+
 absl::StatusOr<Router> Router::Build(const std::vector<const ServiceDescriptor*>& services) {
   Router router;
   for (const ServiceDescriptor* service : services) {

@@ -25,6 +25,9 @@ struct Route {
   std::string body;  // "": none, "*": the request, else: a field of it
 };
 
+// "/v1/…/images/{image}".
+std::string TemplateOf(const Route& route);
+
 class Router {
  public:
   // Fails on a template that it does not understand, on a field that the request does not have,

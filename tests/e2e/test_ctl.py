@@ -22,6 +22,9 @@ RULES = [
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "TIME"),
     (r"sha256:[0-9a-f]{64}", "sha256:DIGEST"),
     (r"127\.0\.0\.1:\d+", "HOST"),
+    (r"sha256:[0-9a-f]{12}\b", "sha256:PREFIX"),
+    (r"\bnow\b|\b\d+ (second|minute)s? ago", "AGE"),
+    (r"\b\d+us\b", "MICROSECONDS"),
 ]
 # Figures that differ from run to run keep their type alone.
 VARYING = {"size_in_bytes", "bytes_done", "bytes_total", "rate_bytes_per_s", "eta_s", "duration_ms", "queue_ms",

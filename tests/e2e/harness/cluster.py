@@ -42,6 +42,7 @@ class Controller:
             "rest": {"address": f"127.0.0.1:{self.rest_port}"},
             "grpc": {"address": f"127.0.0.1:{self.grpc_port}"},
             "admin": {"socket": self.admin_socket},
+            "metrics": {"address": "127.0.0.1:0"},
         }
 
     def command(self, *arguments):

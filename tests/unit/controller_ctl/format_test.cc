@@ -35,5 +35,25 @@ TEST(FormatTest, TableCountsCodePointsAndDisarmsEscapes) {
             "A   B\n\xc3\xa9\xc3\xa9  x?[2J\n");
 }
 
+TEST(FormatTest, NothingThatATerminalObeysIsPrinted) {
+  EXPECT_EQ(Printable("a\x1b[31m\n\tb\x7f"), "a?[31m??b?");
+  EXPECT_EQ(PrintableLines("a\nb\r"), "a\nb?");
+  EXPECT_EQ(Printable("\xc2\x9b"
+                      "2J"),
+            "?2J");  // CSI as one character
+  EXPECT_EQ(Printable("\xe2\x80\xae"
+                      "txt.exe"),
+            "?txt.exe");  // writes from right to left
+  EXPECT_EQ(Printable("\xe2\x81\xa6\xc3\xa9\xf0\x9f\x98\x80"), "?\xc3\xa9\xf0\x9f\x98\x80");
+  EXPECT_EQ(Printable("\xff"), "\xef\xbf\xbd");
+}
+
+TEST(FormatTest, Ages) {
+  EXPECT_EQ(FormatAge(0.5), "now");
+  EXPECT_EQ(FormatAge(45.9), "45 seconds ago");
+  EXPECT_EQ(FormatAge(61), "1 minute ago");
+  EXPECT_EQ(FormatAge(90000), "1 day ago");
+}
+
 }  // namespace
 }  // namespace bunker::ctl
