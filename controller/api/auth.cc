@@ -61,6 +61,13 @@ absl::Status Lacks(std::string_view permission, std::string_view whose) {
                               permission, whose));
 }
 
+absl::Status CheckPartnerRank(const Caller& caller, std::string_view noun) {
+  if (caller.role >= Role::kPartnerAdmin) return absl::OkStatus();
+  return ApiError("AUTHZ_PERMISSION_DENIED",
+                  fmt::format("a {} of the partner is for partner admins; ask one of yours, or use "
+                              "the scope tenant", noun));
+}
+
 constexpr std::string_view kTenantAdmins = "an administrator of your tenant";
 constexpr std::string_view kOperator = "the operator of the platform";
 
@@ -104,11 +111,14 @@ absl::Status CheckScopeKey(const MethodRule& rule, const Caller& caller, Scope s
   const bool needs_permission = !at_platform || rule.need == Need::kKey;
   if (needs_permission && !HasPermission(caller, rule.permission))
     return Lacks(rule.permission, kTenantAdmins);
-  const bool in_rank = caller.role == Role::kPartnerAdmin || caller.super_admin();
-  if (scope != Scope::kPartner || in_rank) return absl::OkStatus();
-  return ApiError("AUTHZ_PERMISSION_DENIED",
-                  fmt::format("a {} of the partner is for partner admins; ask one of yours, or use "
-                              "the scope tenant", noun));
+  return scope == Scope::kPartner ? CheckPartnerRank(caller, noun) : absl::OkStatus();
+}
+
+absl::Status CheckMayChange(const Caller& caller, Scope scope, std::string_view noun) {
+  static constexpr MethodRule kRule = {"", Need::kScopedKey, "", false, "admin:platform"};
+  if (scope == Scope::kTenant) return absl::OkStatus();
+  if (scope == Scope::kPlatform) return CheckScopeKey(kRule, caller, scope, noun);
+  return CheckPartnerRank(caller, noun);
 }
 
 absl::Status RateLimiter::Take(const std::string& name, absl::Time now,

@@ -101,6 +101,10 @@ absl::Status CheckRule(const MethodRule& rule, const Caller& caller);
 absl::Status CheckScopeKey(const MethodRule& rule, const Caller& caller, Scope scope,
                            std::string_view noun);
 
+// The same for rules without a platform_permission: the partner's as a partner_admin, the
+// platform's with admin:platform.
+absl::Status CheckMayChange(const Caller& caller, Scope scope, std::string_view noun);
+
 // A token bucket for each name. Bounded: buckets that are full again are forgotten.
 // Not thread-safe: on the core's loop.
 class RateLimiter {

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "bunker/v1/registry_credential.pb.h"
+#include "common/base/converters.h"
 #include "common/base/status_macros.h"
 #include "common/oci/reference.h"
 #include "common/seal/key_ring.h"

@@ -47,9 +47,10 @@ std::string BunkerIndex::IdOf(const Key& key) {
 }
 
 std::string BunkerIndex::ViewOf(const Caller& caller) {
+  if (!caller.sees_all_bunkers) return "owner:" + caller.user_id;
   if (caller.super_admin()) return "all";
   if (caller.role == Role::kPartnerAdmin) return "partner:" + caller.partner_id;
-  return caller.sees_all_bunkers ? "tenant:" + caller.tenant_id : "owner:" + caller.user_id;
+  return "tenant:" + caller.tenant_id;
 }
 
 std::vector<std::string> BunkerIndex::ViewsOf(const Bunker& row) {

@@ -135,14 +135,19 @@ absl::StatusOr<RowPtr<User>> Accounts::DeleteUser(Turn& turn, const Caller& call
   ASSIGN_OR_RETURN(const RowPtr<User> found, FindUser(caller, id));
   RETURN_IF_ERROR(CheckCovers(caller, *found));
   if (id == caller.user_id) return InUse("nobody deletes its own user: ask another administrator");
+  Caller owner;
+  owner.user_id = id;
+  BunkerFilter not_ended;
+  not_ended.statuses = {BunkerStatus::kPending, BunkerStatus::kProvisioning, BunkerStatus::kRunning,
+                        BunkerStatus::kPaused,  BunkerStatus::kStopping,     BunkerStatus::kStopped};
   size_t live = 0;
-  for (const std::string& bunker : s.open_bunkers) {
-    const RowPtr<Bunker> row = s.bunkers.Find(bunker);
-    live += row->live() && row->owner == id ? 1 : 0;
-  }
+  s.bunker_index.Walk(owner, not_ended, "", [&](const std::string& bunker) {
+    live += s.bunkers.Find(bunker)->live() ? 1 : 0;
+    return live == 0;
+  });
   if (live > 0) {
-    return InUse("the user owns " + std::to_string(live) +
-                 " live bunkers: delete them first; disabling the user stops its keys at once");
+    return InUse(
+        "the user owns live bunkers: delete them first; disabling the user stops its keys at once");
   }
   EraseUser(turn, id);
   return found;

@@ -279,7 +279,9 @@ TEST_F(AccountsRestTest, AuditTellsWhoDidWhat) {
   EXPECT_EQ(row(2, "key_id"), key["id"]);
   for (size_t i = 0; i < rows.size(); ++i) {
     EXPECT_EQ(rows[i]["intact"], true);
-    if (i > 0) EXPECT_EQ(rows[i - 1]["prev_hash"], rows[i]["hash"]);
+    if (i > 0) {
+      EXPECT_EQ(rows[i - 1]["prev_hash"], rows[i]["hash"]);
+    }
   }
   const Answer head = Call("GET", "/audit/head");
   EXPECT_EQ(head.data()["seq"], rows[0]["seq"]);
