@@ -105,9 +105,13 @@ void RegisterWorkerTokenService(const ServiceDeps& deps, Dispatcher* dispatcher)
       .Register<v1::DeleteWorkerTokenRequest, v1::WorkerToken>(
           [](CallContext& context,
              const v1::DeleteWorkerTokenRequest& request) -> absl::StatusOr<v1::WorkerToken> {
-            ASSIGN_OR_RETURN(const RowPtr<JoinToken> token,
-                             context.engine.worker_admin().DeleteToken(context.turn, context.caller,
-                                                                       request.token()));
+            ASSIGN_OR_RETURN(const RowPtr<JoinToken> token, context.engine.worker_admin().FindToken(
+                                                                context.caller, request.token()));
+            RETURN_IF_ERROR(CheckMayChange(context, token->ownership, "worker token"));
+            RETURN_IF_ERROR(
+                context.engine.worker_admin()
+                    .DeleteToken(context.turn, context.caller, request.token())
+                    .status());
             return Row(*token);
           });
 }
