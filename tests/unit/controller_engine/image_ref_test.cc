@@ -136,8 +136,9 @@ TEST_F(ImageRefTest, DigestsFindWhatIsPinned) {
     EXPECT_EQ(find(ref), "multi") << ref;
   for (const std::string& ref :
        {"multi@sha256:" + std::string(12, 'c'), "multi@" + kShort.substr(0, 18),
-        "multi@sha256:" + std::string(12, 'A'), "multi@sha512:" + std::string(64, 'a'), "multi@",
-        "other@" + kDigestA, "ghcr.io/app@" + kDigestA, "@" + kDigestA})
+        std::string("multi@"), "multi@sha256:" + std::string(12, 'A'),
+        "multi@sha512:" + std::string(64, 'a'), "other@" + kDigestA, "ghcr.io/app@" + kDigestA,
+        "@" + kDigestA})
     EXPECT_EQ(find(ref), "NOT_FOUND") << ref;
   // Its own url, as rows have it.
   const auto row = h.Do([&](Engine& e, Turn&) { return e.FindImage(h.admin, "multi"); });

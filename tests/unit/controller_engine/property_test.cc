@@ -1,5 +1,7 @@
 // Seeded random lives: operators, tenants and workers do anything in any order, and the engine's
 // invariants hold after every step; then everything heals, and it must converge.
+#include "controller/engine/quotas.h"
+#include "controller/engine/worker_admin.h"
 #include "tests/unit/controller_engine/harness.h"
 
 namespace bunker::controller {
@@ -15,10 +17,20 @@ class Life {
       images_.push_back(h_.Register("i" + std::to_string(i), i == 2)->id);
     }
     for (int i = 0; i < 2; ++i) h_.MakeGroup("g" + std::to_string(i), {}, {});
+    h_.Must([&](Engine& e, Turn& t) -> absl::StatusOr<RowPtr<QuotaAssignment>> {
+      QuotaProfileSpec profile;
+      profile.name = "p";
+      profile.caps.max_concurrent_bunkers = kMaxBunkers;
+      EXPECT_TRUE(e.quotas().CreateProfile(t, h_.admin, profile).ok());
+      QuotaAssignmentSpec assignment;
+      assignment.profile = "p";
+      assignment.target_id = h_.admin.user_id;
+      return e.quotas().Assign(t, h_.admin, assignment);
+    });
   }
 
   void Step() {
-    switch (random_.Below(14)) {
+    switch (random_.Below(17)) {
       case 0: Group(&Engine::AttachImage, Pick(images_)); break;
       case 1: Group(&Engine::DetachImage, Pick(images_)); break;
       case 2: Group(&Engine::AttachWorker, Pick(workers_)); break;
@@ -36,11 +48,21 @@ class Life {
       case 11: h_.Advance(absl::Seconds(1 + random_.Below(40))); break;
       case 12: Toggle(Pick(workers_)); break;
       case 13: if (random_.Below(20) == 0) Restart(); break;
+      case 14:
+        Drain(Pick(workers_));
+        break;
+      case 15:
+        Resume(Pick(workers_));
+        break;
+      case 16:
+        if (random_.Below(6) == 0) Replace(random_.Below(workers_.size()));
+        break;
     }
   }
 
   void Heal() {
     for (const std::string& worker : workers_) {
+      Resume(worker);
       h_.Connect(worker, {2000, 2048, 20'000});
     }
     for (const std::string& image : images_) {
@@ -69,6 +91,8 @@ class Life {
   }
 
  private:
+  static constexpr uint64_t kMaxBunkers = 12;
+
   const std::string& Pick(const std::vector<std::string>& from) {
     return from[random_.Below(from.size())];
   }
@@ -88,17 +112,48 @@ class Life {
     spec.memory_mb = 64 + random_.Below(700);
     spec.disk_mb = 64 + random_.Below(4000);
     if (random_.Below(2) == 0) spec.idle_timeout_s = 1 + random_.Below(100);
+    if (random_.Below(3) == 0) spec.replicas = random_.Below(4);
+    const uint64_t count = 1 + spec.replicas.value_or(0);
     h_.Run([&](Engine& e, Turn& t) {
       const auto explained = e.ExplainPlacement(t, h_.admin, spec);
       ASSERT_TRUE(explained.ok());
+      const uint64_t live = e.quotas().Applying(h_.admin.user_id)[0].usage.bunkers;
       PlacementExplanation why;
-      const auto row = e.CreateBunker(t, h_.admin, spec, &why);
-      EXPECT_EQ(row.ok(), explained->eligible > 0);
-      if (!row.ok()) {
-        EXPECT_EQ(ReasonOf(row.status()), explained->error_code);
+      const auto rows = e.CreateBunkers(t, h_.admin, spec, &why);
+      if (live + count > kMaxBunkers) {
+        EXPECT_EQ(ReasonOf(rows.status()), "BUNKER_QUOTA_EXCEEDED");
+        return;
+      }
+      EXPECT_EQ(rows.ok(), explained->error_code.empty()) << rows.status();
+      if (rows.ok()) {
+        EXPECT_EQ(rows->size(), count);
+      } else if (explained->eligible == 0) {
+        EXPECT_EQ(ReasonOf(rows.status()), explained->error_code);
       }
     });
     CheckRoom();
+  }
+
+  void Drain(const std::string& worker) {
+    DrainSpec spec;
+    if (random_.Below(2) == 0) {
+      spec.deadline = absl::Seconds(random_.Below(30));
+      spec.then = DrainThen::kStop;
+    }
+    h_.Must([&](Engine& e, Turn& t) { return e.worker_admin().Drain(t, h_.admin, worker, spec); });
+  }
+
+  void Resume(const std::string& worker) {
+    h_.Must([&](Engine& e, Turn& t) { return e.worker_admin().Resume(t, h_.admin, worker); });
+  }
+
+  // By force, and another one comes in its place.
+  void Replace(size_t i) {
+    h_.Must([&](Engine& e, Turn& t) {
+      return e.worker_admin().Remove(t, h_.admin, workers_[i], /*force=*/true);
+    });
+    h_.heartbeats.erase(workers_[i]);
+    workers_[i] = h_.AddWorker("r" + std::to_string(++replaced_), {2000, 2048, 20'000});
   }
 
   void CheckRoom() {
@@ -194,6 +249,7 @@ class Life {
   std::vector<std::string> workers_;
   std::vector<std::string> images_;
   bool faults_ = true;
+  int replaced_ = 0;
 };
 
 TEST(EngineProperty, InvariantsHoldThroughRandomLivesAndAllConverges) {

@@ -1,3 +1,4 @@
+#include "controller/store/row_codec.h"
 #include "tests/unit/controller_engine/harness.h"
 
 namespace bunker::controller {
@@ -104,6 +105,43 @@ TEST_F(Silent, LostAfterFiveMinutesEphemeralOnesFailAndAreEndedOnReturn) {
   EXPECT_EQ(h.Do([&](Engine& e, Turn&) { return e.FindWorker(h.admin, w1); })
                 ->allocated.memory_mb,
             0u);
+}
+
+TEST_F(Silent, BackBeforeItIsLostNothingIsAndSessionsWaitForEver) {
+  // Sessions can't be created yet: one from the store.
+  MemStore::Rows rows = h.store->rows();
+  Bunker session;
+  std::string& body = rows.at({Noun::kBunker, row->id});
+  ASSERT_TRUE(DecodeRow(body, &session).ok());
+  session.lifecycle_mode = LifecycleMode::kSession;
+  session.max_lifetime_s = 0;
+  session.expires_at.reset();
+  session.idle_timeout_s = 0;
+  body = EncodeRow(session);
+  Harness again({}, false, rows, h.loop.Now());
+  again.Connect(w1);
+  const RowPtr<Bunker> ephemeral =
+      *again.Create("a", [](CreateBunkerSpec& s) { s.idle_timeout_s = 100'000; });
+  again.ObserveBunker(w1, ephemeral->id, BunkerStatus::kRunning);
+  const auto both = [&](BunkerStatus one, BunkerStatus other, const std::string& reason) {
+    EXPECT_EQ(again.Get(ephemeral->id)->status, one);
+    EXPECT_EQ(again.Get(row->id)->status, other);
+    EXPECT_EQ(again.Get(row->id)->status_reason, reason);
+  };
+  again.Silence(w1);
+  again.Advance(absl::Seconds(298));
+  both(BunkerStatus::kRunning, BunkerStatus::kRunning, "WORKER_OFFLINE");
+  again.Connect(w1);
+  again.Advance(absl::Seconds(10));
+  both(BunkerStatus::kRunning, BunkerStatus::kRunning, "");
+  again.Silence(w1);
+  again.Advance(absl::Hours(1));
+  both(BunkerStatus::kFailed, BunkerStatus::kRunning, "WORKER_OFFLINE");
+  EXPECT_EQ(again.Get(ephemeral->id)->status_reason, "WORKER_LOST");
+  again.Connect(w1);
+  EXPECT_TRUE(again.BunkerRow(w1, ephemeral->id)->stopped);
+  EXPECT_FALSE(again.BunkerRow(w1, row->id)->stopped);
+  both(BunkerStatus::kFailed, BunkerStatus::kRunning, "");
 }
 
 TEST_F(Silent, SilenceIsNotCountedFromBeforeTheControllersStart) {

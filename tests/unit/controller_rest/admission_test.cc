@@ -9,8 +9,7 @@ namespace bunker::controller {
 namespace {
 
 // The scripted agent has 4000 millicores: room for 50 of these.
-constexpr char kSmall[] =
-    R"({"image": "r", "cpu_millicores": 80, "memory_mb": 64, "disk_mb": 64)";
+constexpr char kSmall[] = R"({"image": "r", "cpu_millicores": 80, "memory_mb": 64, "disk_mb": 64)";
 
 class AdmissionTest : public GatewayFixture {
  protected:
@@ -26,9 +25,9 @@ class AdmissionTest : public GatewayFixture {
     for (int i = 0; i < workers; ++i) {
       const std::string worker = JoinWorker("w" + std::to_string(i));
       workers_.push_back(worker);
-      EXPECT_EQ(Call("POST", "/availability-groups/g/workers", R"({"ref": ")" + worker + "\"}")
-                    .status,
-                200);
+      EXPECT_EQ(
+          Call("POST", "/availability-groups/g/workers", R"({"ref": ")" + worker + "\"}").status,
+          200);
       FinishBake(worker, image);
     }
   }
@@ -60,9 +59,7 @@ class AdmissionTest : public GatewayFixture {
     return live;
   }
 
-  std::string UserId() {
-    return Raw("GET", "/v1/whoami", AuthHeader()).data()["user"]["id"];
-  }
+  std::string UserId() { return Raw("GET", "/v1/whoami", AuthHeader()).data()["user"]["id"]; }
 
   void Assign(const std::string& caps) {
     EXPECT_EQ(Call("POST", "/quota-profiles", R"({"name": "p", )" + caps + "}").status, 201);
@@ -97,8 +94,7 @@ TEST_P(AdmissionRounds, RoomForFiftyTakesFiftyOfTwoHundred) {
     const Json& error = answer.json["error"];
     EXPECT_EQ(error["counts"], Json({{"cpu", 1}}));
     EXPECT_EQ(error["details"][0]["worker_id"], workers_[0]);
-    EXPECT_EQ(error["details"][0]["shortfall"],
-              "not enough cpu: 0 millicores left, 80 needed");
+    EXPECT_EQ(error["details"][0]["shortfall"], "not enough cpu: 0 millicores left, 80 needed");
     EXPECT_FALSE(std::string(error["details"][0]["remedy"]).empty());
     ++refused;
   }
@@ -165,8 +161,8 @@ TEST_F(AdmissionTest, ReplicasGiveAListAndOneIdempotencyRecord) {
   EXPECT_EQ(LiveBunkers(), 3u);
   EXPECT_EQ(create(kSmall + std::string(R"(, "replicas": 2})")).code(), "IDEMPOTENCY_CONFLICT");
   // Given, it makes a list even of one; absent, an object.
-  EXPECT_TRUE(Call("POST", "/bunkers", kSmall + std::string(R"(, "replicas": 0})")).data()
-                  .is_array());
+  EXPECT_TRUE(
+      Call("POST", "/bunkers", kSmall + std::string(R"(, "replicas": 0})")).data().is_array());
   EXPECT_TRUE(Call("POST", "/bunkers", kSmall + std::string("}")).data().is_object());
   EXPECT_EQ(Call("POST", "/bunkers", kSmall + std::string(R"(, "replicas": 101})")).field(),
             "replicas");
@@ -210,11 +206,11 @@ TEST_F(AdmissionTest, ExplainSaysWhatACreateWouldFind) {
   const Answer refused = Call("POST", "/bunkers", kSmall + std::string(R"(, "gpu_count": 1})"));
   EXPECT_EQ(refused.code(), "WORKER_UNAVAILABLE");
   EXPECT_EQ(refused.json["error"]["details"][0]["predicate"], "gpu");
-  EXPECT_EQ(Call("POST", "/placement/explain",
-                 kSmall + std::string(R"(, "gpu_type": "A100"})")).field(),
-            "gpu_type");
-  const Answer many = Call("POST", "/placement/explain",
-                           kSmall + std::string(R"(, "replicas": 50})"));
+  EXPECT_EQ(
+      Call("POST", "/placement/explain", kSmall + std::string(R"(, "gpu_type": "A100"})")).field(),
+      "gpu_type");
+  const Answer many =
+      Call("POST", "/placement/explain", kSmall + std::string(R"(, "replicas": 50})"));
   EXPECT_EQ(many.data()["placeable"], false);
   EXPECT_NE(std::string(many.data()["message"]).find("only 50 of 51"), std::string::npos);
 }
@@ -324,9 +320,9 @@ TEST_F(AdmissionTest, QuotasAreMadeAssignedUsedAndTakenAway) {
   // A user who has none is not bound, sees its own usage only, and no profiles.
   const std::string header = "Authorization: Bearer " + user + "\r\n";
   EXPECT_EQ(Raw("GET", std::string(kModule) + "/quota-profiles/usage", header).data().size(), 0u);
-  EXPECT_EQ(Raw("GET", std::string(kModule) + "/quota-profiles/usage?user_id=" + UserId(), header)
-                .status,
-            403);
+  EXPECT_EQ(
+      Raw("GET", std::string(kModule) + "/quota-profiles/usage?user_id=" + UserId(), header).status,
+      403);
   EXPECT_EQ(Raw("GET", std::string(kModule) + "/quota-profiles", header).status, 403);
   EXPECT_EQ(Call("POST", "/quota-profiles", R"({"name": "p"})").code(), "SLUG_CONFLICT");
   EXPECT_EQ(Call("DELETE", "/quota-profiles/p").code(), "RESOURCE_IN_USE");
@@ -336,7 +332,8 @@ TEST_F(AdmissionTest, QuotasAreMadeAssignedUsedAndTakenAway) {
   EXPECT_EQ(Call("POST", "/bunkers", kSmall + std::string("}")).status, 201);
   EXPECT_EQ(Call("POST", "/quota-assignments",
                  R"({"profile_id": "p", "target_kind": "user", "target_id": "usr_x",
-                     "mode": "shared"})").status,
+                     "mode": "shared"})")
+                .status,
             404);
 }
 

@@ -94,8 +94,8 @@ TEST_F(GatewayTest, WhatIsNotBuiltYetIsRefusedByName) {
   const std::vector<std::pair<std::string, std::string>> fields = {
       {"lifecycle_mode", R"("session")"}, {"lifecycle_mode", R"("persistent")"},
       {"network_allowlist", R"(["a.b"])"}, {"disk_bytes_per_s", "1"}, {"disk_iops", "1"},
-      {"gpu_type", R"("a100")"}, {"on_idle", R"("pause")"}, {"bandwidth_mbit", "1"},
-      {"replicas", "0"}, {"snapshot", R"("s")"}, {"main", "{}"}, {"start", "false"},
+      {"on_idle", R"("pause")"}, {"bandwidth_mbit", "1"}, {"snapshot", R"("s")"},
+      {"main", "{}"}, {"start", "false"},
       {"interfaces", R"([{"if_name": "eth0", "bridge_name": "b"}])"}};
   for (const auto& [field, value] : fields) {
     const Answer answer =

@@ -79,8 +79,9 @@ TEST_F(OpenApiTest, WhatIsNotBuiltIsNotThere) {
     if (route.body == "*" && document["components"]["schemas"].contains(request->name())) {
       const Json& properties = Schema(document, request->name()).at("properties");
       for (int i = 0; i < request->field_count(); ++i) {
-        if (!SchemaBuilder::IsBuilt(request->field(i)))
+        if (!SchemaBuilder::IsBuilt(request->field(i))) {
           EXPECT_FALSE(properties.contains(request->field(i)->name())) << request->name();
+        }
         ++checked;
       }
     }
