@@ -228,6 +228,8 @@ class AuthzMatrixTest : public GatewayFixture {
       const size_t end = path.find('}', at);
       std::string noun = path.substr(at + 1, end - at - 1);
       if (noun == "group" && path.rfind("/v1/groups", 0) == 0) noun = "usergroup";
+      if (noun == "project_id") noun = "tenant";
+      if (noun == "id") noun = "image";
       const size_t plus = owners.find('+');
       path.replace(at, end - at + 1, Thing(noun, owners.substr(0, plus), caller));
       if (plus != std::string::npos) owners = owners.substr(plus + 1);
