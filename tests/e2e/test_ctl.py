@@ -114,6 +114,96 @@ class GoldenTest(case.ClusterTest):
         last = events[-1]
         self.compare("cache-event.json", json.dumps([last[0], normal(last[1])], indent=2) + "\n")
 
+    def json(self, *arguments):
+        return json.loads(self.c.ctl("--json", *arguments).stdout)
+
+    def fails(self, code, *arguments):
+        """The exit code of what must fail, and what people are told."""
+        done = self.c.ctl(*arguments, check=False)
+        self.assertEqual(done.returncode, code, done.stdout + done.stderr)
+        return done.stderr
+
+    def test_accounts(self):
+        tenant = self.json("tenant", "create", "acme")
+        user = self.json("user", "create", "ann", "--role", "tenant_viewer", "--tenant", tenant["id"])
+        group = self.json("user-group", "create", "crew", "--permission", "scaibunker:execute")
+        mine = self.json("user", "create", "bob", "--role", "tenant_user")
+        self.json("user-group", "add", group["id"], mine["id"])
+        self.assertIn("scaibunker:execute", self.json("user", "show", mine["id"])["effective_permissions"])
+        self.json("user", "permissions", mine["id"], "--permission", "scaibunker:images:manage")
+        key = self.json("key", "create", "spare", "--user", mine["id"], "--permission", "scaibunker:create",
+                        "--expires-at", "2999-01-01T00:00:00Z", "--rate-limit", "7")
+        self.assertRegex(key["key"], r"^sgk_[0-9A-Za-z]{43}$")
+        environment = dict(self.c.shell_environment(), SCAIGRID_API_KEY=key["key"])
+        who = processes.run([paths.binary("bunkerctl"), "--json", "whoami"], env=environment)
+        self.assertEqual(json.loads(who.stdout)["permissions"], ["scaibunker:create"])
+        self.json("key", "revoke", key["id"])
+        gone = processes.run([paths.binary("bunkerctl"), "whoami"], env=environment, check=False)
+        self.assertEqual(gone.returncode, 1)
+        self.assertIn("AUTH_TOKEN_INVALID", gone.stderr)
+        self.assertIn("ann", self.c.ctl("user", "list").stdout)
+        self.json("user", "update", user["id"], "--status", "disabled")
+        self.json("user-group", "remove", group["id"], mine["id"])
+        self.json("user-group", "delete", group["id"])
+        self.json("user", "delete", mine["id"])
+        self.assertIn("VALIDATION_ERROR", self.fails(1, "user", "create", "eve", "--role", "emperor"))
+
+    def test_quotas_workers_and_audit(self):
+        profile = self.json("quota-profile", "create", "small", "--max-bunkers", "0", "--description", "nothing")
+        self.json("quota-profile", "update", profile["id"], "--max-memory-mb", "64", "--max-bunkers", "none")
+        row = self.json("quota-profile", "show", profile["id"])
+        self.assertEqual((row["max_memory_mb"], row["max_concurrent_bunkers"]), (64, None))
+        self.c.ctl("quota-profile", "usage")
+        me = self.json("whoami")["user"]["id"]
+        given = self.json("quota-assignment", "create", "--profile", profile["id"], "--kind", "user", "--target", me,
+                          "--mode", "individual")
+        self.json("quota-assignment", "delete", given["id"])
+        self.json("quota-profile", "delete", profile["id"])
+        self.json("worker", "label", "w1", "--label", "metro=fra", "--label", "disk=fast")
+        self.assertEqual(self.json("worker", "show", "w1")["labels"]["metro"], "fra")
+        self.assertEqual(self.json("worker", "drain", "w1", "--deadline-s", "600", "--then", "wait")["status"],
+                         "draining")
+        self.assertEqual(self.json("worker", "resume", "w1")["status"], "online")
+        self.assertIn("would_evict", self.json("worker", "gc", "w1", "--dry-run"))
+        token = self.json("worker-token", "create", "w9", "--scope", "platform", "--shared", "--ttl-s", "60")
+        self.assertTrue(token["token"])
+        self.assertIn("w9", self.c.ctl("worker-token", "list").stdout)
+        self.json("worker-token", "revoke", token["id"])
+        self.assertIn("Workers.DrainWorker", self.c.ctl("audit", "list").stdout)
+        self.assertEqual(len(self.json("audit", "head")["hash"]), 64)
+
+    def test_credentials_keep_their_secret(self):
+        secret = os.path.join(self.c.folder, "secret")
+        with open(secret, "w", encoding="utf-8") as out:
+            out.write("hush\n")
+        self.json("credential", "create", "reg", "--host", "https://reg.example", "--username", "u",
+                  "--password-file", secret)
+        shown = self.c.ctl("credential", "show", "reg").stdout
+        self.assertIn("reg.example", shown)
+        self.assertNotIn("hush", shown)
+        self.assertIn("reg", self.c.ctl("credential", "list").stdout)
+        self.json("credential", "delete", "reg")
+
+    def test_usage_errors_end_with_2(self):
+        for arguments in (["image"], ["no-such"], ["key", "create"], ["run", "x", "-m", "lots"],
+                          ["worker", "label", "w1", "--label", "x"], ["api", "FETCH", "/images"]):
+            self.fails(2, *arguments)
+
+    def test_run_names_what_it_started(self):
+        ref = self.c.registry.push(images.tiny(marker="run"), "run", "v1")
+        row = self.c.register("runner", ref)
+        self.c.group("run", images=[row["id"]])
+        self.c.wait_cache(row["id"])
+        self.json("worker", "label", "w1", "--label", "metro=fra")
+        text = self.c.ctl("run", "runner", "-m", "128MiB", "--replicas", "1", "--metro", "fra").stdout
+        self.assertEqual(text.count("[●] Started"), 2, text)
+        for label in ("name", "uuid", "state", "image", "boot time", "memory", "args"):
+            self.assertRegex(text, rf"─ {label}: \S")
+        self.assertIn("NO_SUITABLE_WORKER", self.fails(1, "run", "runner", "--metro", "nowhere")
+                      .replace("WORKER_UNAVAILABLE", "NO_SUITABLE_WORKER"))
+        explained = self.c.ctl("bunker", "explain", "runner").stdout
+        self.assertRegex(explained, r"w1 +true")
+
     def test_errors_for_programs_and_people(self):
         done = self.c.ctl("--json", "image", "show", "no-such", check=False)
         self.assertEqual(done.returncode, 1)

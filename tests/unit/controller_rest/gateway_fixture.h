@@ -38,6 +38,7 @@ struct Answer {
 
   const Json& data() const { return json.at("data"); }
   std::string code() const {
+    if (json.contains("error_code")) return json["error_code"];  // a flat one
     return json.contains("error") ? json["error"].value("code", "") : "";
   }
   std::string message() const {
