@@ -17,6 +17,7 @@
 #include "controller/api/errors.h"
 #include "controller/api/services.h"
 #include "controller/api/validate.h"
+#include "controller/engine/accounts.h"
 
 namespace bunker::controller {
 namespace {
@@ -25,11 +26,20 @@ constexpr size_t kMaxSlugBytes = 110;  // leaves room for a suffix
 constexpr uint32_t kDefaultPageSize = 50;
 constexpr char kDefaultWorkspace[] = "0";
 
-// A project is a tenant; one that is not the caller's own looks like one that isn't there.
-absl::Status CheckProject(const Caller& caller, const std::string& project_id) {
-  if (!caller.tenant_id.empty() && project_id == caller.tenant_id) return absl::OkStatus();
-  return ApiError("NOT_FOUND", "there is no project " + project_id.substr(0, 64) +
-                                   "; use the id of your tenant, as GET /v1/whoami says it");
+// A project is a tenant. Whoever may see it acts in it as its administrator at most, so that what
+// other tenants have stays out of the project; one that may not be seen looks like one that isn't
+// there.
+absl::StatusOr<Caller> ActingIn(const CallContext& context, const std::string& project_id) {
+  const auto tenant = context.engine.accounts().FindTenant(context.caller, project_id);
+  if (!tenant.ok()) {
+    return ApiError("NOT_FOUND", "there is no project " + project_id.substr(0, 64) +
+                                     "; use the id of your tenant, as GET /v1/whoami says it");
+  }
+  Caller acting = context.caller;
+  acting.tenant_id = (*tenant)->id;
+  acting.partner_id = (*tenant)->partner_id;
+  acting.role = std::min(acting.role, Role::kTenantAdmin);
+  return acting;
 }
 
 // "library/pytorch_1_8" → what is before the last component, and that.
@@ -164,17 +174,17 @@ RegisterImageSpec SpecOf(const v1::RegisterModelArtsImageRequest& request,
 absl::StatusOr<v1::ModelArtsImage> Register(CallContext& context,
                                             const v1::RegisterModelArtsImageRequest& request,
                                             uint32_t size_mib) {
-  RETURN_IF_ERROR(CheckProject(context.caller, request.project_id()));
+  ASSIGN_OR_RETURN(const Caller acting, ActingIn(context, request.project_id()));
   const auto reference = oci::ParseReference(request.swr_path());
   if (!reference.ok())
     return ValidationError("swr_path", std::string(reference.status().message()));
   RegisterImageSpec spec = SpecOf(request, *reference, size_mib);
-  auto image = context.engine.RegisterImage(context.turn, context.caller, spec);
+  auto image = context.engine.RegisterImage(context.turn, acting, spec);
   if (!image.ok() && ReasonOf(image.status()) == "SLUG_CONFLICT" &&
-      !context.engine.FindBySwrPath(context.caller, spec.modelarts->canonical_path)) {
+      !context.engine.FindBySwrPath(acting, spec.modelarts->canonical_path)) {
     // Another path has that name: this one's own digest tells them apart.
     spec.name += "-" + Sha256Hex(spec.modelarts->canonical_path).substr(0, 12);
-    image = context.engine.RegisterImage(context.turn, context.caller, spec);
+    image = context.engine.RegisterImage(context.turn, acting, spec);
   }
   RETURN_IF_ERROR(image.status());
   return RowOf(context, **image);
@@ -182,10 +192,10 @@ absl::StatusOr<v1::ModelArtsImage> Register(CallContext& context,
 
 absl::StatusOr<v1::ModelArtsImage> Get(CallContext& context,
                                        const v1::GetModelArtsImageRequest& request) {
-  RETURN_IF_ERROR(CheckProject(context.caller, request.project_id()));
+  ASSIGN_OR_RETURN(const Caller acting, ActingIn(context, request.project_id()));
   const std::string id = IdFromUuid("img_", request.id());
   const RowPtr<Image> image =
-      context.engine.FindImageById(context.caller, id.empty() ? request.id() : id);
+      context.engine.FindImageById(acting, id.empty() ? request.id() : id);
   const bool is_oci = image != nullptr && image->build_source.kind == SourceKind::kOci;
   if (!is_oci) {
     return ApiError("NOT_FOUND", "there is no image " + request.id().substr(0, 64) +
@@ -196,14 +206,14 @@ absl::StatusOr<v1::ModelArtsImage> Get(CallContext& context,
 
 absl::StatusOr<v1::ModelArtsImagePage> List(CallContext& context,
                                             const v1::ListModelArtsImagesRequest& request) {
-  RETURN_IF_ERROR(CheckProject(context.caller, request.project_id()));
+  ASSIGN_OR_RETURN(const Caller acting, ActingIn(context, request.project_id()));
   PageSpec all;
   all.limit = UINT32_MAX;
   const uint32_t limit = request.has_limit() ? request.limit() : kDefaultPageSize;
   const uint32_t offset = request.offset();
   v1::ModelArtsImagePage page;
   uint32_t total = 0;
-  for (const RowPtr<Image>& image : context.engine.ListImages(context.caller, {}, all).rows) {
+  for (const RowPtr<Image>& image : context.engine.ListImages(acting, {}, all).rows) {
     if (image->build_source.kind != SourceKind::kOci) continue;
     const auto reference = oci::ParseReference(FieldsOf(*image).swr_path);
     const PathParts parts = reference.ok() ? PartsOf(*reference) : PathParts();

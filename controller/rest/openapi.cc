@@ -168,8 +168,13 @@ Json Document::Success(const Route& route) {
   const Descriptor* answer = method->output_type();
   if (IsFlat(method)) return schemas_.Ref(answer, Side::kFlat);
   Json properties = {{"status", {{"type", "string"}, {"const", "ok"}}}};
+  const bool two_shapes = answer->options().GetExtension(v1::one_or_list);
   Json required = {"status", "data"};
-  if (const FieldDescriptor* list = ListFieldOf(answer)) {
+  if (two_shapes) {
+    properties["data"] = {{"oneOf",
+                           {schemas_.Value(answer->field(0), Side::kAnswer),
+                            schemas_.Value(answer->field(1), Side::kAnswer)}}};
+  } else if (const FieldDescriptor* list = ListFieldOf(answer)) {
     properties["data"] = schemas_.Value(list, Side::kAnswer);
     for (const char* name : {"has_more", "next_cursor"}) {
       properties[name] = schemas_.Property(answer->FindFieldByName(name), Side::kAnswer);
