@@ -86,8 +86,9 @@ class RuleChecker {
   }
 
   void CheckNumber(uint64_t value, const v1::FieldRules& rules, const std::string& path) {
-    const uint64_t max = rules.has_max() ? rules.max() : UINT64_MAX;
-    if (rules.has_min() || rules.has_max()) validator_->Range(path, value, rules.min(), max);
+    if (rules.has_max()) return validator_->Range(path, value, rules.min(), rules.max());
+    if (value < rules.min())
+      validator_->Refuse(path, fmt::format("must be at least {}, not {}", rules.min(), value));
   }
 
   void CheckSingle(const Message& message, const FieldDescriptor* field,

@@ -215,7 +215,9 @@ Json SchemaBuilder::Property(const FieldDescriptor* field, Side side) {
   // In an answer an unspecified enum is null; in a request null says that a field is absent.
   const bool single_enum =
       field->cpp_type() == FieldDescriptor::CPPTYPE_ENUM && !field->is_repeated();
-  const bool nullable = side == Side::kRequest  ? !IsRequired(field)
+  const bool null_refused =
+      IsRequired(field) || field->options().GetExtension(v1::rules).not_null();
+  const bool nullable = side == Side::kRequest  ? !null_refused
                         : side == Side::kAnswer ? field->has_presence() || single_enum
                                                 : false;
   if (nullable) schema = OrNull(std::move(schema));
