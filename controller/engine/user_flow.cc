@@ -138,8 +138,9 @@ absl::StatusOr<RowPtr<User>> Accounts::DeleteUser(Turn& turn, const Caller& call
   Caller owner;
   owner.user_id = id;
   BunkerFilter not_ended;
-  not_ended.statuses = {BunkerStatus::kPending, BunkerStatus::kProvisioning, BunkerStatus::kRunning,
-                        BunkerStatus::kPaused,  BunkerStatus::kStopping,     BunkerStatus::kStopped};
+  not_ended.statuses = {BunkerStatus::kPending,  BunkerStatus::kProvisioning,
+                        BunkerStatus::kRunning,  BunkerStatus::kPaused,
+                        BunkerStatus::kStopping, BunkerStatus::kStopped};
   size_t live = 0;
   s.bunker_index.Walk(owner, not_ended, "", [&](const std::string& bunker) {
     live += s.bunkers.Find(bunker)->live() ? 1 : 0;

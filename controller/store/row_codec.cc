@@ -120,15 +120,14 @@ BUNKER_ROW(Worker, id, name, ownership, shared, credential_sha256, certificate_s
            token_labels, last_heartbeat, created_at)
 BUNKER_ROW(BuildSource, kind, ref, path)
 BUNKER_ROW(ImageConfig, entrypoint, cmd, env, working_dir, user, exposed_ports)
-BUNKER_ROW(ResolvedImage, repository, manifest_digest, index_digest, layers_bytes, diff_ids,
-           config)
+BUNKER_ROW(ResolvedImage, repository, manifest_digest, index_digest, layers_bytes, diff_ids, config)
 BUNKER_ROW(ModelArtsFields, swr_path, canonical_path, service_type, services, visibility,
            workspace_id)
 BUNKER_ROW(TagMoved, digest, seen_at)
 BUNKER_ROW(Image, id, name, display_name, description, build_source, size_mib,
            default_cpu_millicores, default_memory_mb, default_disk_mb, ownership, owner, lazy_pull,
-           preinstalled, arch, resource_category, origin, tags, modelarts, resolved,
-           rootfs_digest, allocated_bytes, pull_secret, credential_id, tag_moved, tag_check_at, active,
+           preinstalled, arch, resource_category, origin, tags, modelarts, resolved, rootfs_digest,
+           allocated_bytes, pull_secret, credential_id, tag_moved, tag_check_at, active,
            scan_status, created_at, updated_at)
 BUNKER_ROW(RegistryCredential, id, name, ownership, owner, host, username, sealed, created_at,
            updated_at)

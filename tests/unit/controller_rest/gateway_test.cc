@@ -134,7 +134,7 @@ TEST_F(GatewayTest, RoutesVerbsAndMediaTypes) {
   EXPECT_EQ(form.code(), "UNSUPPORTED_MEDIA_TYPE");
   EXPECT_EQ(Raw("POST", path, AuthHeader() + "Content-Type: application/json; charset=utf-8\r\n",
                 Registration("x")).status, 201);
-  EXPECT_EQ(Call("GET", "/images", "{\"digest\": \"sha256:abc\"}").field(), "digest");
+  EXPECT_EQ(Call("GET", "/workers", "{\"digest\": \"sha256:abc\"}").field(), "digest");
   EXPECT_EQ(Call("POST", "/images/x/warm", "{}").status, 200);
   EXPECT_EQ(Call("POST", "/images/x/warm", "{\"a\": 1}").field(), "a");
   EXPECT_EQ(Call("GET", "/images?limit=1&limit=2").field(), "limit");

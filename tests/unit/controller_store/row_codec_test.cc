@@ -96,10 +96,18 @@ TEST(RowCodec, RowsRoundTrip) {
                    Role::kTenantUser, 7, kTime, std::nullopt, kTime});
   RoundTrip(ApiKey{"key_1", "s", "usr_1", "tnt_1", "k", std::nullopt, std::nullopt, std::nullopt,
                    std::nullopt, kTime, kTime});
-  RoundTrip(AuditEntry{7, -1, "usr_1", "tnt_1", "key_1", "tnt_2", "ptr_1", "A.B", "t\"\n", "d", "ok",
-                       "req_1", 3, "p", "h"});
-  RoundTrip(JoinToken{"wtk_1", "s", "w", {Scope::kPartner, "", "ptr_1"}, false, {{"a", "b"}},
-                      kTime, kTime, "wrk_1", kTime});
+  RoundTrip(AuditEntry{7, -1, "usr_1", "tnt_1", "key_1", "tnt_2", "ptr_1", "A.B", "t\"\n", "d",
+                       "ok", "req_1", 3, "p", "h"});
+  RoundTrip(JoinToken{"wtk_1",
+                      "s",
+                      "w",
+                      {Scope::kPartner, "", "ptr_1"},
+                      false,
+                      {{"a", "b"}},
+                      kTime,
+                      kTime,
+                      "wrk_1",
+                      kTime});
   RoundTrip(Group{"ag_1", "g", "d", {Scope::kPlatform, "", ""}, true, {"i"}, {"w"}, kTime, kTime});
   Worker worker;
   worker.id = "wrk_1";
