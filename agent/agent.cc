@@ -28,6 +28,7 @@
 #include "agent/pull_config.h"
 #include "agent/reconcile/bunker_runner.h"
 #include "agent/reconcile/bunker_table.h"
+#include "agent/reconcile/cache_keeper.h"
 #include "agent/reconcile/exec_tunnel.h"
 #include "agent/reconcile/image_runner.h"
 #include "agent/reconcile/image_table.h"
@@ -127,6 +128,7 @@ class Agent final : public LinkHandler, public ObservationSink {
     RETURN_IF_ERROR(WatchSignals());
     BeatForActivity();
     BeatForWatchdog();
+    keeper_->Start();
     link_->Start();
     ::sd_notify(0, "READY=1");
     Log(Severity::kInfo, "agent.started",
@@ -226,10 +228,11 @@ class Agent final : public LinkHandler, public ObservationSink {
   absl::Status BuildReconciler() {
     image_pool_ =
         std::make_unique<WorkerPool>("image", config_.concurrent_image_jobs, kMaxQueuedImageJobs);
+    collect_pool_ = std::make_unique<WorkerPool>("collect", 1, kMaxQueuedImageJobs);
     vm_pool_ = std::make_unique<WorkerPool>("vm", StartsAtOnce(config_), kMaxQueuedVmJobs);
     logins_ = std::make_unique<ControllerLogins>(EndpointOf(config_), identity_);
     image_runner_ =
-        std::make_unique<ImageRunner>(*loop_, *image_pool_, *journal_,
+        std::make_unique<ImageRunner>(*loop_, *image_pool_, *collect_pool_, *journal_,
                                       ImageJobParts{*puller_, *blobs_, *images_, config_.bake_uid,
                                                     LimitsOf(config_), logins_.get()});
     image_table_ = std::make_unique<ImageTable>(
@@ -248,6 +251,16 @@ class Agent final : public LinkHandler, public ObservationSink {
     bunker_runner_ = std::make_unique<BunkerRunner>(
         *loop_, *vm_pool_, BunkerJobParts{*vmm_, *images_, *journal_}, options, Listeners());
     bunker_table_ = std::make_unique<BunkerTable>(*bunker_runner_, *image_table_, *this);
+    CacheKeeper::Options keeping;
+    keeping.state_dir = config_.state_dir;
+    keeping.cap_bytes = config_.disk_mb << 20;
+    keeping.high_percent = config_.cache_high_percent;
+    keeping.low_percent = config_.cache_low_percent;
+    keeping.period = absl::Seconds(config_.disk_check_s);
+    keeper_ = std::make_unique<CacheKeeper>(
+        *loop_, *collect_pool_, *blobs_, *images_, *image_table_, *this,
+        [this](const std::string& recipe) { return bunker_table_->Uses(recipe); },
+        std::move(keeping));
     return BuildLink();
   }
 
@@ -369,7 +382,9 @@ class Agent final : public LinkHandler, public ObservationSink {
     // The link tells them no more: end the commands, and with them their hold on the channels.
     for (const auto& exec : std::set<std::shared_ptr<ExecTunnel>>(live_execs_))
       exec->OnClosed(absl::CancelledError("the agent stops"));
+    keeper_.reset();
     image_pool_->Shutdown();
+    collect_pool_->Shutdown();
     vm_pool_->Shutdown();
   }
 
@@ -387,11 +402,13 @@ class Agent final : public LinkHandler, public ObservationSink {
   std::unique_ptr<ControllerLogins> logins_;
   std::unique_ptr<Vmm> vmm_;
   std::unique_ptr<WorkerPool> image_pool_;
+  std::unique_ptr<WorkerPool> collect_pool_;
   std::unique_ptr<WorkerPool> vm_pool_;
   std::unique_ptr<ImageRunner> image_runner_;
   std::unique_ptr<BunkerRunner> bunker_runner_;
   std::unique_ptr<ImageTable> image_table_;
   std::unique_ptr<BunkerTable> bunker_table_;
+  std::unique_ptr<CacheKeeper> keeper_;
   std::unique_ptr<LinkClient> link_;
   std::set<std::shared_ptr<ExecTunnel>> live_execs_;
   UniqueFd signals_;

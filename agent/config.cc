@@ -67,13 +67,21 @@ absl::Status ReadImages(const toml::table& table, AgentConfig* config) {
   in.Read("bake_max_members", &config->bake_max_members, uint64_t{1}, uint64_t{100'000'000});
   in.Read("bake_max_ratio", &config->bake_max_ratio, 2u, 100'000u);
   in.Read("concurrent_jobs", &config->concurrent_image_jobs, 1u, 64u);
+  in.Read("cache_high_percent", &config->cache_high_percent, 2u, 100u);
+  in.Read("cache_low_percent", &config->cache_low_percent, 1u, 99u);
+  in.Read("disk_check_s", &config->disk_check_s, 1u, 3600u);
   in.Read("mirrors", &config->mirrors);
   in.Read("docker_config", &config->docker_config);
   in.Read("fetches_per_registry", &config->fetches_per_registry, 1u, 64u);
   in.Read("fetches", &config->fetches, 1u, 256u);
   for (const toml::table* registry : in.Tables("registry"))
     RETURN_IF_ERROR(ReadRegistry(*registry, config));
-  return in.Finish();
+  RETURN_IF_ERROR(in.Finish());
+  if (config->cache_low_percent >= config->cache_high_percent) {
+    return absl::InvalidArgumentError(
+        "config option images.cache_low_percent must be less than images.cache_high_percent");
+  }
+  return absl::OkStatus();
 }
 
 absl::Status ReadVm(const toml::table& table, AgentConfig* config) {

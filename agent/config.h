@@ -47,6 +47,9 @@ struct AgentConfig {
   uint64_t bake_max_members = 1'000'000;
   uint32_t bake_max_ratio = 200;
   uint32_t concurrent_image_jobs = 4;
+  uint32_t cache_high_percent = 90;  // of what the disk can hold: above it the cache is emptied
+  uint32_t cache_low_percent = 80;   // down to here
+  uint32_t disk_check_s = 10;
   std::vector<RegistrySettings> registries;
   std::map<std::string, std::string> mirrors;  // registry host -> other endpoint
   std::string docker_config;                   // credentials in Docker's form; read at start-up

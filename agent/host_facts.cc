@@ -1,16 +1,17 @@
 #include "agent/host_facts.h"
 
 #include <fcntl.h>
-#include <sys/statvfs.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 
+#include "agent/cache/disk_usage.h"
 #include "common/base/hex.h"
 #include "common/base/reason.h"
 #include "common/base/sha256.h"
+#include "common/base/status_macros.h"
 #include "common/base/unique_fd.h"
 
 namespace bunker::agent {
@@ -41,10 +42,10 @@ absl::StatusOr<bunker::link::v1::WorkerFacts> ReadHostFacts(const AgentConfig& c
   const uint64_t pages = static_cast<uint64_t>(std::max(0L, ::sysconf(_SC_PHYS_PAGES)));
   const uint64_t page_bytes = static_cast<uint64_t>(std::max(1L, ::sysconf(_SC_PAGESIZE)));
   facts.set_memory_mb(Capped(static_cast<uint32_t>(pages * page_bytes >> 20), config.memory_mb));
-  struct statvfs disk {};
-  if (::statvfs(config.state_dir.c_str(), &disk) != 0)
-    return ErrnoError(errno, "statvfs " + config.state_dir);
-  facts.set_disk_mb(Capped((disk.f_bavail * disk.f_frsize) >> 20, config.disk_mb));
+  // What the agent's own files take is its own: an agent that starts with a full cache has no
+  // smaller disk.
+  ASSIGN_OR_RETURN(const DiskUsage disk, MeasureDisk(config.state_dir, config.disk_mb << 20));
+  facts.set_disk_mb(disk.capacity_bytes >> 20);
   facts.set_arch(HostArch());
   facts.set_isolation(AcceleratorName(verdict.accelerator));
   facts.set_isolation_reason(verdict.reason);

@@ -118,7 +118,27 @@ absl::Status ReadImages(const toml::table& table, ControllerConfig* config) {
   in.Read("sweep_interval_s", &config->sweep_interval_s, 1u, 86'400u);
   in.Read("tag_check_interval_s", &config->tag_check_interval_s, 1u, 30u * 86'400u);
   in.Read("modelarts_size_mib", &config->modelarts_size_mib, 16u, 1'048'576u);
-  return in.Finish();
+  in.Read("builds_per_registry", &config->builds_per_registry, 0u, 1'000'000u);
+  in.Read("builds_per_worker", &config->builds_per_worker, 0u, 1'000u);
+  in.Read("retry_base_s", &config->retry_base_s, 1u, 3'600u);
+  in.Read("retry_max_s", &config->retry_max_s, 1u, 86'400u);
+  in.Read("pending_deadline_s", &config->pending_deadline_s, 1u, 86'400u);
+  in.Read("stall_deadline_s", &config->stall_deadline_s, 1u, 86'400u);
+  in.Read("keep_unused_s", &config->keep_unused_s, 0u, 365u * 86'400u);
+  for (const toml::table* registry : in.Tables("registry")) {
+    StrictTable row(*registry, "images.registry");
+    std::string host;
+    uint32_t builds = 0;
+    row.Read("host", &host);
+    row.Read("builds", &builds, 1u, 1'000'000u);
+    RETURN_IF_ERROR(row.Finish());
+    if (host.empty() || builds == 0) return Wrong("images.registry", "needs host and builds");
+    config->registry_builds[host] = builds;
+  }
+  RETURN_IF_ERROR(in.Finish());
+  if (config->retry_max_s < config->retry_base_s)
+    return Wrong("images.retry_max_s", "must be at least images.retry_base_s");
+  return absl::OkStatus();
 }
 
 absl::Status ReadAudit(const toml::table& table, ControllerConfig* config) {

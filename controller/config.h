@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -55,6 +56,14 @@ struct ControllerConfig {
   uint32_t audit_retention_days = 0;  // 0 = for ever
   uint32_t tag_check_interval_s = 6 * 3600;
   uint32_t modelarts_size_mib = 16384;  // that API has no field for the cap
+  uint32_t builds_per_registry = 64;  // images being made at once; 0: no bound
+  uint32_t builds_per_worker = 4;
+  std::map<std::string, uint32_t> registry_builds;  // for some registries, by host
+  uint32_t retry_base_s = 10;                       // after a failed attempt; doubles
+  uint32_t retry_max_s = 300;
+  uint32_t pending_deadline_s = 600;  // a worker that does not begin
+  uint32_t stall_deadline_s = 900;    // one that began and gets nowhere
+  uint32_t keep_unused_s = 600;       // what lazy_pull brought, after its last use
 
   std::string state_file() const { return state_dir + "/state.db"; }
 };

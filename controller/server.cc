@@ -66,6 +66,13 @@ EngineOptions EngineOptionsOf(const ControllerConfig& config) {
   options.sweep_period = absl::Seconds(config.sweep_interval_s);
   options.max_key_rate_per_s = static_cast<uint32_t>(std::max(1.0, config.requests_per_s));
   options.tag_check_period = absl::Seconds(config.tag_check_interval_s);
+  options.work_limits = {config.builds_per_registry, config.builds_per_worker,
+                         config.registry_builds};
+  options.retry_base = absl::Seconds(config.retry_base_s);
+  options.retry_max = absl::Seconds(config.retry_max_s);
+  options.pending_deadline = absl::Seconds(config.pending_deadline_s);
+  options.stall_deadline = absl::Seconds(config.stall_deadline_s);
+  options.cache_keep = absl::Seconds(config.keep_unused_s);
   return options;
 }
 

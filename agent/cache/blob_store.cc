@@ -6,6 +6,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <filesystem>
@@ -439,13 +440,13 @@ absl::StatusOr<std::shared_ptr<const oci::Blob>> BlobStore::GetOrFetch(
 absl::Status BlobStore::CheckRoom(const oci::Digest& digest, uint64_t missing_bytes) const {
   struct statvfs info;
   if (::statvfs(folder_.c_str(), &info) != 0) return ErrnoError(errno, "statvfs " + folder_);
-  const uint64_t free_bytes = uint64_t{info.f_bavail} * info.f_frsize;
+  const uint64_t free_bytes =
+      std::min(uint64_t{info.f_bavail} * info.f_frsize, budget_bytes_.load());
   if (missing_bytes <= free_bytes) return absl::OkStatus();
   return ReasonError(absl::StatusCode::kResourceExhausted, "DISK_FULL",
                      "blob " + digest.str() + " needs " + std::to_string(missing_bytes) +
-                         " bytes more and the agent's state folder has " +
-                         std::to_string(free_bytes) +
-                         " free: make room there, or use another worker");
+                         " bytes more and the agent's state folder may take " +
+                         std::to_string(free_bytes) + ": make room there, or use another worker");
 }
 
 absl::Status BlobStore::RunFetch(const oci::Digest& digest, uint64_t size_bytes,

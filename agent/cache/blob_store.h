@@ -72,6 +72,10 @@ class BlobStore final : public oci::BlobCache {
   // Pins and returns the blob; nullptr where it is not there.
   std::shared_ptr<const oci::Blob> Find(const oci::Digest& digest);
 
+  // What new blobs may take of the disk, beside what the file system has free: the operator's
+  // bound. A fetch that does not fit is DISK_FULL before it begins. Unbounded at first.
+  void SetBudget(uint64_t free_bytes) { budget_bytes_ = free_bytes; }
+
   // Sorted by digest.
   std::vector<BlobInfo> List() const;
   uint64_t UsedBytes() const;  // of whole blobs
@@ -160,6 +164,7 @@ class BlobStore final : public oci::BlobCache {
 
   const std::string folder_;
   const absl::Duration patience_;
+  std::atomic<uint64_t> budget_bytes_{UINT64_MAX};
   UniqueFd lock_;
   const std::shared_ptr<State> state_ = std::make_shared<State>();
 };

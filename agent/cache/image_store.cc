@@ -1,5 +1,6 @@
 #include "agent/cache/image_store.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 
 #include <cerrno>
@@ -9,6 +10,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "absl/time/clock.h"
 #include "common/base/files.h"
 #include "common/base/log.h"
 #include "common/base/reason.h"
@@ -49,6 +51,7 @@ std::optional<BakedImage> FromJson(const std::string& text) {
                    string_at("rootfs_digest"),
                    number_at("apparent_bytes"),
                    number_at("allocated_bytes"),
+                   {},
                    {}};
   if (json.contains("blobs") && json["blobs"].is_array()) {
     for (const auto& blob : json["blobs"]) {
@@ -92,11 +95,17 @@ void ImageStore::Load() {
                        static_cast<uint64_t>(info.st_size) == image->apparent_bytes;
     if (whole) {
       images_[name] = *image;
+      if (::stat(RecipePath(name).c_str(), &info) == 0)
+        images_[name].last_used = absl::TimeFromTimespec(info.st_mtim);
     } else {
       Log(Severity::kWarning, "image_store.dropped", {{"recipe", name}});
       RemoveTree(entry.path());
     }
   }
+}
+
+std::string ImageStore::RecipePath(const std::string& recipe_digest) const {
+  return folder_ + "/" + recipe_digest + "/recipe.json";
 }
 
 std::string ImageStore::RootfsPath(const std::string& recipe_digest) const {
@@ -159,12 +168,14 @@ absl::Status ImageStore::Publish(Lease& lease, const BakedImage& image) {
   RETURN_IF_ERROR(SyncFolder(folder_));
   std::lock_guard<std::mutex> lock(mutex_);
   images_[image.recipe_digest] = image;
+  images_[image.recipe_digest].last_used = absl::Now();
   return absl::OkStatus();
 }
 
 void ImageStore::Pin(const std::string& recipe_digest) {
   std::lock_guard<std::mutex> lock(mutex_);
   ++pins_[recipe_digest];
+  TouchLocked(recipe_digest);
 }
 
 void ImageStore::Unpin(const std::string& recipe_digest) {
@@ -172,6 +183,20 @@ void ImageStore::Unpin(const std::string& recipe_digest) {
   const auto it = pins_.find(recipe_digest);
   BUNKER_CHECK(it != pins_.end());
   if (--it->second == 0) pins_.erase(it);
+  TouchLocked(recipe_digest);
+}
+
+bool ImageStore::IsPinned(const std::string& recipe_digest) const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return pins_.count(recipe_digest) != 0;
+}
+
+void ImageStore::TouchLocked(const std::string& recipe_digest) {
+  const auto it = images_.find(recipe_digest);
+  if (it == images_.end()) return;
+  it->second.last_used = absl::Now();
+  // The file's own time is what outlives this process; losing it costs the order of eviction.
+  (void)::utimensat(AT_FDCWD, RecipePath(recipe_digest).c_str(), nullptr, 0);
 }
 
 absl::StatusOr<std::string> ImageStore::Retire(const std::string& recipe_digest) {

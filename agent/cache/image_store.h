@@ -19,6 +19,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "common/base/cancel.h"
 
 namespace bunker::agent {
@@ -29,6 +30,7 @@ struct BakedImage {
   uint64_t apparent_bytes = 0;
   uint64_t allocated_bytes = 0;
   std::vector<std::string> blobs;  // digests it was baked from; kept while the image is
+  absl::Time last_used = absl::InfinitePast();  // a VM began or ended with it; survives restarts
 };
 
 class ImageStore {
@@ -69,9 +71,10 @@ class ImageStore {
   absl::Status Publish(Lease& lease, const BakedImage& image);
 
   // A pinned image is not removed. Pins nest, and die with the process: the reconciler pins again
-  // what it adopts.
+  // what it adopts. Both count as a use.
   void Pin(const std::string& recipe_digest);
   void Unpin(const std::string& recipe_digest);
+  bool IsPinned(const std::string& recipe_digest) const;
 
   // Takes the image out of the store at once (one rename, so that a loop may call it) and returns
   // the folder that is left to delete with DeleteRetired(); "" where the image is not there.
@@ -82,7 +85,10 @@ class ImageStore {
  private:
   explicit ImageStore(std::string folder) : folder_(std::move(folder)) {}
   void Load();
+  std::string RecipePath(const std::string& recipe_digest) const;
   void Release(const std::string& recipe);
+  // REQUIRES: mutex_ is held.
+  void TouchLocked(const std::string& recipe_digest);
 
   const std::string folder_;
   mutable std::mutex mutex_;

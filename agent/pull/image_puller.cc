@@ -39,8 +39,10 @@ absl::StatusOr<std::unique_ptr<ImageSource>> ImagePuller::OpenSource(const Sourc
   ASSIGN_OR_RETURN(RegistryEndpoint endpoint,
                    spec.login ? context_->hosts.EndpointOf(*reference, *spec.login)
                               : context_->hosts.EndpointOf(*reference));
-  return std::unique_ptr<ImageSource>(new RegistrySource(
-      context_.get(), std::move(endpoint), *std::move(reference), std::move(pin), arch));
+  auto source = std::make_unique<RegistrySource>(context_.get(), std::move(endpoint),
+                                                 *std::move(reference), std::move(pin), arch);
+  source->SetOwner(spec.scope + "/" + spec.tenant_id);
+  return source;
 }
 
 }  // namespace bunker::agent

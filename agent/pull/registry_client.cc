@@ -130,7 +130,7 @@ absl::StatusOr<http::Response> RegistryClient::SendWithRetries(const http::Reque
     absl::Status error;
     std::string retry_after;
     {
-      ASSIGN_OR_RETURN(const auto slot, limiter_->Acquire(endpoint_.host, stop));
+      ASSIGN_OR_RETURN(const auto slot, limiter_->Acquire(endpoint_.host, owner_, stop));
       auto response = Send(request, stop, &retry_after);
       if (response.ok() && response->status == 200) return response;
       error = response.ok() ? ErrorOf(*response, subject)
@@ -265,7 +265,7 @@ absl::Status RegistryClient::TryBlob(BlobAttempt& attempt) {
     attempt.on_bytes(attempt.writer.offset());
     return absl::OkStatus();
   };
-  ASSIGN_OR_RETURN(const auto slot, limiter_->Acquire(endpoint_.host, attempt.stop));
+  ASSIGN_OR_RETURN(const auto slot, limiter_->Acquire(endpoint_.host, owner_, attempt.stop));
   const auto response = Send(std::move(request), attempt.stop, &attempt.retry_after);
   if (!response.ok()) {
     if (response.status().code() == absl::StatusCode::kResourceExhausted &&

@@ -10,6 +10,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -52,6 +53,9 @@ class RegistryClient {
 
   const RegistryEndpoint& endpoint() const { return endpoint_; }
 
+  // Whose fetches these are, for taking turns with others'. Before the first request.
+  void SetOwner(std::string owner) { owner_ = std::move(owner); }
+
  private:
   struct BlobAttempt;
   // One request with its sign-in; at most three answers of 401.
@@ -75,6 +79,7 @@ class RegistryClient {
   http::Client* const client_;
   FetchLimiter* const limiter_;
   RegistryAuth auth_;
+  std::string owner_;  // constant after SetOwner
 };
 
 }  // namespace bunker::agent

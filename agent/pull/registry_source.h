@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "agent/pull/image_source.h"
 #include "agent/pull/pull_context.h"
@@ -14,6 +15,9 @@ class RegistrySource final : public ImageSource {
  public:
   RegistrySource(PullContext* context, RegistryEndpoint endpoint, oci::Reference reference,
                  oci::Digest pinned, std::string arch);
+
+  // See RegistryClient::SetOwner.
+  void SetOwner(std::string owner) { client_.SetOwner(std::move(owner)); }
 
   absl::StatusOr<ResolvedImage> Resolve(CancelToken& cancel) override;
   absl::StatusOr<oci::Digest> LookUpTag(CancelToken& cancel) override;

@@ -3,6 +3,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/time/clock.h"
 #include "common/base/log.h"
 #include "common/proc/deadline.h"
 
@@ -106,6 +107,7 @@ void BunkerTable::BeginStart(Row& row, const std::string& recipe_digest) {
   row.start = std::make_shared<CancelToken>();
   if (row.observed.status() != Observed::PROVISIONING) Observe(row, Observed::PROVISIONING, "");
   const std::string bunker_id = row.wanted.bunker_id();
+  images_.Touch(row.wanted.image_id(), absl::ToUnixMillis(absl::Now()));
   const double fetch_ms = absl::ToDoubleMilliseconds(MonotonicTime() - row.wanted_at);
   work_.Start(row.wanted, recipe_digest, row.start,
               [this, bunker_id, fetch_ms](const Observed& result) {
@@ -139,9 +141,17 @@ void BunkerTable::BeginStop(Row& row) {
     stopped.phase = Phase::kAbsent;
     if (!IsFinal(stopped.observed)) Observe(stopped, Observed::STOPPED, "");
     const std::string recipe = std::exchange(stopped.recipe_digest, "");
+    images_.Touch(stopped.wanted.image_id(), absl::ToUnixMillis(absl::Now()));
     Evaluate(bunker_id);
     images_.EvictIfUnwanted(recipe);
   });
+}
+
+bool BunkerTable::Uses(const std::string& recipe_digest) const {
+  for (const auto& [id, row] : rows_) {
+    if (row.phase != Phase::kAbsent && row.recipe_digest == recipe_digest) return true;
+  }
+  return false;
 }
 
 void BunkerTable::OnImageChange(const std::string& image_id) {

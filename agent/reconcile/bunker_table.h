@@ -50,6 +50,9 @@ class BunkerTable {
   void Upsert(const link::v1::BunkerAssignment& wanted);
   void Remove(const std::string& bunker_id);
 
+  // Whether a VM has that base disk or is about to get it.
+  bool Uses(const std::string& recipe_digest) const;
+
   // Looks again at the rows that wait for `image_id`.
   void OnImageChange(const std::string& image_id);
 

@@ -176,7 +176,8 @@ class Job {
                      summary->rootfs_digest,
                      summary->apparent_bytes,
                      summary->allocated_bytes,
-                     {}};
+                     {},
+                     absl::Now()};
     for (const ResolvedLayer& layer : resolved_.layers) image.blobs.push_back(layer.digest.str());
     return image;
   }

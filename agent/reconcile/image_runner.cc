@@ -73,14 +73,14 @@ void ImageRunner::Evict(const std::string& recipe_digest) {
   Log(retired.ok() ? Severity::kInfo : Severity::kDebug, "image.evicted",
       {{"recipe", recipe_digest}, {"status", std::string(retired.status().message())}});
   if (!retired.ok()) return;  // in use: its bunker asks again when it ends
-  const auto submitted = pool_.Submit(
+  const auto submitted = collect_pool_.Submit(
       [this, folder = *retired](CancelToken&) { parts_.images.DeleteRetired(folder); });
   if (!submitted.ok()) Log(Severity::kWarning, "image.delete_deferred", {{"folder", *retired}});
   CollectBlobs();
 }
 
 void ImageRunner::CollectBlobs() {
-  const auto submitted = pool_.Submit([this](CancelToken&) {
+  const auto submitted = collect_pool_.Submit([this](CancelToken&) {
     parts_.blobs.DropPartials(kUnusedBlobLife);
     std::set<std::string> kept;
     for (const BakedImage& image : parts_.images.List())

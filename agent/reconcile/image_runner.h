@@ -16,9 +16,11 @@ namespace bunker::agent {
 
 class ImageRunner final : public ImageWork {
  public:
-  // All must outlive the runner; `pool` must be shut down before the loop goes.
-  ImageRunner(Loop& loop, WorkerPool& pool, Journal& journal, ImageJobParts parts)
-      : loop_(loop), pool_(pool), journal_(journal), parts_(parts) {}
+  // All must outlive the runner; both pools must be shut down before the loop goes. What is deleted
+  // has a pool of its own: it must not wait behind slow pulls, whose disk it frees.
+  ImageRunner(Loop& loop, WorkerPool& pool, WorkerPool& collect_pool, Journal& journal,
+              ImageJobParts parts)
+      : loop_(loop), pool_(pool), collect_pool_(collect_pool), journal_(journal), parts_(parts) {}
 
   void Ensure(const link::v1::ImageAssignment& wanted, const link::v1::ImageObservation& known,
               std::shared_ptr<CancelToken> cancel, OnProgress on_progress, OnDone on_done) override;
@@ -34,6 +36,7 @@ class ImageRunner final : public ImageWork {
  private:
   Loop& loop_;
   WorkerPool& pool_;
+  WorkerPool& collect_pool_;
   Journal& journal_;
   const ImageJobParts parts_;
 };

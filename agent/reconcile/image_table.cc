@@ -7,6 +7,8 @@
 namespace bunker::agent {
 namespace {
 
+constexpr int64_t kTouchPauseMs = 60'000;
+
 std::string NameOf(const std::string& image_id) {
   return "images/" + image_id;
 }
@@ -56,7 +58,10 @@ void ImageTable::Evaluate(const std::string& image_id) {
     return;
   }
   if (Satisfies(row.observed, row.wanted)) return LookUpTag(row);
-  const bool failed = row.observed.status() == link::v1::ImageObservation::FAILED;
+  // A dropped file is as final: made again at once, it would fill the disk again.
+  const bool failed =
+      row.observed.status() == link::v1::ImageObservation::FAILED ||
+      (row.observed.status() == link::v1::ImageObservation::EVICTED && row.wanted.expendable());
   // The controller owns the retry: it raises the attempt after its back-off, or on a warm. A
   // digest that it pinned after a mismatch is reason enough as well.
   if (failed && row.wanted.attempt() <= row.observed.attempt()) return;
@@ -144,6 +149,40 @@ const link::v1::ImageObservation* ImageTable::Failure(const std::string& image_i
   const bool final =
       observed.status() == link::v1::ImageObservation::FAILED && !observed.retryable();
   return final ? &observed : nullptr;
+}
+
+std::map<std::string, std::string> ImageTable::Expendable() const {
+  std::map<std::string, std::string> found;
+  for (const auto& [id, row] : rows_) {
+    const bool ready = row.observed.status() == link::v1::ImageObservation::READY;
+    if (row.is_wanted && row.wanted.expendable() && ready && !row.job)
+      found[id] = row.observed.recipe_digest();
+  }
+  return found;
+}
+
+void ImageTable::DropFile(const std::string& image_id) {
+  const auto it = rows_.find(image_id);
+  if (it == rows_.end() || it->second.job) return;
+  Row& row = it->second;
+  const std::string recipe = row.observed.recipe_digest();
+  row.observed.set_status(link::v1::ImageObservation::EVICTED);
+  row.observed.clear_recipe_digest();
+  row.observed.clear_allocated_bytes();
+  work_.Forget(image_id);
+  if (!recipe.empty()) EvictIfUnwanted(recipe);
+  Publish(row);
+  on_change_(image_id);
+}
+
+void ImageTable::Touch(const std::string& image_id, int64_t at_unix_ms) {
+  const auto it = rows_.find(image_id);
+  if (it == rows_.end() || it->second.job) return;
+  link::v1::ImageObservation& observed = it->second.observed;
+  if (observed.status() != link::v1::ImageObservation::READY) return;
+  if (at_unix_ms - observed.last_used_unix_ms() < kTouchPauseMs) return;
+  observed.set_last_used_unix_ms(at_unix_ms);
+  Publish(it->second);
 }
 
 void ImageTable::EvictIfUnwanted(const std::string& recipe_digest) {

@@ -67,6 +67,14 @@ class ImageTable {
   // FAILED and not worth waiting for: the observation; else nullptr.
   const link::v1::ImageObservation* Failure(const std::string& image_id) const;
 
+  // Rows whose file may be dropped where the disk is full: image id → recipe.
+  std::map<std::string, std::string> Expendable() const;
+  // Takes the file from such a row, which says EVICTED until its attempt is raised.
+  void DropFile(const std::string& image_id);
+
+  // A VM began or ended with it, at that time; told at most once a minute.
+  void Touch(const std::string& image_id, int64_t at_unix_ms);
+
   // A bunker let go of `recipe_digest`: evicts it if no wanted row has it.
   void EvictIfUnwanted(const std::string& recipe_digest);
 

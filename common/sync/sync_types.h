@@ -56,6 +56,8 @@ class VersionCounter {
     BUNKER_CHECK(boot_counter > 0 && boot_counter < (uint64_t{1} << (64 - kBits)));
   }
   uint64_t Next() { return ++next_; }
+  // The newest one given; below all of later starts.
+  uint64_t last() const { return next_; }
 
  private:
   static constexpr int kBits = 40;

@@ -122,6 +122,9 @@ class Dispatcher {
         });
   }
 
+  // A stream, which no handler answers: its transport calls Admit().
+  void RegisterStream() { adding_ = nullptr; }
+
   // For the next Register call: which RPC. Dies on one that the table of rules does not have, or
   // that has a handler.
   Dispatcher& For(std::string_view method);

@@ -1,4 +1,5 @@
 #include <string>
+#include <vector>
 
 #include "bunker/v1/group.pb.h"
 #include "common/base/status_macros.h"
@@ -12,6 +13,7 @@ namespace bunker::controller {
 namespace {
 
 constexpr char kGroups[] = "groups";
+constexpr int kMaxPlanRows = 10'000;
 
 // Without the workers that the caller may not see.
 v1::AvailabilityGroup Row(CallContext& context, const Group& group) {
@@ -76,6 +78,52 @@ absl::StatusOr<v1::AvailabilityGroup> ChangeMember(CallContext& context, Change 
   return Row(context, *after);
 }
 
+absl::StatusOr<v1::AvailabilityGroup> PatchGroup(CallContext& context,
+                                                 const v1::PatchAvailabilityGroupRequest& request) {
+  RETURN_IF_ERROR(ValidatePatchGroup(request));
+  ASSIGN_OR_RETURN(const RowPtr<Group> group, FindToChange(context, request.group()));
+  PatchGroupSpec spec;
+  if (request.has_name()) spec.name = request.name();
+  if (request.has_description()) spec.description = request.description();
+  if (request.has_auto_images()) spec.auto_images = request.auto_images();
+  ASSIGN_OR_RETURN(const RowPtr<Group> after,
+                   context.engine.PatchGroup(context.turn, context.caller, group->id, spec));
+  return Row(context, *after);
+}
+
+std::vector<std::string> Refs(const google::protobuf::RepeatedPtrField<std::string>& from) {
+  return {from.begin(), from.end()};
+}
+
+absl::StatusOr<v1::PlanAvailabilityGroupResponse> PlanGroup(
+    CallContext& context, const v1::PlanAvailabilityGroupRequest& request) {
+  RETURN_IF_ERROR(ValidatePlanGroup(request));
+  ASSIGN_OR_RETURN(const RowPtr<Group> group,
+                   context.engine.FindGroup(context.caller, request.group()));
+  const GroupChange change{Refs(request.add_images()), Refs(request.remove_images()),
+                           Refs(request.add_workers()), Refs(request.remove_workers())};
+  ASSIGN_OR_RETURN(const GroupPlan plan,
+                   context.engine.PlanGroup(context.turn, context.caller, group->id, change));
+  v1::PlanAvailabilityGroupResponse response;
+  for (const PlanRow& from : plan.rows) {
+    if (response.rows_size() == kMaxPlanRows) {
+      response.set_has_more(true);
+      break;
+    }
+    v1::PlanRow* row = response.add_rows();
+    row->set_worker(from.worker->id);
+    row->set_worker_name(from.worker->name);
+    row->set_image(from.image->id);
+    row->set_image_name(from.image->name);
+    // What is left out stays as it is.
+    const bool skipped = from.action == PlanAction::kSkip;
+    row->set_action(skipped ? v1::PLAN_ACTION_KEEP : ToProto<v1::PlanAction>(from.action));
+    row->set_bytes(skipped ? 0 : from.bytes);
+    row->set_reason(skipped ? "left out: " + from.reason : from.reason);
+  }
+  return response;
+}
+
 absl::StatusOr<v1::AvailabilityGroup> DeleteGroup(
     CallContext& context, const v1::DeleteAvailabilityGroupRequest& request) {
   ASSIGN_OR_RETURN(const RowPtr<Group> group, FindToChange(context, request.group()));
@@ -105,6 +153,10 @@ void RegisterGroupService(const ServiceDeps& deps, Dispatcher* dispatcher) {
                              context.engine.FindGroup(context.caller, request.group()));
             return controller::Row(context, *group);
           });
+  dispatcher->For(service + "PatchAvailabilityGroup")
+      .Register<v1::PatchAvailabilityGroupRequest, Row>(PatchGroup);
+  dispatcher->For(service + "PlanAvailabilityGroup")
+      .Register<v1::PlanAvailabilityGroupRequest, v1::PlanAvailabilityGroupResponse>(PlanGroup);
   dispatcher->For(service + "DeleteAvailabilityGroup")
       .Register<v1::DeleteAvailabilityGroupRequest, Row>(DeleteGroup);
   dispatcher->For(service + "AttachImage")

@@ -7,13 +7,14 @@
 #include "common/base/hex.h"
 #include "common/base/rng.h"
 #include "controller/api/errors.h"
+#include "controller/api/grpc_watch.h"
 #include "google/api/annotations.pb.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
-#include "grpcpp/support/method_handler.h"
 #include "grpcpp/impl/codegen/proto_utils.h"
 #include "grpcpp/impl/codegen/server_callback_handlers.h"
 #include "grpcpp/impl/service_type.h"
+#include "grpcpp/support/method_handler.h"
 
 namespace bunker::controller {
 namespace {
@@ -83,6 +84,10 @@ class GrpcSurface::DescribedService final : public grpc::Service {
     for (int i = 0; i < service->method_count(); ++i) {
       const MethodDescriptor* method = service->method(i);
       names_.push_back("/" + service->full_name() + "/" + method->name());
+      if (method->server_streaming()) {
+        AddStream(i);
+        continue;
+      }
       AddMethod(new grpc::internal::RpcServiceMethod(
           names_.back().c_str(), grpc::internal::RpcMethod::NORMAL_RPC, nullptr));
       MarkMethodRawCallback(
@@ -95,6 +100,18 @@ class GrpcSurface::DescribedService final : public grpc::Service {
   }
 
  private:
+  // There is one: Images.WatchImageCache.
+  void AddStream(int index) {
+    using Handler =
+        grpc::internal::CallbackServerStreamingHandler<grpc::ByteBuffer, grpc::ByteBuffer>;
+    AddMethod(new grpc::internal::RpcServiceMethod(
+        names_.back().c_str(), grpc::internal::RpcMethod::SERVER_STREAMING, nullptr));
+    MarkMethodRawCallback(index, new Handler([this](grpc::CallbackServerContext* context,
+                                                    const grpc::ByteBuffer* request) {
+                            return ServeCacheWatch(core_, dispatcher_, InfoOf(*context), *request);
+                          }));
+  }
+
   grpc::ServerUnaryReactor* Serve(const MethodDescriptor* method,
                                   grpc::CallbackServerContext* context,
                                   const grpc::ByteBuffer* request, grpc::ByteBuffer* response) {

@@ -219,6 +219,7 @@ void RegisterImageService(const ServiceDeps& deps, Dispatcher* dispatcher) {
           [cursors](CallContext& context, const v1::GetImageCacheRequest& request) {
             return GetImageCache(*cursors, context, request);
           });
+  dispatcher->For("bunker.v1.Images.WatchImageCache").RegisterStream();
   dispatcher->For("bunker.v1.Images.WarmImage")
       .Register<v1::WarmImageRequest, v1::WarmSummary>(WarmImage);
   dispatcher->For("bunker.v1.Images.DeactivateImage")

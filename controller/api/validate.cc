@@ -221,6 +221,29 @@ absl::Status ValidateCreateGroup(const v1::CreateAvailabilityGroupRequest& reque
   return v.status();
 }
 
+absl::Status ValidatePatchGroup(const v1::PatchAvailabilityGroupRequest& request) {
+  Validator v;
+  if (request.has_name()) v.Name("name", request.name());
+  v.Text("description", request.description(), 512);
+  return v.status();
+}
+
+absl::Status ValidatePlanGroup(const v1::PlanAvailabilityGroupRequest& request) {
+  constexpr int kMaxRefs = 10'000;
+  Validator v;
+  const auto check = [&](const char* field, const auto& refs) {
+    if (refs.size() > kMaxRefs) v.Refuse(field, "has more than 10000 entries; plan in parts");
+    for (const std::string& ref : refs) {
+      if (ref.empty()) v.Refuse(field, "has an empty entry; name an id or a name");
+    }
+  };
+  check("add_images", request.add_images());
+  check("remove_images", request.remove_images());
+  check("add_workers", request.add_workers());
+  check("remove_workers", request.remove_workers());
+  return v.status();
+}
+
 absl::Status ValidateBunkerSpec(const v1::BunkerSpec& spec) {
   Validator v;
   CheckLabels("label_set", spec.label_set(), &v);

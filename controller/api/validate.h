@@ -47,6 +47,8 @@ absl::Status ValidateUpdateImage(const v1::UpdateImageRequest& request);
 // The host is the service's to read.
 absl::Status ValidateCredential(const v1::CreateRegistryCredentialRequest& request);
 absl::Status ValidateCreateGroup(const v1::CreateAvailabilityGroupRequest& request);
+absl::Status ValidatePatchGroup(const v1::PatchAvailabilityGroupRequest& request);
+absl::Status ValidatePlanGroup(const v1::PlanAvailabilityGroupRequest& request);
 absl::Status ValidateBunkerSpec(const v1::BunkerSpec& spec);
 absl::Status ValidateWorkerLabels(const google::protobuf::Map<std::string, std::string>& labels);
 absl::Status ValidateWorkerToken(const v1::CreateWorkerTokenRequest& request);

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "bunker/v1/worker.pb.h"
 #include "common/base/status_macros.h"
@@ -89,6 +90,33 @@ WorkerAnswer RemoveWorker(CallContext& context, const v1::RemoveWorkerRequest& r
   return Row(view);
 }
 
+void Fill(const std::vector<CollectRow>& rows,
+          google::protobuf::RepeatedPtrField<v1::CachedImage>* out) {
+  for (const CollectRow& row : rows) {
+    v1::CachedImage* to = out->Add();
+    to->set_image(row.image->id);
+    to->set_image_name(row.image->name);
+    to->set_bytes(row.bytes);
+    SetTime(row.last_used_at, to->mutable_last_used_at());
+    to->set_reason(row.reason);
+  }
+}
+
+absl::StatusOr<v1::CollectWorkerResponse> CollectWorker(CallContext& context,
+                                                        const v1::CollectWorkerRequest& request) {
+  ASSIGN_OR_RETURN(const WorkerView view,
+                   context.engine.FindWorker(context.caller, request.worker()));
+  RETURN_IF_ERROR(CheckMayChange(context, view.worker->ownership, "worker"));
+  ASSIGN_OR_RETURN(const CollectReport report,
+                   context.engine.CollectWorker(context.turn, context.caller, view.worker->id,
+                                                request.dry_run()));
+  v1::CollectWorkerResponse response;
+  response.set_dry_run(request.dry_run());
+  Fill(report.evicted, response.mutable_would_evict());
+  Fill(report.pinned, response.mutable_pinned());
+  return response;
+}
+
 }  // namespace
 
 void RegisterWorkerService(const ServiceDeps& deps, Dispatcher* dispatcher) {
@@ -98,6 +126,8 @@ void RegisterWorkerService(const ServiceDeps& deps, Dispatcher* dispatcher) {
           [cursors](CallContext& context, const v1::ListWorkersRequest& request) {
             return ListWorkers(*cursors, context, request);
           });
+  dispatcher->For("bunker.v1.Workers.CollectWorker")
+      .Register<v1::CollectWorkerRequest, v1::CollectWorkerResponse>(CollectWorker);
   dispatcher->For("bunker.v1.Workers.GetWorker")
       .Register<v1::GetWorkerRequest, v1::Worker>(GetWorker);
   dispatcher->For("bunker.v1.Workers.UpdateWorker")

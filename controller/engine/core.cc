@@ -84,6 +84,7 @@ void Core::Drain() {
   while (handled < events.size()) {
     filling_->set_now(last_now_);
     events[handled](engine_, *filling_);
+    engine_.Settle(*filling_);
     events[handled] = nullptr;
     ++handled;
     last_now_ = std::max(last_now_, loop_.Now());

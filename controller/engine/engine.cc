@@ -96,6 +96,7 @@ absl::Status Engine::Load(Store& store, absl::Time now) {
   for (const auto& [id, bunker] : s.bunkers.rows()) {
     if (bunker->assigned) s.desired.LoadRow(DesiredOf(*bunker));
   }
+  s.queue.Resume();
   return absl::OkStatus();
 }
 

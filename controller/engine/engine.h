@@ -30,6 +30,7 @@
 #include "common/base/rng.h"
 #include "controller/engine/specs.h"
 #include "controller/engine/turn.h"
+#include "controller/policy/cache_room.h"
 #include "controller/store/store.h"
 
 namespace bunker::controller {
@@ -115,6 +116,12 @@ class Engine {
   absl::StatusOr<std::vector<CacheView>> ListCache(const Caller& caller,
                                                    const std::string& image_ref) const;
 
+  // The rows that changed after `after` (a CacheDelta::upto), oldest change first; all of them
+  // where it is null or too old to tell. `live`: the caller has watched since, and so has seen
+  // what was forgotten.
+  absl::StatusOr<CacheDelta> CacheSince(const Caller& caller, const std::string& image_ref,
+                                        std::optional<uint64_t> after, bool live = false) const;
+
   // Wants the image everywhere its groups say, and gives failed rows a new attempt now.
   // IMAGE_INACTIVE for a deactivated one.
   absl::StatusOr<WarmSummary> Warm(Turn& turn, const Caller& caller, const std::string& image_ref);
@@ -139,6 +146,12 @@ class Engine {
   // By id or name.
   absl::StatusOr<RowPtr<Group>> FindGroup(const Caller& caller, const std::string& ref) const;
   Page<Group> ListGroups(const Caller& caller, const PageSpec& page) const;
+  // SLUG_CONFLICT for a taken name.
+  absl::StatusOr<RowPtr<Group>> PatchGroup(Turn& turn, const Caller& caller, const std::string& ref,
+                                           const PatchGroupSpec& spec);
+  // What changing the members like that would pull and evict. Changes nothing.
+  absl::StatusOr<GroupPlan> PlanGroup(const Turn& turn, const Caller& caller,
+                                      const std::string& ref, const GroupChange& change) const;
   // Removes it. Its pairs are no longer wanted, but where another group has them.
   absl::Status DeleteGroup(Turn& turn, const Caller& caller, const std::string& ref);
   // All four are idempotent and return the group as it then is. Attaching warms what it implies.
@@ -162,6 +175,11 @@ class Engine {
 
   // The token itself is the caller's: made by the system's generator, never given to the engine.
   absl::StatusOr<RowPtr<JoinToken>> CreateJoinToken(Turn& turn, const CreateJoinTokenSpec& spec);
+
+  // Evicts what is on the worker and neither a group nor a bunker needs, without waiting for the
+  // sweep; with `dry_run` only says what that is.
+  absl::StatusOr<CollectReport> CollectWorker(Turn& turn, const Caller& caller,
+                                              const std::string& ref, bool dry_run);
 
   // Spends the token and gives the worker its credential. A worker of that name that has joined
   // before keeps its id and loses its old credential. AUTH_TOKEN_INVALID for an unknown, used,
@@ -240,6 +258,13 @@ class Engine {
   // In the same event as the effect, so that they are one commit.
   absl::Status StoreIdempotent(Turn& turn, IdempotencyRecord record);
 
+  // ---- level-triggering (fanout_flow.cc) ------------------------------------------------------
+
+  // Brings the cache rows in line with every image, group and worker that changed since, and gives
+  // those whose turn it is to their workers. The core calls it after each event; cheap where
+  // nothing changed.
+  void Settle(Turn& turn);
+
   // ---- time (timers.cc) -----------------------------------------------------------------------
 
   // Lifetimes, deadlines, retries, liveness, and every sweep_period the sweep. About once a second.
@@ -260,14 +285,30 @@ class Engine {
   friend class Credentials;
   friend class Quotas;
   friend class WorkerAdmin;
+  // group_flow.cc
+  absl::StatusOr<RowPtr<Group>> FindGroupToChange(const Caller& caller,
+                                                  const std::string& ref) const;
+  absl::StatusOr<RowPtr<Image>> FindImageFor(const Caller& caller, const Group& group,
+                                             const std::string& ref) const;
+  absl::StatusOr<RowPtr<Worker>> FindWorkerFor(const Caller& caller, const Group& group,
+                                               const std::string& ref) const;
+  RowPtr<Group> ChangeMember(Turn& turn, const RowPtr<Group>& found,
+                             std::set<std::string> Group::*members, const std::string& id, bool in);
+
+  // group_plan.cc
+  PlanRow PlanPair(const Image& image, const Worker& worker,
+                   const std::vector<const Group*>& after) const;
+  void PlanRoom(const Turn& turn, GroupPlan& plan) const;
 
   // fanout_flow.cc
   void ReconcileImage(Turn& turn, const std::string& image_id);
-  void ReconcileGroup(Turn& turn, const Group& group);
-  void ReconcileWorker(Turn& turn, const std::string& worker_id);
+  void ReconcilePair(Turn& turn, const Image& image, const std::vector<const Group*>& groups,
+                     const std::string& worker_id);
   void ElectResolver(Turn& turn, const Image& image);
   void WantEntry(Turn& turn, const Image& image, const std::string& worker_id, bool by_group);
+  void SkipEntry(Turn& turn, const Image& image, const Worker& worker, SkipReason reason);
   void UnwantEntry(Turn& turn, const CacheEntry& entry);
+  bool WaitsForTurn(const CacheEntry& entry) const;
   void DropAssignment(Turn& turn, CacheEntry entry);
   void RetryEntry(Turn& turn, const CacheEntry& entry);
   void PutEntry(Turn& turn, CacheEntry entry);
@@ -275,6 +316,18 @@ class Engine {
   DesiredRow DesiredOf(const CacheEntry& entry) const;
   DesiredRow DesiredOf(const Bunker& row) const;
   bool EntryInUse(const CacheEntry& entry) const;
+
+  // invariants.cc
+  absl::Status CheckEntry(const CacheEntry& entry) const;
+  absl::Status CheckCounters(const Image& image) const;
+  absl::Status CheckLimits() const;
+
+  // admit_flow.cc
+  void Admit(Turn& turn);
+  void AdmitEntry(Turn& turn, const CacheEntry& found);
+  std::string NoRoomMessage(uint64_t needed_bytes, const RoomVerdict& room) const;
+  void RecheckRoom(Turn& turn, const std::string& worker_id);
+  void TickOpen(Turn& turn);
 
   // observe_flow.cc
   void ObserveImage(Turn& turn, const std::string& worker_id, uint64_t version,
@@ -285,6 +338,7 @@ class Engine {
   void FailEntry(Turn& turn, CacheEntry entry, const std::string& code,
                  const std::string& message, bool retryable);
   void EntryReady(Turn& turn, const CacheEntry& entry);
+  void FileDropped(Turn& turn, CacheEntry entry);
 
   // image_flow.cc
   absl::Status SetPullSecret(const std::string& name, Image& image) const;

@@ -2,6 +2,7 @@
 // worker resolves a ref first.
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -34,8 +35,16 @@ void Revive(CacheEntry& entry, absl::Time now) {
   Advance(entry, CacheStatus::kReady, now);
 }
 
-bool Open(CacheStatus status) {
-  return status == CacheStatus::kPending || status == CacheStatus::kBuilding;
+std::pair<std::string, std::string> SkipError(const Image& image, const Worker& worker,
+                                              SkipReason reason) {
+  if (reason == SkipReason::kWrongArch) {
+    return {"ARCH_UNAVAILABLE", "the image is for " + std::string(NameOf(image.arch)) +
+                                    " and the worker is " + std::string(NameOf(worker.facts.arch)) +
+                                    ": attach workers of that architecture"};
+  }
+  return {"DISK_FULL", "the image needs " + Mib(NeededBytes(image)) +
+                           " and the worker keeps at most " + Mib(CacheLimitBytes(worker)) +
+                           " in all: it can never fit there, use a worker with a larger disk"};
 }
 
 std::string HostnameFor(const std::string& name) {
@@ -68,6 +77,7 @@ DesiredRow Engine::DesiredOf(const CacheEntry& entry) const {
   row.attempt = entry.attempt;
   row.credential_id = image->credential_id;
   row.tag_check = entry.tag_check;
+  row.expendable = !entry.wanted;
   return {entry.worker_id, ImageRowName(image->id), entry.assignment_version, std::move(row)};
 }
 
@@ -98,6 +108,13 @@ DesiredRow Engine::DesiredOf(const Bunker& bunker) const {
   return {bunker.worker_id, BunkerRowName(bunker.id), bunker.assignment_version, std::move(row)};
 }
 
+// Whether it is to be made and has not had its turn. Until the image's ref is resolved, only the
+// worker that was elected for it (ElectResolver) waits for a turn.
+bool Engine::WaitsForTurn(const CacheEntry& entry) const {
+  return entry.status == CacheStatus::kPending && !entry.assigned &&
+         entry.skip == SkipReason::kNone && (entry.wanted || EntryInUse(entry));
+}
+
 void Engine::PutEntry(Turn& turn, CacheEntry entry) {
   State& s = *state_;
   const std::string key = entry.worker_id + "/" + ImageRowName(entry.image_id);
@@ -111,6 +128,13 @@ void Engine::PutEntry(Turn& turn, CacheEntry entry) {
       s.desired.Put(turn, std::move(row));
     }
   }
+  const RowPtr<Image> image = s.images.Find(entry.image_id);
+  if (!WaitsForTurn(entry)) {
+    entry.queue_tag = 0;
+  } else if (entry.queue_tag == 0 && image->resolved) {
+    entry.queue_tag = s.queue.NextTag(OwnerKey(image->ownership), EntryInUse(entry));
+  }
+  entry.change_id = s.NextVersion();
   s.entries.Put(turn, std::move(entry));
 }
 
@@ -134,7 +158,6 @@ void Engine::WantEntry(Turn& turn, const Image& image, const std::string& worker
                        bool by_group) {
   State& s = *state_;
   const RowPtr<CacheEntry> found = s.entries.Find(CacheEntry::Key(image.id, worker_id));
-  if (found != nullptr && found->assigned && found->wanted >= by_group) return;
   CacheEntry entry;
   if (found == nullptr) {
     entry.image_id = image.id;
@@ -144,12 +167,18 @@ void Engine::WantEntry(Turn& turn, const Image& image, const std::string& worker
   } else {
     entry = *found;
     if (entry.status == CacheStatus::kEvicted) Revive(entry, turn.now());
+    if (entry.skip == SkipReason::kWrongArch || entry.skip == SkipReason::kTooLarge) {
+      entry.skip = SkipReason::kNone;
+      ForgetProgress(entry);
+    }
   }
   entry.wanted = entry.wanted || by_group;
-  // Until the ref is resolved, only an elected worker gets the row.
-  entry.assigned = entry.assigned || image.resolved.has_value();
-  if (found != nullptr && found->wanted == entry.wanted && found->assigned == entry.assigned &&
-      found->status == entry.status) {
+  // What is there needs no turn.
+  entry.assigned = entry.assigned || entry.status == CacheStatus::kReady;
+  const bool queues = WaitsForTurn(entry) && entry.queue_tag == 0 && image.resolved;
+  if (found != nullptr && !queues && found->wanted == entry.wanted &&
+      found->assigned == entry.assigned && found->status == entry.status &&
+      found->skip == entry.skip) {
     return;
   }
   PutEntry(turn, std::move(entry));
@@ -159,8 +188,44 @@ void Engine::DropAssignment(Turn& turn, CacheEntry entry) {
   entry.assigned = false;
   entry.retry_at.reset();
   entry.failures = 0;
+  entry.reserved_bytes = 0;
   entry.stage.clear();
+  if (entry.skip != SkipReason::kNone) ForgetProgress(entry);
+  entry.skip = SkipReason::kNone;
   Advance(entry, CacheStatus::kEvicted, turn.now());
+  PutEntry(turn, std::move(entry));
+}
+
+// A group pairs the two, but the image is of no use there, or can never fit: a row says so.
+void Engine::SkipEntry(Turn& turn, const Image& image, const Worker& worker, SkipReason reason) {
+  State& s = *state_;
+  const RowPtr<CacheEntry> found = s.entries.Find(CacheEntry::Key(image.id, worker.id));
+  const bool there = found != nullptr && found->status == CacheStatus::kReady;
+  // It does fit, then: a bound that was lowered is no reason to throw it away.
+  if (reason == SkipReason::kTooLarge && there) return WantEntry(turn, image, worker.id, true);
+  const auto [code, message] = SkipError(image, worker, reason);
+  if (found != nullptr && found->skip == reason && found->error_message == message) return;
+  CacheEntry entry;
+  if (found == nullptr) {
+    entry.image_id = image.id;
+    entry.worker_id = worker.id;
+    entry.created_at = entry.updated_at = entry.last_used_at = turn.now();
+  } else {
+    entry = *found;
+    if (entry.status != CacheStatus::kPending) {
+      Advance(entry, CacheStatus::kEvicted, turn.now());
+      Advance(entry, CacheStatus::kPending, turn.now());
+      ++entry.attempt;
+    }
+    ForgetProgress(entry);
+  }
+  entry.assigned = false;
+  entry.wanted = false;
+  entry.reserved_bytes = 0;
+  entry.skip = reason;
+  entry.error_code = code;
+  entry.error_message = message;
+  entry.updated_at = turn.now();
   PutEntry(turn, std::move(entry));
 }
 
@@ -177,11 +242,29 @@ void Engine::UnwantEntry(Turn& turn, const CacheEntry& found) {
   }
 }
 
+// A new attempt, when its turn comes.
 void Engine::RetryEntry(Turn& turn, const CacheEntry& found) {
   CacheEntry entry = found;
   Restart(entry, turn.now());
-  entry.assigned = true;
+  entry.assigned = false;
+  entry.reserved_bytes = 0;
   PutEntry(turn, std::move(entry));
+}
+
+void Engine::ReconcilePair(Turn& turn, const Image& image, const std::vector<const Group*>& groups,
+                           const std::string& worker_id) {
+  State& s = *state_;
+  const RowPtr<Worker> worker = s.workers.Find(worker_id);
+  if (worker == nullptr) return;
+  const std::optional<SkipReason> want = Want(image, groups, *worker);
+  if (!want) {
+    const RowPtr<CacheEntry> entry = s.entries.Find(CacheEntry::Key(image.id, worker_id));
+    if (entry != nullptr && entry->in_scope()) UnwantEntry(turn, *entry);
+  } else if (*want == SkipReason::kNone) {
+    WantEntry(turn, image, worker_id, /*by_group=*/true);
+  } else {
+    SkipEntry(turn, image, *worker, *want);
+  }
 }
 
 void Engine::ReconcileImage(Turn& turn, const std::string& image_id) {
@@ -189,45 +272,48 @@ void Engine::ReconcileImage(Turn& turn, const std::string& image_id) {
   const RowPtr<Image> image = s.images.Find(image_id);
   BUNKER_CHECK(image != nullptr);
   const std::vector<const Group*> groups = s.GroupsHolding(*image);
-  const auto wanted = FanOut(*image, groups, s.WorkersOf(groups));
-  const std::set<std::string> known = s.workers_of_image.Of(image_id);  // a copy: it changes
-  for (const std::string& worker_id : known) {
-    const auto it = wanted.find(worker_id);
-    if (it != wanted.end() && it->second == WantReason::kWanted) continue;
-    const RowPtr<CacheEntry> entry = s.entries.Find(CacheEntry::Key(image_id, worker_id));
-    if (entry->wanted) UnwantEntry(turn, *entry);
+  std::set<std::string> workers = s.workers_of_image.Of(image_id);
+  for (const Group* group : groups) {
+    workers.insert(group->worker_ids.begin(), group->worker_ids.end());
   }
-  for (const auto& [worker_id, reason] : wanted) {
-    if (reason == WantReason::kWanted) WantEntry(turn, *image, worker_id, /*by_group=*/true);
-  }
+  for (const std::string& id : workers) ReconcilePair(turn, *image, groups, id);
   ElectResolver(turn, *image);
 }
 
-void Engine::ReconcileGroup(Turn& turn, const Group& group) {
+void Engine::Settle(Turn& turn) {
   State& s = *state_;
-  std::set<std::string> ids = group.image_ids;
-  if (group.auto_images) {
-    const std::set<std::string>& own = s.images_of_owner.Of(OwnerKey(group.ownership));
-    ids.insert(own.begin(), own.end());
+  for (const std::string& worker : std::exchange(s.dirty_workers, {})) {
+    for (const std::string& image : s.images_of_worker.Of(worker)) {
+      s.dirty_pairs.insert({image, worker});
+    }
+    for (const std::string& id : s.groups_of_worker.Of(worker)) {
+      for (const std::string& image : s.ImagesOf(*s.groups.Find(id))) {
+        s.dirty_pairs.insert({image, worker});
+      }
+    }
   }
-  for (const std::string& id : ids) {
+  for (const std::string& id : std::exchange(s.dirty_images, {})) {
     if (s.images.Find(id) != nullptr) ReconcileImage(turn, id);
   }
-}
-
-void Engine::ReconcileWorker(Turn& turn, const std::string& worker_id) {
-  State& s = *state_;
-  std::set<std::string> ids = s.images_of_worker.Of(worker_id);
-  for (const std::string& group_id : s.groups_of_worker.Of(worker_id)) {
-    const RowPtr<Group> group = s.groups.Find(group_id);
-    ids.insert(group->image_ids.begin(), group->image_ids.end());
-    if (!group->auto_images) continue;
-    const std::set<std::string>& own = s.images_of_owner.Of(OwnerKey(group->ownership));
-    ids.insert(own.begin(), own.end());
+  std::string last;
+  std::vector<const Group*> groups;
+  for (const auto& [image_id, worker_id] : std::exchange(s.dirty_pairs, {})) {
+    const RowPtr<Image> image = s.images.Find(image_id);
+    if (image == nullptr) continue;
+    if (image_id != std::exchange(last, image_id)) groups = s.GroupsHolding(*image);
+    ReconcilePair(turn, *image, groups, worker_id);
+    ElectResolver(turn, *image);
   }
-  for (const std::string& id : ids) {
-    if (s.images.Find(id) != nullptr) ReconcileImage(turn, id);
+  for (const std::string& key : std::exchange(s.let_go, {})) {
+    const RowPtr<CacheEntry> entry = s.entries.Find(key);
+    if (entry == nullptr || entry->wanted || EntryInUse(*entry)) continue;
+    const bool begun = entry->assigned || entry->in_scope();
+    if (!begun && entry->status == CacheStatus::kPending) UnwantEntry(turn, *entry);
   }
+  if (std::exchange(s.entries_erased, false)) {
+    s.meta.Put(turn, MetaRow{kCacheFloor, s.NextVersion()});
+  }
+  Admit(turn);
 }
 
 // One worker resolves a ref; the others get the digest that it reports. Level-triggered: called
@@ -236,22 +322,26 @@ void Engine::ElectResolver(Turn& turn, const Image& image) {
   State& s = *state_;
   if (image.resolved || !image.active) return;
   RowPtr<CacheEntry> next;
+  size_t least = 0;
   for (const std::string& worker_id : s.workers_of_image.Of(image.id)) {
     const RowPtr<CacheEntry> entry = s.entries.Find(CacheEntry::Key(image.id, worker_id));
     const RowPtr<Worker> worker = s.workers.Find(worker_id);
-    if (!Open(entry->status) || worker->status == WorkerStatus::kOffline) continue;
-    if (!entry->wanted && !EntryInUse(*entry)) continue;
-    if (entry->assigned) {
+    if (worker == nullptr || worker->status == WorkerStatus::kOffline) continue;
+    if (entry->assigned && entry->open() && (entry->wanted || EntryInUse(*entry))) {
       const bool late = entry->status == CacheStatus::kPending &&
                         turn.now() - entry->updated_at >= kResolverPatience;
       if (!late) return;
-    } else if (next == nullptr && worker->status == WorkerStatus::kOnline) {
-      next = entry;
     }
+    if (!WaitsForTurn(*entry) || worker->status != WorkerStatus::kOnline) continue;
+    if (entry->queue_tag != 0) return;
+    const size_t load = s.queue.LoadOf(worker_id);
+    if (next != nullptr && least <= load) continue;
+    next = entry;
+    least = load;
   }
   if (next == nullptr) return;
   CacheEntry elected = *next;
-  elected.assigned = true;
+  elected.queue_tag = s.queue.NextTag(OwnerKey(image.ownership), EntryInUse(elected));
   elected.updated_at = turn.now();
   PutEntry(turn, std::move(elected));
 }

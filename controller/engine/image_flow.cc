@@ -1,5 +1,4 @@
 // Images: registering, warming, retiring, and what is told of their way to the workers.
-#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -112,65 +111,6 @@ absl::StatusOr<RowPtr<Image>> Engine::UpdateImage(Turn& turn, const Caller& call
   s.images.Put(turn, std::move(image));
   if (other_login) credentials_->RetryPulls(turn, found->id);
   return s.images.Find(found->id);
-}
-
-WarmSummary Engine::WarmOf(const std::string& image_id) const {
-  const State& s = *state_;
-  WarmSummary summary;
-  const RowPtr<Image> image = s.images.Find(image_id);
-  if (image == nullptr) return summary;
-  const std::vector<const Group*> groups = s.GroupsHolding(*image);
-  const auto workers = s.WorkersOf(groups);
-  for (const auto& [worker_id, reason] : FanOut(*image, groups, workers)) {
-    const RowPtr<CacheEntry> entry = s.entries.Find(CacheEntry::Key(image_id, worker_id));
-    const bool able = workers.at(worker_id)->status == WorkerStatus::kOnline;
-    if (entry != nullptr && entry->status == CacheStatus::kReady) {
-      ++summary.ready;
-    } else if (reason != WantReason::kWanted || !able || entry == nullptr) {
-      ++summary.skipped;
-    } else if (entry->status == CacheStatus::kFailed) {
-      ++summary.failed;
-    } else {
-      ++summary.queued;
-    }
-  }
-  return summary;
-}
-
-CacheSummary Engine::CacheSummaryOf(const Caller& caller, const std::string& image_id) const {
-  const State& s = *state_;
-  CacheSummary summary;
-  for (const std::string& worker_id : s.workers_of_image.Of(image_id)) {
-    const RowPtr<Worker> worker = s.workers.Find(worker_id);
-    if (worker == nullptr || !MaySeeWorker(caller, *worker)) continue;
-    switch (s.entries.Find(CacheEntry::Key(image_id, worker_id))->status) {
-      case CacheStatus::kPending: ++summary.pending; break;
-      case CacheStatus::kBuilding: ++summary.building; break;
-      case CacheStatus::kReady: ++summary.ready; break;
-      case CacheStatus::kFailed: ++summary.failed; break;
-      case CacheStatus::kEvicted: ++summary.evicted; break;
-    }
-  }
-  return summary;
-}
-
-absl::StatusOr<std::vector<CacheView>> Engine::ListCache(const Caller& caller,
-                                                         const std::string& image_ref) const {
-  const State& s = *state_;
-  ASSIGN_OR_RETURN(const RowPtr<Image> image, FindImage(caller, image_ref));
-  std::vector<CacheView> views;
-  for (const std::string& worker_id : s.workers_of_image.Of(image->id)) {
-    const RowPtr<Worker> worker = s.workers.Find(worker_id);
-    if (worker == nullptr || !MaySeeWorker(caller, *worker)) continue;
-    RowPtr<CacheEntry> entry = s.entries.Find(CacheEntry::Key(image->id, worker_id));
-    // A worker that left while the image is in use elsewhere is no target any more.
-    if (image->active && !entry->wanted && entry->status == CacheStatus::kEvicted) continue;
-    views.push_back({std::move(entry), worker->name});
-  }
-  std::sort(views.begin(), views.end(), [](const CacheView& a, const CacheView& b) {
-    return a.worker_name < b.worker_name;
-  });
-  return views;
 }
 
 absl::StatusOr<WarmSummary> Engine::Warm(Turn& turn, const Caller& caller,

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "common/base/reason.h"
+#include "common/base/status_macros.h"
 #include "controller/engine/engine.h"
 #include "controller/engine/state.h"
 
@@ -82,20 +83,91 @@ absl::Status Engine::CheckInvariants() const {
     if (entry->retry_at && entry->status != CacheStatus::kFailed) {
       return Broken("a retry without a failure: " + key);
     }
-    const RowPtr<Image> image = s.images.Find(entry->image_id);
-    if (image->resolved && (entry->wanted || EntryInUse(*entry)) && !entry->assigned &&
-        entry->status != CacheStatus::kEvicted) {
-      return Broken("resolved and wanted, but not assigned: " + key);
-    }
+    RETURN_IF_ERROR(CheckEntry(*entry));
   }
   if (const std::string what = s.IndexDifference(); !what.empty()) return Broken(what);
-  for (const auto& [id, image] : s.images.rows()) {
-    const WarmSummary warm = WarmOf(id);
-    const std::vector<const Group*> groups = s.GroupsHolding(*image);
-    const size_t scope = FanOut(*image, groups, s.WorkersOf(groups)).size();
-    if (warm.queued + warm.ready + warm.failed + warm.skipped != scope) {
-      return Broken("the warm counters of " + id + " don't sum to the workers in scope");
+  for (const auto& [id, image] : s.images.rows()) RETURN_IF_ERROR(CheckCounters(*image));
+  return CheckLimits();
+}
+
+// What becomes of a wanted row is decided: it is made, it waits for its turn, or it says why not.
+absl::Status Engine::CheckEntry(const CacheEntry& entry) const {
+  const State& s = *state_;
+  const std::string key = entry.key();
+  const RowPtr<Image> image = s.images.Find(entry.image_id);
+  const bool waits = WaitsForTurn(entry);
+  if (entry.queue_tag != 0 && !waits) return Broken("has a turn it does not wait for: " + key);
+  if (image->resolved && waits && entry.queue_tag == 0) return Broken("waits for nothing: " + key);
+  if (entry.skip != SkipReason::kNone &&
+      (entry.status != CacheStatus::kPending || entry.assigned || entry.error_code.empty())) {
+    return Broken("left out, but not pending with a reason: " + key);
+  }
+  if (entry.wanted && entry.status == CacheStatus::kEvicted) {
+    return Broken("wanted and evicted: " + key);
+  }
+  if (entry.reserved_bytes != 0 && !(entry.assigned && entry.open())) {
+    return Broken("disk set aside for nothing: " + key);
+  }
+  return absl::OkStatus();
+}
+
+// The counters that are kept are those that counting gives, and sum to the workers in scope.
+absl::Status Engine::CheckCounters(const Image& image) const {
+  const State& s = *state_;
+  const std::vector<const Group*> groups = s.GroupsHolding(image);
+  WarmSummary counted;
+  size_t scope = 0;
+  for (const auto& [worker_id, reason] : FanOut(image, groups, s.WorkersOf(groups))) {
+    ++scope;
+    const RowPtr<CacheEntry> entry = s.entries.Find(CacheEntry::Key(image.id, worker_id));
+    if (entry == nullptr || !entry->in_scope()) return Broken("no row for " + image.id);
+    const bool able = s.workers.Find(worker_id)->status == WorkerStatus::kOnline;
+    if (entry->status == CacheStatus::kReady) {
+      ++counted.ready;
+    } else if (entry->skip != SkipReason::kNone || !able) {
+      ++counted.skipped;
+    } else if (entry->status == CacheStatus::kFailed) {
+      ++counted.failed;
+    } else {
+      ++counted.queued;
     }
+  }
+  const WarmSummary warm = WarmOf(image.id);
+  if (!(warm == counted)) return Broken("the warm counters of " + image.id);
+  if (warm.queued + warm.ready + warm.failed + warm.skipped != scope) {
+    return Broken("the warm counters of " + image.id + " don't sum to the workers in scope");
+  }
+  CacheSummary listed;
+  for (const std::string& worker_id : s.workers_of_image.Of(image.id)) {
+    const RowPtr<CacheEntry> entry = s.entries.Find(CacheEntry::Key(image.id, worker_id));
+    if (entry->skip == SkipReason::kWrongArch) continue;
+    listed.pending += entry->status == CacheStatus::kPending;
+    listed.building += entry->status == CacheStatus::kBuilding;
+    listed.ready += entry->status == CacheStatus::kReady;
+    listed.failed += entry->status == CacheStatus::kFailed;
+    listed.evicted += entry->status == CacheStatus::kEvicted;
+  }
+  if (!(listed == CacheSummaryOf(OperatorCaller(), image.id))) {
+    return Broken("the cache summary of " + image.id);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Engine::CheckLimits() const {
+  const State& s = *state_;
+  std::map<std::string, uint32_t> on_worker;
+  std::map<std::string, uint32_t> at_registry;
+  for (const auto& [key, entry] : s.entries.rows()) {
+    if (!entry->assigned || !entry->open()) continue;
+    ++on_worker[entry->worker_id];
+    if (s.workers.Find(entry->worker_id)->status == WorkerStatus::kOffline) continue;
+    ++at_registry[s.registry_of_image.at(entry->image_id)];
+  }
+  for (const auto& [worker, open] : on_worker) {
+    if (open != s.queue.open_on_worker(worker)) return Broken("the work counted on " + worker);
+  }
+  for (const auto& [host, open] : at_registry) {
+    if (open != s.queue.open_at_registry(host)) return Broken("the work counted at " + host);
   }
   return absl::OkStatus();
 }

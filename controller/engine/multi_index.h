@@ -28,6 +28,7 @@ class MultiIndex {
     const auto it = ids_.find(key);
     return it == ids_.end() ? kNone : it->second;
   }
+  const std::map<std::string, std::set<std::string>>& all() const { return ids_; }
 
  private:
   std::map<std::string, std::set<std::string>> ids_;

@@ -54,6 +54,13 @@ void Engine::OnObservation(Turn& turn, const std::string& worker_id, const Obser
       ObserveBunker(turn, worker_id, row.version, *bunker);
       return;
     }
+  } else if (const auto* disk = std::get_if<DiskObservation>(&row.row)) {
+    Worker worker = *state_->workers.Find(worker_id);
+    worker.disk = *disk;
+    worker.disk_version = row.version;
+    worker.last_heartbeat = LastHeartbeat(worker_id);
+    state_->workers.Put(turn, std::move(worker));
+    return;
   }
   Log(Severity::kWarning, "observation.misnamed", {{"worker", worker_id}, {"name", row.name}});
 }
@@ -89,10 +96,8 @@ bool Engine::PinImage(Turn& turn, const ImageObservation& seen, CacheEntry& entr
   // Everyone gets the digest now, the ones who waited their row.
   const std::set<std::string> workers = s.workers_of_image.Of(pinned.id);
   for (const std::string& worker_id : workers) {
-    CacheEntry other = *s.entries.Find(CacheEntry::Key(pinned.id, worker_id));
-    if (other.status == CacheStatus::kEvicted) continue;
-    other.assigned = other.assigned || other.wanted || EntryInUse(other);
-    if (other.assigned) PutEntry(turn, std::move(other));
+    const RowPtr<CacheEntry> other = s.entries.Find(CacheEntry::Key(pinned.id, worker_id));
+    if (other->assigned || WaitsForTurn(*other)) PutEntry(turn, *other);
   }
   for (const std::string& worker_id : workers) {
     const std::set<std::string> bunkers = s.bunkers_of_worker.Of(worker_id);
@@ -103,7 +108,7 @@ bool Engine::PinImage(Turn& turn, const ImageObservation& seen, CacheEntry& entr
       PutBunker(turn, std::move(row));
     }
   }
-  ReconcileImage(turn, pinned.id);  // the arch is known now: others may be left out
+  Settle(turn);  // the arch is known now: others may be left out
   return true;
 }
 
@@ -124,6 +129,7 @@ void Engine::FailEntry(Turn& turn, CacheEntry entry, const std::string& code,
   entry.error_message = Bounded(message);
   entry.retryable = retryable;
   entry.rate_bytes_per_s = 0;
+  entry.reserved_bytes = 0;
   entry.updated_at = turn.now();
   if (!again) {
     Log(Severity::kWarning, "image.failed",
@@ -149,11 +155,10 @@ void Engine::ObserveImage(Turn& turn, const std::string& worker_id, uint64_t ver
   // A file is a file, whichever attempt made it; but an earlier attempt's failure is no news.
   const bool current = seen.attempt == entry.attempt ||
                        (seen.status == CacheStatus::kReady && seen.attempt < entry.attempt);
+  if (seen.last_used_at) entry.last_used_at = std::max(entry.last_used_at, *seen.last_used_at);
   // Not assigned: the worker is being told to drop it.
-  if (!entry.assigned || !current || seen.status == CacheStatus::kEvicted) {
-    PutEntry(turn, std::move(entry));
-    return;
-  }
+  if (!entry.assigned || !current) return PutEntry(turn, std::move(entry));
+  if (seen.status == CacheStatus::kEvicted) return FileDropped(turn, std::move(entry));
   PutEntry(turn, entry);
   const bool same = PinImage(turn, seen, entry);
   const RowPtr<CacheEntry> present = s.entries.Find(key);
@@ -168,6 +173,9 @@ void Engine::ObserveImage(Turn& turn, const std::string& worker_id, uint64_t ver
                   ": put the same source on every worker, or register a new name",
               image->build_source.kind == SourceKind::kOci);
     return;
+  }
+  if (entry.stage != seen.stage || entry.bytes_done != seen.bytes_done) {
+    entry.updated_at = turn.now();
   }
   entry.stage = seen.stage;
   if (!seen.source.empty()) entry.source = seen.source;
@@ -195,9 +203,20 @@ void Engine::ObserveImage(Turn& turn, const std::string& worker_id, uint64_t ver
     entry.recipe_digest = seen.recipe_digest;
     entry.rootfs_digest = seen.rootfs_digest;
     entry.allocated_bytes = seen.allocated_bytes;
+    entry.reserved_bytes = 0;
   }
   PutEntry(turn, entry);
   if (became_ready) EntryReady(turn, entry);
+}
+
+// The worker's disk got too full and it dropped the file, which it might: no group wanted it. If
+// one does by now, it is made again.
+void Engine::FileDropped(Turn& turn, CacheEntry entry) {
+  Log(Severity::kInfo, "image.dropped",
+      {{"image", entry.image_id}, {"worker", entry.worker_id}, {"why", "the disk is full"}});
+  entry.observed_ready = false;
+  if (!entry.wanted && !EntryInUse(entry)) return DropAssignment(turn, std::move(entry));
+  RetryEntry(turn, entry);
 }
 
 void Engine::EntryReady(Turn& turn, const CacheEntry& entry) {
@@ -354,6 +373,14 @@ void Engine::OnObservationRemoved(Turn& turn, const std::string& worker_id,
     PutEntry(turn, std::move(entry));
     return;
   }
+  if (name == kDiskRowName) {
+    if (s.workers.Find(worker_id) == nullptr) return;
+    Worker worker = *s.workers.Find(worker_id);
+    worker.disk = {};
+    worker.disk_version = 0;
+    s.workers.Put(turn, std::move(worker));
+    return;
+  }
   const std::string id = IdIn(name, "bunkers/");
   const RowPtr<Bunker> found = s.bunkers.Find(id);
   if (found == nullptr || found->worker_id != worker_id || !found->assigned) {
@@ -378,6 +405,10 @@ void Engine::OnObservationsSynced(Turn& turn, const std::string& worker_id,
                                   const std::vector<std::string>& names_held) {
   State& s = *state_;
   const std::set<std::string> held(names_held.begin(), names_held.end());
+  const RowPtr<Worker> worker = s.workers.Find(worker_id);
+  if (worker != nullptr && worker->disk_version != 0 && held.count(kDiskRowName) == 0) {
+    OnObservationRemoved(turn, worker_id, kDiskRowName);
+  }
   const std::set<std::string> images = s.images_of_worker.Of(worker_id);
   for (const std::string& id : images) {
     const RowPtr<CacheEntry> entry = s.entries.Find(CacheEntry::Key(id, worker_id));

@@ -10,6 +10,7 @@
 
 #include "absl/time/time.h"
 #include "controller/engine/change_set.h"
+#include "controller/engine/work_queue.h"
 #include "controller/policy/placement.h"
 #include "controller/policy/placement_index.h"
 
@@ -30,6 +31,11 @@ struct EngineOptions {
   absl::Duration tag_check_period = absl::Hours(6);  // a tag is looked up so often, by one worker
   size_t tag_checks_per_tick = 16;
   size_t max_credentials_per_tenant = 1000;
+  WorkLimits work_limits;                               // of images being made at once
+  absl::Duration pending_deadline = absl::Minutes(10);  // given to a worker, and not begun
+  absl::Duration stall_deadline = absl::Minutes(15);    // begun, and no progress
+  absl::Duration cache_keep = absl::Minutes(10);  // lazy_pull: used so recently, it is not evicted
+  absl::Duration evicted_retention = absl::Hours(24);       // of rows that say evicted
   absl::Duration finished_retention = absl::Hours(24 * 7);  // of ended bunkers' rows
   uint32_t max_key_rate_per_s = 100;  // what keys may be given that no platform admin makes
   size_t max_images_per_tenant = 10000;
@@ -119,6 +125,60 @@ struct ImageView {
 struct CacheView {
   RowPtr<CacheEntry> entry;
   std::string worker_name;
+};
+
+// What changed of an image's cache view.
+struct CacheDelta {
+  bool complete = true;  // all rows; false: what changed alone
+  std::vector<CacheView> rows;
+  std::vector<std::string> removed;  // workers that have no row any more; not where complete
+  uint64_t upto = 0;                 // to go on from
+};
+
+struct PatchGroupSpec {
+  std::optional<std::string> name;
+  std::optional<std::string> description;
+  std::optional<bool> auto_images;
+};
+
+// Ids or names.
+struct GroupChange {
+  std::vector<std::string> add_images;
+  std::vector<std::string> remove_images;
+  std::vector<std::string> add_workers;
+  std::vector<std::string> remove_workers;
+};
+
+enum class PlanAction { kPull, kEvict, kKeep, kSkip };
+inline constexpr EnumName<PlanAction> kPlanActionNames[] = {{PlanAction::kPull, "pull"},
+                                                            {PlanAction::kEvict, "evict"},
+                                                            {PlanAction::kKeep, "keep"},
+                                                            {PlanAction::kSkip, "skip"}};
+inline std::span<const EnumName<PlanAction>> EnumNames(PlanAction) {
+  return kPlanActionNames;
+}
+
+struct PlanRow {
+  RowPtr<Worker> worker;
+  RowPtr<Image> image;
+  PlanAction action = PlanAction::kKeep;
+  uint64_t bytes = 0;  // pulled, freed or kept; 0 where nothing is known yet
+  std::string reason;
+};
+// By image, then by worker.
+struct GroupPlan {
+  std::vector<PlanRow> rows;  // of the workers that the caller may see
+};
+
+struct CollectRow {
+  RowPtr<Image> image;
+  uint64_t bytes = 0;  // that go with it: 0 where another image shares the file
+  absl::Time last_used_at;
+  std::string reason;
+};
+struct CollectReport {
+  std::vector<CollectRow> evicted;  // or to be; least recently used first
+  std::vector<CollectRow> pinned;
 };
 
 struct CreateGroupSpec {

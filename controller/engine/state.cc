@@ -119,7 +119,8 @@ Engine::State::State(EngineOptions engine_options, Rng& source)
                           IndexQuotaAssignment(before, after);
                         }),
       desired(std::nullopt, &ChangeSet::desired),
-      placement(options.placement) {}
+      placement(options.placement),
+      queue(options.work_limits) {}
 
 void Engine::State::IndexImage(const Image* before, const Image* after) {
   if (before != nullptr) {
@@ -152,6 +153,7 @@ void Engine::State::IndexImage(const Image* before, const Image* after) {
       tag_checks.insert({*after->tag_check_at, after->id});
     }
   }
+  MarkImage(before, after);
 }
 
 void Engine::State::IndexGroup(const Group* before, const Group* after) {
@@ -183,6 +185,7 @@ void Engine::State::IndexGroup(const Group* before, const Group* after) {
                   groups_of_worker.Set(worker, id, added);
                   placement.SetPaired(id, worker, added);
                 });
+  MarkGroup(before, after);
 }
 
 void Engine::State::IndexWorker(const Worker* before, const Worker* after) {
@@ -207,6 +210,7 @@ void Engine::State::IndexWorker(const Worker* before, const Worker* after) {
   } else {
     placement.RemoveWorker(before->id);
   }
+  MarkWorker(before, after);
 }
 
 void Engine::State::IndexEntry(const CacheEntry* before, const CacheEntry* after) {
@@ -220,7 +224,8 @@ void Engine::State::IndexEntry(const CacheEntry* before, const CacheEntry* after
     workers_of_image.Add(after->image_id, after->worker_id);
     images_of_worker.Add(after->worker_id, after->image_id);
     if (after->retry_at) failed_entries.insert(after->key());
-    if (after->status == CacheStatus::kFailed && !after->retry_at) {
+    if ((after->status == CacheStatus::kFailed && !after->retry_at) ||
+        after->skip != SkipReason::kNone) {
       // Whoever waits for it waits in vain.
       for (const std::string& id : bunkers_of_worker.Of(after->worker_id)) {
         bunker_looks.ArmBy(id, absl::InfinitePast());
@@ -230,6 +235,7 @@ void Engine::State::IndexEntry(const CacheEntry* before, const CacheEntry* after
   }
   const CacheEntry& entry = after != nullptr ? *after : *before;
   placement.SetReady(entry.image_id, entry.worker_id, after != nullptr && IsPlaceable(*after));
+  IndexWork(before, after);
 }
 
 void Engine::State::IndexRoom(const Bunker* before, const Bunker* after) {
@@ -269,6 +275,8 @@ void Engine::State::IndexBunker(const Bunker* before, const Bunker* after) {
       bunkers_of_worker.Remove(before->worker_id, before->id);
       const std::string entry = CacheEntry::Key(before->image_id, before->worker_id);
       if (--uses_of_entry[entry] == 0) uses_of_entry.erase(entry);
+      room_changed.insert(before->worker_id);
+      let_go.insert(entry);
     }
   }
   if (after != nullptr) {

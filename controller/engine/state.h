@@ -18,6 +18,9 @@
 #include "controller/engine/engine.h"
 #include "controller/engine/multi_index.h"
 #include "controller/engine/table.h"
+#include "controller/engine/tallies.h"
+#include "controller/engine/work_queue.h"
+#include "controller/policy/cache_room.h"
 #include "controller/policy/fanout.h"
 #include "controller/policy/lifetimes.h"
 #include "controller/policy/liveness.h"
@@ -30,6 +33,9 @@ namespace bunker::controller {
 inline bool IsPlaceable(const CacheEntry& entry) {
   return entry.assigned && entry.status == CacheStatus::kReady;
 }
+
+// Meta: changes of cache rows below it may have been forgotten, for their rows are.
+inline constexpr char kCacheFloor[] = "cache_floor";
 
 // The part of a name's key that says whose it is.
 std::string OwnerKey(const Ownership& ownership);
@@ -45,6 +51,13 @@ struct Engine::State {
   void IndexWorker(const Worker* before, const Worker* after);
   void IndexEntry(const CacheEntry* before, const CacheEntry* after);
   void IndexBunker(const Bunker* before, const Bunker* after);
+  // cache_index.cc: what a change may mean for the cache rows, and those rows themselves.
+  void MarkImage(const Image* before, const Image* after);
+  void MarkGroup(const Group* before, const Group* after);
+  void MarkWorker(const Worker* before, const Worker* after);
+  void IndexWork(const CacheEntry* before, const CacheEntry* after);
+  void IndexTurn(const CacheEntry& entry, bool added);
+  void IndexFile(const CacheEntry& entry, bool added);
   void IndexMember(const User* before, const User* after);
   void IndexQuotaProfile(const QuotaProfile* before, const QuotaProfile* after);
   void IndexQuotaAssignment(const QuotaAssignment* before, const QuotaAssignment* after);
@@ -56,6 +69,11 @@ struct Engine::State {
   void IndexRoom(const Bunker* before, const Bunker* after);
 
   // ---- look-ups -------------------------------------------------------------------------------
+  // What the group holds, by `auto_images` too, whether or not it is active.
+  std::set<std::string> ImagesOf(const Group& group) const;
+  // The worker's cache, as policy/cache_room wants it.
+  CacheState CacheOf(const Worker& worker, absl::Time now) const;
+  Pin PinOf(const CacheEntry& entry, absl::Time now) const;
   // Groups that hold the image, `auto_images` ones included.
   std::vector<const Group*> GroupsHolding(const Image& image) const;
   std::map<std::string, const Worker*> WorkersOf(const std::vector<const Group*>& groups) const;
@@ -127,6 +145,31 @@ struct Engine::State {
   std::map<std::string, std::string> assignment_of_target;  // "user:<id>", "group:<id>"
   QuotaIndex quota_index;                                   // what the bunkers count for
   PlacementIndex placement;  // what is taken on each worker, and who may go there
+  std::map<std::string, std::string> registry_of_image;  // host; "" for a file
+  MultiIndex no_room_of_worker;                          // images left out for lack of room
+  std::set<std::string> open_entries;                    // assigned, and not made yet
+  std::set<std::string> loose_entries;                   // something is there that no group wants
+  std::set<std::string> retired_entries;                 // evicted, unwanted, and nothing left
+  Tallies tallies;
+  WorkQueue queue;
+  struct DiskUse {
+    struct File {
+      uint64_t bytes = 0;
+      uint32_t rows = 0;  // images of equal layers share one file
+    };
+    std::map<std::string, File> files;  // by recipe, or image where it is not known
+    uint64_t file_bytes = 0;
+    uint64_t reserved_bytes = 0;  // for what is being made
+  };
+  std::map<std::string, DiskUse> disk_use;  // by worker
+
+  // ---- changed since the last Settle(): marks, which a rollback may leave standing ------------
+  std::set<std::string> dirty_images;
+  std::set<std::string> dirty_workers;
+  std::set<std::pair<std::string, std::string>> dirty_pairs;  // image, worker
+  std::set<std::string> room_changed;                         // workers
+  std::set<std::string> let_go;                               // entries that a bunker used
+  bool entries_erased = false;
 
   // ---- what lives as long as the process ------------------------------------------------------
   struct Session {

@@ -163,7 +163,8 @@ void Engine::LookAtProvisioning(Turn& turn, const Bunker& row, const Worker& wor
   }
   const RowPtr<CacheEntry> entry = s.entries.Find(CacheEntry::Key(row.image_id, row.worker_id));
   const absl::Time due = row.created_at + s.options.fetch_deadline;
-  if (entry != nullptr && entry->status == CacheStatus::kFailed && !entry->retry_at) {
+  const bool no_room = entry != nullptr && entry->skip != SkipReason::kNone;
+  if (no_room || (entry != nullptr && entry->status == CacheStatus::kFailed && !entry->retry_at)) {
     FailBunker(turn, row, entry->error_code,
                "the image could not be made on the worker: " + entry->error_message);
   } else if (turn.now() < due) {
@@ -183,33 +184,40 @@ void Engine::TickEntries(Turn& turn) {
     if (s.workers.Find(entry->worker_id)->status == WorkerStatus::kOffline) continue;
     RetryEntry(turn, *entry);
   }
+  TickOpen(turn);
   const std::set<std::string> unresolved = s.unresolved_images;
   for (const std::string& id : unresolved) ElectResolver(turn, *s.images.Find(id));
 }
 
 // What lazy_pull has brought is kept for the next bunker while the image is in service, where a
-// next one can be placed.
+// next one can be placed: until something else needs the room.
 bool Engine::LazyKept(const Image& image, const CacheEntry& entry) const {
   if (!image.active || !image.lazy_pull || entry.status != CacheStatus::kReady) return false;
   const std::vector<const Group*> groups = state_->GroupsHolding(image);
-  return groups.empty() || state_->WorkersOf(groups).count(entry.worker_id) > 0;
+  if (groups.empty()) return true;
+  for (const Group* group : groups) {
+    if (group->worker_ids.count(entry.worker_id) > 0) return true;
+  }
+  return false;
 }
 
 void Engine::Sweep(Turn& turn) {
   State& s = *state_;
   accounts_->Sweep(turn);
-  std::vector<RowPtr<CacheEntry>> entries;
-  for (const auto& [key, entry] : s.entries.rows()) {
-    // One that no worker was told of yet ends too: nothing else would take it from its status.
-    const bool there = entry->assigned || entry->status != CacheStatus::kEvicted;
-    if (there && !entry->wanted && !EntryInUse(*entry)) entries.push_back(entry);
-  }
-  for (const RowPtr<CacheEntry>& entry : entries) {
-    const RowPtr<Image> image = s.images.Find(entry->image_id);
-    if (LazyKept(*image, *entry)) continue;
+  const std::set<std::string> loose = s.loose_entries;
+  for (const std::string& key : loose) {
+    const RowPtr<CacheEntry> entry = s.entries.Find(key);
+    if (EntryInUse(*entry) || LazyKept(*s.images.Find(entry->image_id), *entry)) continue;
     Log(Severity::kInfo, "image.evicted",
-        {{"image", entry->image_id}, {"worker", entry->worker_id}});
+        {{"image", entry->image_id}, {"worker", entry->worker_id}, {"by", "sweep"}});
     DropAssignment(turn, *entry);
+  }
+  const std::set<std::string> retired = s.retired_entries;
+  for (const std::string& key : retired) {
+    const RowPtr<CacheEntry> entry = s.entries.Find(key);
+    if (turn.now() - entry->updated_at >= s.options.evicted_retention && !EntryInUse(*entry)) {
+      s.entries.Erase(turn, key);
+    }
   }
   s.swept_bunkers = s.swept_idempotency = "";
   SweepOldRows(turn);

@@ -160,7 +160,6 @@ absl::StatusOr<WorkerSession> Engine::ConnectWorker(Turn& turn, const std::strin
   const RowPtr<Worker> found = s.workers.Find(worker_id);
   if (found == nullptr) return NotFound("worker", worker_id);
   const bool rebooted = !found->boot_id.empty() && found->boot_id != boot_id;
-  const bool new_facts = !(found->facts == facts);
   Worker worker = *found;
   worker.facts = facts;
   worker.boot_id = boot_id;
@@ -170,8 +169,8 @@ absl::StatusOr<WorkerSession> Engine::ConnectWorker(Turn& turn, const std::strin
   s.sessions[worker_id].connected = true;
   OnHeartbeat(turn, worker_id);
   if (rebooted) EndRebooted(turn, worker_id);
-  if (new_facts) ReconcileWorker(turn, worker_id);
   ElectOn(turn, worker_id);
+  Settle(turn);  // the rows below are to be what it gets
 
   WorkerSession session;
   session.worker = s.workers.Find(worker_id);
@@ -180,6 +179,8 @@ absl::StatusOr<WorkerSession> Engine::ConnectWorker(Turn& turn, const std::strin
        it != rows.end() && it->second->worker_id == worker_id; ++it) {
     session.desired.push_back(it->second);
   }
+  const uint64_t disk_version = s.workers.Find(worker_id)->disk_version;
+  if (disk_version != 0) session.observations_held[kDiskRowName] = disk_version;
   for (const std::string& id : s.images_of_worker.Of(worker_id)) {
     const RowPtr<CacheEntry> entry = s.entries.Find(CacheEntry::Key(id, worker_id));
     if (entry->observation_version != 0) {

@@ -21,6 +21,7 @@ void Fill(const ImageAssignment& from, link::v1::ImageAssignment& to) {
   to.set_attempt(from.attempt);
   to.set_credential_id(from.credential_id);
   to.set_tag_check(from.tag_check);
+  to.set_expendable(from.expendable);
 }
 
 void Fill(const BunkerAssignment& from, link::v1::BunkerAssignment& to) {
@@ -53,6 +54,8 @@ absl::StatusOr<CacheStatus> StatusOf(const link::v1::ImageObservation& from) {
     case link::v1::ImageObservation::BUILDING: return CacheStatus::kBuilding;
     case link::v1::ImageObservation::READY: return CacheStatus::kReady;
     case link::v1::ImageObservation::FAILED: return CacheStatus::kFailed;
+    case link::v1::ImageObservation::EVICTED:
+      return CacheStatus::kEvicted;
     default: return Invalid(from.image_id(), "has an unknown status");
   }
 }
@@ -110,6 +113,8 @@ absl::StatusOr<ImageObservation> FromProto(const link::v1::ImageObservation& fro
     to.stages.push_back({stage.name(), stage.ms()});
   to.tag_check = from.tag_check().serial();
   to.tag_digest = from.tag_check().digest();
+  if (from.last_used_unix_ms() > 0)
+    to.last_used_at = absl::FromUnixMillis(from.last_used_unix_ms());
   return to;
 }
 
@@ -157,6 +162,11 @@ absl::StatusOr<ObservedRow> FromProto(const link::v1::Observation& row) {
   } else if (row.has_bunker()) {
     ASSIGN_OR_RETURN(out.row, FromProto(row.bunker()));
     name = BunkerRowName(row.bunker().bunker_id());
+  } else if (row.has_disk()) {
+    const link::v1::DiskObservation& disk = row.disk();
+    out.row = DiskObservation{disk.capacity_bytes(), disk.used_bytes(), disk.cache_bytes(),
+                              disk.high_bytes(), disk.low_bytes()};
+    name = kDiskRowName;
   } else {
     return Invalid(row.name(), "has no content that this controller knows");
   }

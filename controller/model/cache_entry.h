@@ -24,6 +24,21 @@ inline std::span<const EnumName<CacheStatus>> EnumNames(CacheStatus) { return kC
 // Whether the table of legal transitions holds `from` → `to` (staying is legal).
 bool CanAdvance(CacheStatus from, CacheStatus to);
 
+// What stands against making an image on a worker that a group pairs it with.
+enum class SkipReason {
+  kNone,
+  kWrongArch,  // the file would be of no use there
+  kTooLarge,   // it can never fit
+  kNoRoom,     // it does not fit now: the row says what would have to go
+};
+inline constexpr EnumName<SkipReason> kSkipReasonNames[] = {{SkipReason::kNone, ""},
+                                                            {SkipReason::kWrongArch, "wrong_arch"},
+                                                            {SkipReason::kTooLarge, "too_large"},
+                                                            {SkipReason::kNoRoom, "no_room"}};
+inline std::span<const EnumName<SkipReason>> EnumNames(SkipReason) {
+  return kSkipReasonNames;
+}
+
 struct StageTime {
   std::string name;
   double ms = 0;
@@ -35,8 +50,15 @@ struct CacheEntry {
   std::string worker_id;
   CacheStatus status = CacheStatus::kPending;
 
-  // Wanted by a group, or by a bunker that was placed with lazy_pull.
+  // A group wants it there, and the image suits the worker.
   bool wanted = true;
+  // Not kNone: nothing is sent, and the row is pending with an error that says why.
+  SkipReason skip = SkipReason::kNone;
+  // Its place among the rows that wait for their turn; 0: it does not wait. See
+  // controller/engine/work_queue.h.
+  uint64_t queue_tag = 0;
+  uint64_t reserved_bytes = 0;  // of the worker's disk, from its turn until it is ready
+  uint64_t change_id = 0;       // rises with each change, over all rows and restarts
   // The worker has (or is to get) a row for it. False: the worker is to drop the file.
   bool assigned = false;
   uint64_t assignment_version = 0;  // of the row; 0: never sent
@@ -65,6 +87,13 @@ struct CacheEntry {
   absl::Time created_at;
   absl::Time updated_at;
   absl::Time last_used_at;  // by a bunker's create
+
+  // A group pairs image and worker, whether or not the image suits.
+  bool in_scope() const {
+    return wanted || skip == SkipReason::kWrongArch || skip == SkipReason::kTooLarge;
+  }
+  // Waits for the worker, or is being made there.
+  bool open() const { return status == CacheStatus::kPending || status == CacheStatus::kBuilding; }
 
   // The row's key: "<image id>/<worker id>".
   std::string key() const { return image_id + "/" + worker_id; }

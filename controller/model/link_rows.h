@@ -14,11 +14,13 @@
 #include "controller/model/bunker.h"
 #include "controller/model/cache_entry.h"
 #include "controller/model/image.h"
+#include "controller/model/worker.h"
 
 namespace bunker::controller {
 
-// "images/<image id>" and "bunkers/<bunker id>".
+// "images/<image id>", "bunkers/<bunker id>" and "disk".
 inline std::string ImageRowName(const std::string& image_id) { return "images/" + image_id; }
+inline constexpr char kDiskRowName[] = "disk";
 inline std::string BunkerRowName(const std::string& bunker_id) { return "bunkers/" + bunker_id; }
 
 // ---- down: what a worker is to have ---------------------------------------------------------
@@ -34,6 +36,7 @@ struct ImageAssignment {
   uint32_t attempt = 1;
   std::string credential_id;  // not empty: the worker asks for the login when it pulls
   uint64_t tag_check = 0;     // raised to have the tag looked up once
+  bool expendable = false;  // no group wants it: the agent may drop it where its disk is full
   bool operator==(const ImageAssignment&) const = default;
 };
 
@@ -68,7 +71,8 @@ using DesiredRowPtr = std::shared_ptr<const DesiredRow>;
 struct ImageObservation {
   std::string image_id;
   uint32_t attempt = 0;
-  CacheStatus status = CacheStatus::kPending;  // never kEvicted
+  // kEvicted: the agent dropped an expendable file to make room.
+  CacheStatus status = CacheStatus::kPending;
   std::string stage;
   std::string source;
   uint64_t bytes_done = 0;
@@ -85,7 +89,11 @@ struct ImageObservation {
   std::vector<StageTime> stages;
   uint64_t tag_check = 0;  // the one that was done
   std::string tag_digest;  // what the tag names; empty: the registry did not say
+  std::optional<absl::Time> last_used_at;  // by a VM there
 };
+
+// The worker's one row about its disk.
+using DiskObservation = WorkerDisk;
 
 struct BunkerObservation {
   std::string bunker_id;
@@ -104,7 +112,7 @@ struct BunkerObservation {
 struct ObservedRow {
   std::string name;
   uint64_t version = 0;
-  std::variant<ImageObservation, BunkerObservation> row;
+  std::variant<ImageObservation, BunkerObservation, DiskObservation> row;
 };
 
 }  // namespace bunker::controller

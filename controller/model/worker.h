@@ -43,6 +43,17 @@ struct Resources {
   Resources& operator-=(const Resources& other);
 };
 
+// The disk as the agent sees it: its own files, and the bounds between which it keeps them. All 0
+// until it has told.
+struct WorkerDisk {
+  uint64_t capacity_bytes = 0;  // what is the agent's and what it could still take
+  uint64_t used_bytes = 0;      // by all of its files, VM disks included
+  uint64_t cache_bytes = 0;     // of that: baked images and blobs
+  uint64_t high_bytes = 0;      // above it the agent drops what it may
+  uint64_t low_bytes = 0;       // down to here
+  bool operator==(const WorkerDisk&) const = default;
+};
+
 // What the agent says of its host; the operator's caps are applied there.
 struct WorkerFacts {
   Resources capacity;
@@ -69,6 +80,8 @@ struct Worker {
   absl::Time status_since;
 
   WorkerFacts facts;
+  WorkerDisk disk;
+  uint64_t disk_version = 0;  // of the observation that told it; 0: none
   std::string boot_id;  // of the host
   std::string agent_version;
   std::map<std::string, std::string> token_labels;  // given with the join token or by an operator

@@ -1,5 +1,7 @@
 #include "controller/policy/fanout.h"
 
+#include "controller/policy/cache_room.h"
+
 namespace bunker::controller {
 
 bool GroupMayHold(const Group& group, const Image& image) {
@@ -19,33 +21,34 @@ bool GroupHolds(const Group& group, const Image& image) {
   return group.auto_images && group.ownership == image.ownership;
 }
 
-WantReason Suits(const Image& image, const Worker& worker) {
-  if (image.arch != Arch::kUnspecified && worker.facts.arch != Arch::kUnspecified &&
-      image.arch != worker.facts.arch) {
-    return WantReason::kWrongArch;
-  }
-  constexpr uint64_t kMib = uint64_t{1} << 20;
-  // Only what the baked file really takes: the cap, size_mib, is usually far larger.
-  if (worker.facts.capacity.disk_mb > 0 &&
-      image.allocated_bytes / kMib > worker.facts.capacity.disk_mb) {
-    return WantReason::kTooLarge;
-  }
-  return WantReason::kWanted;
+bool Pairs(const Group& group, const Image& image, const Worker& worker) {
+  return image.active && group.worker_ids.count(worker.id) > 0 && GroupHolds(group, image) &&
+         MayUseWorker(group.ownership, worker);
 }
 
-std::map<std::string, WantReason> FanOut(const Image& image,
+SkipReason Suits(const Image& image, const Worker& worker) {
+  if (image.arch != Arch::kUnspecified && worker.facts.arch != Arch::kUnspecified &&
+      image.arch != worker.facts.arch) {
+    return SkipReason::kWrongArch;
+  }
+  const uint64_t limit = CacheLimitBytes(worker);
+  return limit > 0 && NeededBytes(image) > limit ? SkipReason::kTooLarge : SkipReason::kNone;
+}
+
+std::optional<SkipReason> Want(const Image& image, const std::vector<const Group*>& groups,
+                               const Worker& worker) {
+  for (const Group* group : groups) {
+    if (Pairs(*group, image, worker)) return Suits(image, worker);
+  }
+  return std::nullopt;
+}
+
+std::map<std::string, SkipReason> FanOut(const Image& image,
                                          const std::vector<const Group*>& groups,
                                          const std::map<std::string, const Worker*>& workers) {
-  std::map<std::string, WantReason> wanted;
-  if (!image.active) return wanted;
-  for (const Group* group : groups) {
-    if (!GroupHolds(*group, image)) continue;
-    for (const std::string& worker_id : group->worker_ids) {
-      const auto it = workers.find(worker_id);
-      if (it == workers.end() || wanted.count(worker_id) > 0) continue;
-      if (MayUseWorker(group->ownership, *it->second))
-        wanted[worker_id] = Suits(image, *it->second);
-    }
+  std::map<std::string, SkipReason> wanted;
+  for (const auto& [worker_id, worker] : workers) {
+    if (const auto reason = Want(image, groups, *worker)) wanted[worker_id] = *reason;
   }
   return wanted;
 }

@@ -2,10 +2,13 @@
 // it says what is wanted, whatever was wanted before.
 #pragma once
 
+#include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "controller/model/cache_entry.h"
 #include "controller/model/group.h"
 #include "controller/model/image.h"
 #include "controller/model/worker.h"
@@ -22,19 +25,21 @@ bool MayUseWorker(const Ownership& viewer, const Worker& worker);
 // Whether `group` pairs the image with its workers.
 bool GroupHolds(const Group& group, const Image& image);
 
-enum class WantReason {
-  kWanted,
-  kWrongArch,  // skipped: the file would be of no use there
-  kTooLarge,   // skipped: it can never fit
-};
+// Whether `group` pairs the two; an inactive image is in no pair.
+bool Pairs(const Group& group, const Image& image, const Worker& worker);
 
-// What `image` wants of each worker that a group pairs it with: the workers in scope. An inactive
-// image wants nothing. `groups` and `workers` may hold more than what concerns the image.
-std::map<std::string, WantReason> FanOut(const Image& image,
+// What `image` wants of `worker`: nothing where none of `groups` pairs them, kNone where it is
+// wanted there, else why it is left out. `groups` may hold more than what concerns the image.
+std::optional<SkipReason> Want(const Image& image, const std::vector<const Group*>& groups,
+                               const Worker& worker);
+
+// The same for every worker that a group pairs the image with: the workers in scope. `workers` may
+// hold more than what concerns the image.
+std::map<std::string, SkipReason> FanOut(const Image& image,
                                          const std::vector<const Group*>& groups,
                                          const std::map<std::string, const Worker*>& workers);
 
-// Whether `image` could be of use on `worker` at all.
-WantReason Suits(const Image& image, const Worker& worker);
+// Whether `image` could be of use on `worker` at all: kNone, kWrongArch or kTooLarge.
+SkipReason Suits(const Image& image, const Worker& worker);
 
 }  // namespace bunker::controller

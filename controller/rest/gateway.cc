@@ -182,9 +182,9 @@ void Gateway::Answer(const HttpRequest& request, const Router::Match& match, Cal
     return;
   }
   if (method->full_name() == kCacheMethod && WantsEvents(request)) {
-    return StartCacheStream(core_, dispatcher_, std::move(info),
-                            static_cast<const v1::GetImageCacheRequest&>(*message),
-                            options_.sse_heartbeat, std::move(exchange));
+    return StartCacheStream(
+        core_, dispatcher_, std::move(info), static_cast<const v1::GetImageCacheRequest&>(*message),
+        std::string(request.Header("last-event-id")), options_.sse_heartbeat, std::move(exchange));
   }
   Call(*match.route, std::move(message), std::move(info), std::move(exchange));
 }

@@ -100,6 +100,13 @@ class HttpSession::Exchange final : public HttpExchange {
     closed();
   }
 
+  size_t QueuedBytes() const override { return queued_bytes_; }
+
+  void OnDrained(std::function<void()> drained) override {
+    MutexLock lock(mutex_);
+    if (!gone_) drained_ = std::move(drained);
+  }
+
   // The client went away.
   void Gone() {
     ended_ = true;
@@ -109,11 +116,20 @@ class HttpSession::Exchange final : public HttpExchange {
       gone_ = true;
       closed = std::move(closed_);
       closed_ = nullptr;
+      drained_ = nullptr;
     }
     if (closed) closed();
   }
 
-  void Written(size_t bytes) { queued_bytes_ -= bytes; }
+  void Written(size_t bytes) {
+    if (bytes == 0 || queued_bytes_.fetch_sub(bytes) != bytes) return;
+    std::function<void()> drained;
+    {
+      MutexLock lock(mutex_);
+      drained = drained_;
+    }
+    if (drained) drained();
+  }
 
  private:
   void QueueAndEnd(std::string bytes) {
@@ -159,6 +175,7 @@ class HttpSession::Exchange final : public HttpExchange {
   Mutex mutex_;
   bool gone_ ABSL_GUARDED_BY(mutex_) = false;
   std::function<void()> closed_ ABSL_GUARDED_BY(mutex_);
+  std::function<void()> drained_ ABSL_GUARDED_BY(mutex_);
 };
 
 HttpSession::HttpSession(std::shared_ptr<HttpShared> shared, std::unique_ptr<Transport> transport,

@@ -1,6 +1,7 @@
 // What the HTTP server and its handler say to each other. No HTTP library shows here.
 #pragma once
 
+#include <cstddef>
 #include <functional>
 #include <memory>
 #include <string>
@@ -53,6 +54,11 @@ class HttpExchange {
   // is dropped; false from then on, and where the client is gone.
   virtual bool WriteEvent(std::string bytes, std::string_view last_words) = 0;
   virtual void EndStream() = 0;
+
+  // Bytes given to WriteEvent() that the client has not taken yet; and `drained`, which runs on any
+  // thread whenever that has become 0. It must not block.
+  virtual size_t QueuedBytes() const { return 0; }
+  virtual void OnDrained(std::function<void()>) {}
 
   // `closed` runs once if the client goes away before the answer is complete; on any thread, and
   // at once where it is gone already. It must not block.

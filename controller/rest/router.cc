@@ -101,6 +101,7 @@ absl::StatusOr<Router> Router::Build(const std::vector<const ServiceDescriptor*>
   for (const ServiceDescriptor* service : services) {
     for (int i = 0; i < service->method_count(); ++i) {
       const MethodDescriptor* method = service->method(i);
+      if (method->server_streaming()) continue;  // gRPC alone
       const google::api::HttpRule& rule = method->options().GetExtension(google::api::http);
       ASSIGN_OR_RETURN(Route route, MakeRoute(method, rule));
       router.routes_.push_back(std::move(route));

@@ -115,9 +115,10 @@ BUNKER_ROW(JoinToken, id, sha256, worker_name, ownership, shared, labels, expire
            worker_id, created_at)
 BUNKER_ROW(Resources, cpu_millicores, memory_mb, disk_mb)
 BUNKER_ROW(WorkerFacts, capacity, arch, isolation, isolation_reason, labels)
+BUNKER_ROW(WorkerDisk, capacity_bytes, used_bytes, cache_bytes, high_bytes, low_bytes)
 BUNKER_ROW(Worker, id, name, ownership, shared, credential_sha256, certificate_sha256, status,
-           draining, drain_deadline, drain_then, status_since, facts, boot_id, agent_version,
-           token_labels, last_heartbeat, created_at)
+           draining, drain_deadline, drain_then, status_since, facts, disk, disk_version, boot_id,
+           agent_version, token_labels, last_heartbeat, created_at)
 BUNKER_ROW(BuildSource, kind, ref, path)
 BUNKER_ROW(ImageConfig, entrypoint, cmd, env, working_dir, user, exposed_ports)
 BUNKER_ROW(ResolvedImage, repository, manifest_digest, index_digest, layers_bytes, diff_ids, config)
@@ -134,11 +135,11 @@ BUNKER_ROW(RegistryCredential, id, name, ownership, owner, host, username, seale
 BUNKER_ROW(Group, id, name, description, ownership, auto_images, image_ids, worker_ids, created_at,
            updated_at)
 BUNKER_ROW(StageTime, name, ms)
-BUNKER_ROW(CacheEntry, image_id, worker_id, status, wanted, assigned, assignment_version,
-           observation_version, observed_ready, attempt, tag_check, tag_check_seen, failures,
-           retry_at, stage, source, bytes_done, bytes_total, rate_bytes_per_s, recipe_digest,
-           rootfs_digest, allocated_bytes, stages, error_code, error_message, retryable, created_at,
-           updated_at, last_used_at)
+BUNKER_ROW(CacheEntry, image_id, worker_id, status, wanted, skip, queue_tag, reserved_bytes,
+           change_id, assigned, assignment_version, observation_version, observed_ready, attempt,
+           tag_check, tag_check_seen, failures, retry_at, stage, source, bytes_done, bytes_total,
+           rate_bytes_per_s, recipe_digest, rootfs_digest, allocated_bytes, stages, error_code,
+           error_message, retryable, created_at, updated_at, last_used_at)
 BUNKER_ROW(BunkerTimings, queue_ms, place_ms, fetch_ms, boot_ms, agent_ms, first_exec_ms)
 BUNKER_ROW(Bunker, id, name, tenant_id, partner_id, owner, lifecycle_mode, network_profile,
            cpu_millicores, memory_mb, disk_mb, max_lifetime_s, idle_timeout_s, session_type,

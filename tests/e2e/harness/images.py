@@ -47,6 +47,14 @@ def tiny(extra_layers=(), marker="1", config=None):
     return oci.Image(layers, config or CONFIG)
 
 
+def padded(mib, marker):
+    """A small image with a file of `mib` MiB that no compressor makes smaller."""
+    layer = oci.TarBuilder()
+    layer.file("padding", os.urandom(mib << 20))
+    return oci.Image([base_layer(lambda x: x.file("etc/marker", marker)),
+                      oci.layer_from_tar(layer.bytes(), level=1)], CONFIG)
+
+
 def debian_layout():
     """The OCI layout of deploy/image/make-debian-image, made once and kept under build/."""
     folder = os.path.join(paths.CACHE, "debian")

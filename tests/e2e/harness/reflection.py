@@ -67,16 +67,28 @@ class GenericClient:
         for name in list(files):
             add(name)
 
-    def call(self, service, method, request=None):
-        """Calls a unary method with a dict; returns a dict."""
+    def _stub(self, service, method, kind):
         self._load(service)
         descriptor = self.pool.FindServiceByName(service).methods_by_name[method]
         factory = message_factory.MessageFactory(self.pool)
         request_class = factory.GetPrototype(descriptor.input_type)
         answer_class = factory.GetPrototype(descriptor.output_type)
-        stub = self.channel.unary_unary(f"/{service}/{method}",
-                                        request_serializer=request_class.SerializeToString,
-                                        response_deserializer=answer_class.FromString)
+        stub = getattr(self.channel, kind)(f"/{service}/{method}",
+                                           request_serializer=request_class.SerializeToString,
+                                           response_deserializer=answer_class.FromString)
+        return stub, request_class
+
+    def call(self, service, method, request=None):
+        """Calls a unary method with a dict; returns a dict."""
+        stub, request_class = self._stub(service, method, "unary_unary")
         message = json_format.ParseDict(request or {}, request_class())
         answer = stub(message, metadata=self.metadata, timeout=20)
         return json_format.MessageToDict(answer, preserving_proto_field_name=True)
+
+    def stream(self, service, method, request=None, seconds=60):
+        """Calls a server-streaming method; yields (dict, the call)."""
+        stub, request_class = self._stub(service, method, "unary_stream")
+        message = json_format.ParseDict(request or {}, request_class())
+        call = stub(message, metadata=self.metadata, timeout=seconds)
+        for answer in call:
+            yield json_format.MessageToDict(answer, preserving_proto_field_name=True), call

@@ -318,5 +318,37 @@ TEST_F(TablesTest, ANewerIncarnationReplacesTheRunningOne) {
   EXPECT_EQ(bunker_work.starts.front().wanted.incarnation(), 2u);
 }
 
+TEST_F(TablesTest, OnlyWhatNoGroupWantsMayBeDropped) {
+  MakeImageReady();
+  EXPECT_TRUE(images.Expendable().empty());
+  link::v1::ImageAssignment loose = Image();
+  loose.set_expendable(true);
+  images.Upsert(loose);
+  EXPECT_TRUE(image_work.jobs.empty());  // the flag alone makes nothing again
+  ASSERT_EQ(images.Expendable().size(), 1u);
+  images.DropFile("img");
+  EXPECT_EQ(sink.Image("img").status(), link::v1::ImageObservation::EVICTED);
+  EXPECT_THAT(image_work.evicted, ::testing::ElementsAre("recipe"));
+  EXPECT_TRUE(image_work.remembered.empty());
+  EXPECT_EQ(images.ReadyRecipe("img"), "");
+  // It is not made again by itself; a raised attempt, or that a group wants it, makes it.
+  images.Upsert(loose);
+  EXPECT_TRUE(image_work.jobs.empty());
+  loose.set_attempt(2);
+  images.Upsert(loose);
+  EXPECT_EQ(image_work.jobs.size(), 1u);
+}
+
+TEST_F(TablesTest, AUsedImageIsKnownToBe) {
+  MakeBunkerRun();
+  EXPECT_TRUE(bunkers.Uses("recipe"));
+  EXPECT_FALSE(bunkers.Uses("other"));
+  EXPECT_GT(sink.Image("img").last_used_unix_ms(), 0);
+  bunkers.Remove("bnk");
+  EXPECT_TRUE(bunkers.Uses("recipe"));  // until the VM has ended
+  bunker_work.FinishStop();
+  EXPECT_FALSE(bunkers.Uses("recipe"));
+}
+
 }  // namespace
 }  // namespace bunker::agent

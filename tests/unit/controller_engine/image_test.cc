@@ -98,11 +98,15 @@ TEST(Images, TheSecondWorkerResolvesWhereTheFirstFails) {
   EXPECT_EQ(h.ImageRow(w1, image->id)->attempt, 1u);
   const auto warm = h.Do([&](Engine& e, Turn& t) { return e.Warm(t, h.admin, "a"); });
   EXPECT_EQ(*warm, (WarmSummary{2, 0, 0, 0}));
-  EXPECT_EQ(h.ImageRow(w1, image->id)->attempt, 2u);
+  // Both have a new attempt; one of them resolves the ref, the other waits for what it finds.
+  EXPECT_EQ(h.Entry(image->id, w1)->attempt, 2u);
+  EXPECT_EQ(h.Entry(image->id, w2)->attempt, 2u);
+  const std::string& one = h.ImageRow(w1, image->id) != nullptr ? w1 : w2;
+  EXPECT_EQ(h.ImageRow(one == w1 ? w2 : w1, image->id), nullptr);
   // Again: idempotent.
-  const uint64_t version = h.desired.at(w1 + "/" + ImageRowName(image->id))->version;
+  const uint64_t version = h.desired.at(one + "/" + ImageRowName(image->id))->version;
   EXPECT_EQ(*h.Do([&](Engine& e, Turn& t) { return e.Warm(t, h.admin, "a"); }), *warm);
-  EXPECT_EQ(h.desired.at(w1 + "/" + ImageRowName(image->id))->version, version);
+  EXPECT_EQ(h.desired.at(one + "/" + ImageRowName(image->id))->version, version);
 }
 
 TEST(Images, ASilentResolverIsReplaced) {

@@ -117,10 +117,12 @@ TEST(Story, AWorkerAddedLaterWarmsByItself) {
   EXPECT_EQ(h.ImageRow(w2, a->id), nullptr);
   h.Must([&](Engine& e, Turn& t) { return e.DetachImage(t, h.admin, "g", "a"); });
   ASSERT_NE(h.ImageRow(w1, a->id), nullptr);
+  EXPECT_TRUE(h.ImageRow(w1, a->id)->expendable);
   // Back before the sweep: nothing was lost.
-  const uint64_t version = h.desired.at(w1 + "/" + ImageRowName(a->id))->version;
   h.Must([&](Engine& e, Turn& t) { return e.AttachImage(t, h.admin, "g", "a"); });
-  EXPECT_EQ(h.desired.at(w1 + "/" + ImageRowName(a->id))->version, version);
+  ASSERT_NE(h.ImageRow(w1, a->id), nullptr);
+  EXPECT_EQ(h.ImageRow(w1, a->id)->attempt, 1u);
+  EXPECT_FALSE(h.ImageRow(w1, a->id)->expendable);
   EXPECT_EQ(h.WarmOf(a->id), (WarmSummary{0, 1, 0, 0}));
   // After the sweep, but before the worker has said that the file is gone: it may never have heard
   // that it was to go. If it had, it says so, and makes it again.

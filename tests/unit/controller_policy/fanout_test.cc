@@ -36,14 +36,14 @@ Worker MakeWorker(const std::string& id, Ownership owner, bool shared) {
 
 class FanOutTest : public testing::Test {
  protected:
-  std::map<std::string, WantReason> Run() {
+  std::map<std::string, SkipReason> Run() {
     std::vector<const Group*> pointers;
     for (const Group& group : groups) pointers.push_back(&group);
     std::map<std::string, const Worker*> by_id;
     for (const Worker& worker : workers) by_id[worker.id] = &worker;
     return FanOut(image, pointers, by_id);
   }
-  using Wanted = std::map<std::string, WantReason>;
+  using Wanted = std::map<std::string, SkipReason>;
 
   Image image;
   std::vector<Group> groups;
@@ -67,9 +67,8 @@ TEST_F(FanOutTest, PairsWhatGroupsHold) {
   other.image_ids = {"img_2"};
   other.worker_ids = {"w3"};
   groups = {one, two, other};
-  const Wanted wanted = {{"w1", WantReason::kWanted},
-                         {"w2", WantReason::kWanted},
-                         {"a", WantReason::kWanted}};
+  const Wanted wanted = {
+      {"w1", SkipReason::kNone}, {"w2", SkipReason::kNone}, {"a", SkipReason::kNone}};
   EXPECT_EQ(Run(), wanted);
   image.active = false;
   EXPECT_EQ(Run(), Wanted{});
@@ -120,12 +119,12 @@ TEST_F(FanOutTest, SkipsWhatCanBeOfNoUse) {
   group.image_ids = {"img_1"};
   group.worker_ids = {"w1"};
   groups = {group};
-  EXPECT_EQ(Run().at("w1"), WantReason::kWrongArch);
+  EXPECT_EQ(Run().at("w1"), SkipReason::kWrongArch);
   image.arch = Arch::kX86_64;
   image.size_mib = 1 << 20;  // a cap is not a size
-  EXPECT_EQ(Run().at("w1"), WantReason::kWanted);
+  EXPECT_EQ(Run().at("w1"), SkipReason::kNone);
   image.allocated_bytes = uint64_t{20'000} << 20;
-  EXPECT_EQ(Run().at("w1"), WantReason::kTooLarge);
+  EXPECT_EQ(Run().at("w1"), SkipReason::kTooLarge);
 }
 
 }  // namespace

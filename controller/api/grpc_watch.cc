@@ -1,0 +1,182 @@
+#include "controller/api/grpc_watch.h"
+
+#include <deque>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "common/base/mutex.h"
+#include "controller/api/cache_feed.h"
+#include "controller/api/errors.h"
+#include "controller/api/grpc_surface.h"
+#include "grpcpp/impl/codegen/proto_utils.h"
+
+namespace bunker::controller {
+namespace {
+
+// So many events wait for a reader; of what changes meanwhile it gets the newest.
+constexpr size_t kMaxQueuedEvents = 64;
+
+grpc::ByteBuffer Serialize(const v1::CacheEvent& event) {
+  grpc::ByteBuffer bytes;
+  bool own_buffer = false;
+  grpc::GenericSerialize<grpc::ProtoBufferWriter, google::protobuf::Message>(event, &bytes,
+                                                                             &own_buffer)
+      .IgnoreError();  // a message that was just made does serialise
+  return bytes;
+}
+
+class WatchSink;
+
+// gRPC's half: lives until OnDone, which gRPC calls once the stream is finished.
+class WatchReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
+ public:
+  explicit WatchReactor(std::shared_ptr<WatchSink> sink) : sink_(std::move(sink)) {}
+  void OnWriteDone(bool ok) override;
+  void OnCancel() override;
+  void OnDone() override;
+
+ private:
+  const std::shared_ptr<WatchSink> sink_;
+};
+
+// The feed's half.
+class WatchSink final : public CacheSink {
+ public:
+  void Attach(WatchReactor* reactor) {
+    MutexLock lock(mutex_);
+    reactor_ = reactor;
+  }
+
+  void Begin(std::function<void()> closed, std::function<void()> drained) override {
+    bool gone = false;
+    {
+      MutexLock lock(mutex_);
+      gone = gone_;
+      drained_ = std::move(drained);
+      if (!gone) closed_ = closed;
+    }
+    if (gone) closed();
+  }
+
+  bool CanSend() override {
+    MutexLock lock(mutex_);
+    return queue_.size() < kMaxQueuedEvents;
+  }
+
+  void Send(const v1::CacheEvent& event) override {
+    MutexLock lock(mutex_);
+    if (gone_ || end_) return;
+    queue_.push_back(Serialize(event));
+    if (queue_.size() == 1) reactor_->StartWrite(&queue_.front());
+  }
+
+  void Heartbeat() override {}  // HTTP/2 has its own
+
+  void End(const absl::Status& why) override {
+    MutexLock lock(mutex_);
+    if (gone_ || end_) return;
+    end_ = ToGrpcStatus(why);
+    // What was not begun is not told any more; what is under way ends first.
+    if (queue_.size() > 1) queue_.erase(queue_.begin() + 1, queue_.end());
+    if (queue_.empty()) Finish(*end_);
+  }
+
+  // ---- for the reactor, on gRPC's threads ------------------------------------------------------
+
+  void OnWritten(bool ok) {
+    std::function<void()> drained;
+    {
+      MutexLock lock(mutex_);
+      queue_.pop_front();
+      if (!ok || gone_) {
+        gone_ = true;
+        queue_.clear();
+        Finish(grpc::Status::CANCELLED);
+      } else if (!queue_.empty()) {
+        reactor_->StartWrite(&queue_.front());
+      } else if (end_) {
+        Finish(*end_);
+      } else {
+        drained = drained_;
+      }
+    }
+    if (drained) drained();
+    if (!ok) TellClosed();
+  }
+
+  // A write under way comes to its OnWritten() all the same.
+  void OnCancelled() {
+    {
+      MutexLock lock(mutex_);
+      gone_ = true;
+      if (queue_.empty()) Finish(grpc::Status::CANCELLED);
+    }
+    TellClosed();
+  }
+
+  void OnDone() {
+    MutexLock lock(mutex_);
+    gone_ = true;
+    reactor_ = nullptr;
+  }
+
+ private:
+  void Finish(const grpc::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (reactor_ == nullptr || std::exchange(finished_, true)) return;
+    reactor_->Finish(status);
+  }
+
+  void TellClosed() {
+    std::function<void()> closed;
+    {
+      MutexLock lock(mutex_);
+      closed = std::exchange(closed_, nullptr);
+    }
+    if (closed) closed();
+  }
+
+  Mutex mutex_;
+  WatchReactor* reactor_ ABSL_GUARDED_BY(mutex_) = nullptr;
+  std::deque<grpc::ByteBuffer> queue_ ABSL_GUARDED_BY(mutex_);  // the first is being written
+  std::optional<grpc::Status> end_ ABSL_GUARDED_BY(mutex_);
+  bool gone_ ABSL_GUARDED_BY(mutex_) = false;
+  bool finished_ ABSL_GUARDED_BY(mutex_) = false;
+  std::function<void()> closed_ ABSL_GUARDED_BY(mutex_);
+  std::function<void()> drained_ ABSL_GUARDED_BY(mutex_);
+};
+
+void WatchReactor::OnWriteDone(bool ok) {
+  sink_->OnWritten(ok);
+}
+void WatchReactor::OnCancel() {
+  sink_->OnCancelled();
+}
+void WatchReactor::OnDone() {
+  sink_->OnDone();
+  delete this;
+}
+
+}  // namespace
+
+grpc::ServerWriteReactor<grpc::ByteBuffer>* ServeCacheWatch(Core& core, Dispatcher& dispatcher,
+                                                            CallInfo info,
+                                                            const grpc::ByteBuffer& request) {
+  auto sink = std::make_shared<WatchSink>();
+  auto* reactor = new WatchReactor(sink);
+  sink->Attach(reactor);
+  v1::WatchImageCacheRequest message;
+  grpc::ByteBuffer bytes(request);
+  const grpc::Status parsed =
+      grpc::GenericDeserialize<grpc::ProtoBufferReader, google::protobuf::Message>(&bytes,
+                                                                                   &message);
+  if (!parsed.ok()) {
+    sink->End(ValidationError("", "the request is no bunker.v1.WatchImageCacheRequest"));
+    return reactor;
+  }
+  StartCacheFeed(core, dispatcher, "bunker.v1.Images.WatchImageCache", std::move(info), message,
+                 CacheFeedOptions(), std::move(sink));
+  return reactor;
+}
+
+}  // namespace bunker::controller

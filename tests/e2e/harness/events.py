@@ -1,0 +1,58 @@
+"""Reads an image's cache view as server-sent events."""
+
+import json
+import threading
+
+import httpx
+
+
+class CacheStream:
+    """with CacheStream(cluster, image) as s: s.wait(...)  Reads in a thread of its own."""
+
+    def __init__(self, cluster, image, last_event_id=None):
+        self.url = f"{cluster.controller.host}/v1/modules/scaibunker/images/{image}/cache"
+        self.headers = {"Authorization": f"Bearer {cluster.controller.key}", "Accept": "text/event-stream"}
+        if last_event_id is not None:
+            self.headers["Last-Event-ID"] = last_event_id
+        self.events = []  # (id or None, event, data)
+        self.changed = threading.Condition()
+        self.client = httpx.Client(timeout=httpx.Timeout(10, read=60))
+        self.thread = threading.Thread(target=self._read, daemon=True)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.client.close()
+
+    def _read(self):
+        try:
+            with self.client.stream("GET", self.url, headers=self.headers) as answer:
+                fields = {}
+                for line in answer.iter_lines():
+                    line = line.rstrip("\n")
+                    if line and not line.startswith(":"):
+                        name, value = line.split(": ", 1)
+                        fields[name] = value
+                    elif not line and "event" in fields:
+                        self._add((fields.get("id"), fields["event"], json.loads(fields["data"])))
+                        fields = {}
+        except (httpx.HTTPError, OSError):
+            pass  # the end of it
+
+    def _add(self, event):
+        with self.changed:
+            self.events.append(event)
+            self.changed.notify_all()
+
+    def wait(self, condition, what, seconds=60):
+        """Until condition(events) is true; returns its value."""
+        with self.changed:
+            if not self.changed.wait_for(lambda: condition(self.events), seconds):
+                raise AssertionError(f"not within {seconds} s: {what}: {self.events}")
+            return condition(self.events)
+
+    def last_id(self):
+        with self.changed:
+            return [x[0] for x in self.events if x[0]][-1]
