@@ -56,6 +56,13 @@ struct ControllerConfig {
   uint32_t tag_check_interval_s = 6 * 3600;
   uint32_t modelarts_size_mib = 16384;  // that API has no field for the cap
 
+  std::string scan_advisories;  // folder of OSV files; empty: none, and scans fail and say so
+  uint32_t scan_interval_s = 120;
+  uint32_t scan_max_age_s = 86'400;
+  uint32_t scan_deadline_s = 900;
+  bool scan_unknown_fails = true;
+  std::string scan_gate = "off";  // off | failed | unscanned
+
   std::string state_file() const { return state_dir + "/state.db"; }
 };
 

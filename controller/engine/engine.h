@@ -38,6 +38,7 @@ class Accounts;
 class AuditLog;
 class Credentials;
 class Quotas;
+class Scans;
 class WorkerAdmin;
 
 // What Engine::Visit() shows. The rows are valid during the call.
@@ -52,8 +53,6 @@ class RowVisitor {
 
 class Engine {
  public:
-  struct State;  // private to the engine's own files (state.h)
-
   // `rng` must outlive the engine. It gives ids, default names and tie-breaks, no secrets.
   Engine(EngineOptions options, Rng& rng);
   ~Engine();
@@ -229,6 +228,11 @@ class Engine {
 
   // ---- quotas (quotas.h) ----------------------------------------------------------------------
   Quotas& quotas();
+  // ---- scans (scans.h) ------------------------------------------------------------------------
+
+  Scans& scans();
+  // For a scan that needs a file nobody has: has it made there. It goes again with the scan.
+  void WantForScan(Turn& turn, const Image& image, const std::string& worker_id);
 
   // ---- idempotency ----------------------------------------------------------------------------
 
@@ -259,6 +263,7 @@ class Engine {
  private:
   friend class Credentials;
   friend class Quotas;
+  friend class Scans;
   friend class WorkerAdmin;
 
   // fanout_flow.cc
@@ -344,6 +349,7 @@ class Engine {
   std::unique_ptr<Credentials> credentials_;
   std::unique_ptr<WorkerAdmin> worker_admin_;
   std::unique_ptr<Quotas> quotas_;
+  std::unique_ptr<Scans> scans_;
 };
 
 }  // namespace bunker::controller
