@@ -236,9 +236,8 @@ class Agent final : public LinkHandler, public ObservationSink {
         std::make_unique<ImageRunner>(*loop_, *image_pool_, *journal_,
                                       ImageJobParts{*puller_, *blobs_, *images_, config_.bake_uid,
                                                     LimitsOf(config_), logins_.get()});
-    image_table_ = std::make_unique<ImageTable>(
-        *image_runner_, *this,
-        [this](const std::string& image_id) {
+    image_table_ =
+        std::make_unique<ImageTable>(*image_runner_, *this, [this](const std::string& image_id) {
           bunker_table_->OnImageChange(image_id);
           scan_table_->OnImageChange(image_id);
         });

@@ -138,8 +138,12 @@ absl::StatusOr<AgentConfig> ParseAgentConfig(const std::string& text, const std:
   AgentConfig config;
   StrictTable in(root, "");
   const std::pair<const char*, absl::Status (*)(const toml::table&, AgentConfig*)> sections[] = {
-      {"controller", ReadController}, {"worker", ReadWorker}, {"state", ReadState},
-      {"images", ReadImages},         {"vm", ReadVm},         {"network", ReadNetwork},
+      {"controller", ReadController},
+      {"worker", ReadWorker},
+      {"state", ReadState},
+      {"images", ReadImages},
+      {"vm", ReadVm},
+      {"network", ReadNetwork},
       {"scan", ReadScan}};
   for (const auto& [name, read] : sections) {
     if (const toml::table* table = in.Table(name)) RETURN_IF_ERROR(read(*table, &config));

@@ -202,8 +202,7 @@ absl::StatusOr<ControllerConfig> ParseControllerConfig(const std::string& text,
       {{"state", ReadState},         {"rest", ReadRest},       {"grpc", ReadGrpc},
        {"admin", ReadAdmin},         {"metrics", ReadMetrics}, {"limits", ReadLimits},
        {"placement", ReadPlacement}, {"workers", ReadWorkers}, {"images", ReadImages},
-       {"network", ReadNetwork},     {"audit", ReadAudit},
-       {"scan", ReadScan}};
+       {"network", ReadNetwork},     {"audit", ReadAudit},     {"scan", ReadScan}};
   for (const auto& [name, read] : sections) {
     if (const toml::table* table = in.Table(name)) RETURN_IF_ERROR(read(*table, &config));
   }

@@ -18,9 +18,9 @@
 
 #include "agent/bake/bake_child.h"
 #include "agent/bake/bake_error.h"
+#include "agent/bake/layer_feed.h"
 #include "agent/confined/child_process.h"
 #include "agent/confined/frame_pipe.h"
-#include "agent/bake/layer_feed.h"
 #include "bunker/bake/v1/bake_child.pb.h"
 #include "common/base/status_macros.h"
 #include "common/base/unique_fd.h"

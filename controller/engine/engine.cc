@@ -38,7 +38,7 @@ Engine::Engine(EngineOptions options, Rng& rng)
       credentials_(std::make_unique<Credentials>(*this, *state_)),
       worker_admin_(std::make_unique<WorkerAdmin>(*this)),
       quotas_(std::make_unique<Quotas>(*this)) {}
-      scans_(std::make_unique<Scans>(*this, *state_)) {}
+scans_(std::make_unique<Scans>(*this, *state_)) {}
 
 Engine::~Engine() = default;
 
@@ -61,7 +61,9 @@ void Engine::Visit(RowVisitor& visitor) const {
 
 const EngineOptions& Engine::options() const { return state_->options; }
 
-Scans& Engine::scans() { return *scans_; }
+Scans& Engine::scans() {
+  return *scans_;
+}
 
 absl::Status Engine::Load(Store& store, absl::Time now) {
   State& s = *state_;

@@ -118,10 +118,9 @@ Engine::State::State(EngineOptions engine_options, Rng& source)
                         [this](const QuotaAssignment* before, const QuotaAssignment* after) {
                           IndexQuotaAssignment(before, after);
                         }),
-      scan_reports(Noun::kScanReport, &ChangeSet::scan_reports,
-                   [this](const ScanReport* before, const ScanReport* after) {
-                     IndexScan(before, after);
-                   }),
+      scan_reports(
+          Noun::kScanReport, &ChangeSet::scan_reports,
+          [this](const ScanReport* before, const ScanReport* after) { IndexScan(before, after); }),
       scan_documents(Noun::kScanDocument),
       desired(std::nullopt, &ChangeSet::desired),
       placement(options.placement) {}

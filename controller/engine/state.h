@@ -125,8 +125,8 @@ struct Engine::State {
   std::set<std::string> draining_workers;
   std::map<std::string, uint64_t> live_of_tenant;
   std::map<std::string, uint64_t> uses_of_entry;  // by entry key: bunkers and scans that need it
-  std::set<std::string> open_scans;  // waiting or scanning
-  MultiIndex scans_of_worker;        // open ones
+  std::set<std::string> open_scans;               // waiting or scanning
+  MultiIndex scans_of_worker;                     // open ones
   std::map<std::string, std::string> quota_profile_by_name;  // "<owner key>/<name>"
   MultiIndex quota_profiles_of_owner;
   MultiIndex assignments_of_profile;

@@ -20,7 +20,9 @@ namespace bunker::controller {
 // "images/<image id>", "bunkers/<bunker id>" and "scans/<image id>".
 inline std::string ImageRowName(const std::string& image_id) { return "images/" + image_id; }
 inline std::string BunkerRowName(const std::string& bunker_id) { return "bunkers/" + bunker_id; }
-inline std::string ScanRowName(const std::string& image_id) { return "scans/" + image_id; }
+inline std::string ScanRowName(const std::string& image_id) {
+  return "scans/" + image_id;
+}
 
 // ---- down: what a worker is to have ---------------------------------------------------------
 

@@ -127,8 +127,8 @@ BUNKER_ROW(ModelArtsFields, swr_path, canonical_path, service_type, services, vi
 BUNKER_ROW(TagMoved, digest, seen_at)
 BUNKER_ROW(Image, id, name, display_name, description, build_source, size_mib,
            default_cpu_millicores, default_memory_mb, default_disk_mb, ownership, owner, lazy_pull,
-           preinstalled, arch, resource_category, origin, tags, modelarts, resolved,
-           rootfs_digest, allocated_bytes, pull_secret, credential_id, tag_moved, tag_check_at, active,
+           preinstalled, arch, resource_category, origin, tags, modelarts, resolved, rootfs_digest,
+           allocated_bytes, pull_secret, credential_id, tag_moved, tag_check_at, active,
            scan_status, scan_summary, scanned_at, created_at, updated_at)
 BUNKER_ROW(RegistryCredential, id, name, ownership, owner, host, username, sealed, created_at,
            updated_at)

@@ -17,8 +17,8 @@
 #include "controller/model/group.h"
 #include "controller/model/idempotency.h"
 #include "controller/model/image.h"
-#include "controller/model/registry_credential.h"
 #include "controller/model/quota.h"
+#include "controller/model/registry_credential.h"
 #include "controller/model/scan_report.h"
 #include "controller/model/worker.h"
 

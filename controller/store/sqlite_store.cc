@@ -24,9 +24,9 @@ absl::Status WriteRow(sqlite::Database& database, const RowWrite& write) {
 }
 
 absl::StatusOr<StoredRows> ReadOne(sqlite::Database& database, const StoreRange& range) {
-  ASSIGN_OR_RETURN(
-      sqlite::Statement statement,
-      database.Prepare("SELECT id, body FROM " + std::string(TableOf(range.noun)) + " WHERE id=?1"));
+  ASSIGN_OR_RETURN(sqlite::Statement statement,
+                   database.Prepare("SELECT id, body FROM " + std::string(TableOf(range.noun)) +
+                                    " WHERE id=?1"));
   RETURN_IF_ERROR(statement.BindText(1, range.id));
   ASSIGN_OR_RETURN(const bool row, statement.Step());
   if (!row) return StoredRows{};
