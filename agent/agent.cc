@@ -32,6 +32,9 @@
 #include "agent/reconcile/exec_tunnel.h"
 #include "agent/reconcile/image_runner.h"
 #include "agent/reconcile/image_table.h"
+#include "agent/reconcile/scan_runner.h"
+#include "agent/reconcile/scan_table.h"
+#include "agent/scan/scanner.h"
 #include "agent/version.h"
 #include "agent/vm/qemu_microvm.h"
 #include "common/base/files.h"
@@ -46,6 +49,7 @@ namespace {
 
 constexpr size_t kMaxQueuedImageJobs = 1024;
 constexpr size_t kMaxQueuedVmJobs = 4096;
+constexpr size_t kMaxQueuedScans = 1024;
 constexpr absl::Duration kActivityPeriod = absl::Seconds(5);
 constexpr absl::Duration kLoginTimeout = absl::Seconds(30);
 constexpr absl::Duration kJoinRetryPause = absl::Seconds(2);
@@ -235,9 +239,12 @@ class Agent final : public LinkHandler, public ObservationSink {
         std::make_unique<ImageRunner>(*loop_, *image_pool_, *collect_pool_, *journal_,
                                       ImageJobParts{*puller_, *blobs_, *images_, config_.bake_uid,
                                                     LimitsOf(config_), logins_.get()});
-    image_table_ = std::make_unique<ImageTable>(
-        *image_runner_, *this,
-        [this](const std::string& image_id) { bunker_table_->OnImageChange(image_id); });
+    image_table_ =
+        std::make_unique<ImageTable>(*image_runner_, *this, [this](const std::string& image_id) {
+          bunker_table_->OnImageChange(image_id);
+          scan_table_->OnImageChange(image_id);
+        });
+    RETURN_IF_ERROR(BuildScanner());
     BunkerRunner::Options options;
     options.job.vm_dir = VmDir();
     options.job.kernel = config_.kernel;
@@ -262,6 +269,20 @@ class Agent final : public LinkHandler, public ObservationSink {
         [this](const std::string& recipe) { return bunker_table_->Uses(recipe); },
         std::move(keeping));
     return BuildLink();
+  }
+
+  absl::Status BuildScanner() {
+    ScanOptions options = config_.scan;
+    options.work_dir = config_.state_dir + "/scan";
+    ASSIGN_OR_RETURN(scanner_, MakeScanner(options));
+    scan_pool_ = std::make_unique<WorkerPool>("scan", 1, kMaxQueuedScans);
+    scan_runner_ = std::make_unique<ScanRunner>(*loop_, *scan_pool_, *images_, *scanner_);
+    scan_table_ = std::make_unique<ScanTable>(
+        *scan_runner_, *this,
+        ScanTable::Images{
+            [this](const std::string& image_id) { return image_table_->ReadyRecipe(image_id); },
+            [this](const std::string& recipe) { image_table_->EvictIfUnwanted(recipe); }});
+    return absl::OkStatus();
   }
 
   BunkerRunner::Listeners Listeners() {
@@ -339,6 +360,7 @@ class Agent final : public LinkHandler, public ObservationSink {
   void Apply(const link::v1::Assignment& row) {
     if (row.has_image()) image_table_->Upsert(row.image());
     if (row.has_bunker()) bunker_table_->Upsert(row.bunker());
+    if (row.has_scan()) scan_table_->Upsert(row.scan());
   }
 
   void Drop(const std::string& name) {
@@ -347,6 +369,7 @@ class Agent final : public LinkHandler, public ObservationSink {
     const std::string kind = name.substr(0, slash);
     if (kind == "images") image_table_->Remove(name.substr(slash + 1));
     if (kind == "bunkers") bunker_table_->Remove(name.substr(slash + 1));
+    if (kind == "scans") scan_table_->Remove(name.substr(slash + 1));
   }
 
   absl::Status WatchSignals() {
@@ -386,6 +409,7 @@ class Agent final : public LinkHandler, public ObservationSink {
     image_pool_->Shutdown();
     collect_pool_->Shutdown();
     vm_pool_->Shutdown();
+    scan_pool_->Shutdown();
   }
 
   const AgentConfig& config_;
@@ -401,14 +425,18 @@ class Agent final : public LinkHandler, public ObservationSink {
   std::unique_ptr<ImagePuller> puller_;
   std::unique_ptr<ControllerLogins> logins_;
   std::unique_ptr<Vmm> vmm_;
+  std::unique_ptr<Scanner> scanner_;
   std::unique_ptr<WorkerPool> image_pool_;
   std::unique_ptr<WorkerPool> collect_pool_;
   std::unique_ptr<WorkerPool> vm_pool_;
+  std::unique_ptr<WorkerPool> scan_pool_;
   std::unique_ptr<ImageRunner> image_runner_;
   std::unique_ptr<BunkerRunner> bunker_runner_;
   std::unique_ptr<ImageTable> image_table_;
   std::unique_ptr<BunkerTable> bunker_table_;
   std::unique_ptr<CacheKeeper> keeper_;
+  std::unique_ptr<ScanRunner> scan_runner_;
+  std::unique_ptr<ScanTable> scan_table_;
   std::unique_ptr<LinkClient> link_;
   std::set<std::shared_ptr<ExecTunnel>> live_execs_;
   UniqueFd signals_;

@@ -100,6 +100,27 @@ absl::Status ReadVm(const toml::table& table, AgentConfig* config) {
   return absl::OkStatus();
 }
 
+absl::Status ReadScan(const toml::table& table, AgentConfig* config) {
+  StrictTable in(table, "scan");
+  uint32_t uid = config->scan.uid;
+  uint32_t memory_mib = static_cast<uint32_t>(config->scan.memory_bytes >> 20);
+  uint32_t deadline_s = static_cast<uint32_t>(absl::ToInt64Seconds(config->scan.deadline));
+  in.Read("scanner", &config->scan.scanner);
+  in.Read("command", &config->scan.command);
+  in.Read("source", &config->scan.source);
+  in.Read("cache_dir", &config->scan.cache_dir);
+  in.Read("network", &config->scan.network);
+  in.Read("uid", &uid, 1u, kMaxUid);
+  in.Read("memory_mib", &memory_mib, 64u, 1u << 20);
+  in.Read("cpu_s", &config->scan.cpu_seconds, 1u, 86'400u);
+  in.Read("deadline_s", &deadline_s, 1u, 86'400u);
+  RETURN_IF_ERROR(in.Finish());
+  config->scan.uid = uid;
+  config->scan.memory_bytes = uint64_t{memory_mib} << 20;
+  config->scan.deadline = absl::Seconds(deadline_s);
+  return MakeScanner(config->scan).status();
+}
+
 absl::Status ReadNetwork(const toml::table& table, AgentConfig* config) {
   StrictTable in(table, "network");
   in.Read("package_registries", &config->package_registries);
@@ -125,8 +146,13 @@ absl::StatusOr<AgentConfig> ParseAgentConfig(const std::string& text, const std:
   AgentConfig config;
   StrictTable in(root, "");
   const std::pair<const char*, absl::Status (*)(const toml::table&, AgentConfig*)> sections[] = {
-      {"controller", ReadController}, {"worker", ReadWorker}, {"state", ReadState},
-      {"images", ReadImages},         {"vm", ReadVm},         {"network", ReadNetwork}};
+      {"controller", ReadController},
+      {"worker", ReadWorker},
+      {"state", ReadState},
+      {"images", ReadImages},
+      {"vm", ReadVm},
+      {"network", ReadNetwork},
+      {"scan", ReadScan}};
   for (const auto& [name, read] : sections) {
     if (const toml::table* table = in.Table(name)) RETURN_IF_ERROR(read(*table, &config));
   }

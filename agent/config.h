@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "agent/scan/scanner.h"
 
 namespace bunker::agent {
 
@@ -65,6 +66,9 @@ struct AgentConfig {
   uint32_t uid_count = 1000;
   uint32_t concurrent_starts = 0;    // 0: one per core
   uint32_t boot_deadline_s = 60;
+
+  // [scan]; work_dir is the agent's own
+  ScanOptions scan;
 
   // [network]
   std::vector<std::string> package_registries;  // profile `registry`; must be empty for now

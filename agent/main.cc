@@ -14,7 +14,9 @@
 #include "agent/commands/exit_codes.h"
 #include "agent/commands/inspect_command.h"
 #include "agent/config.h"
+#include "agent/confined/confined_command.h"
 #include "agent/link/join.h"
+#include "agent/scan/scan_child.h"
 #include "agent/version.h"
 #include "common/base/files.h"
 #include "common/base/log.h"
@@ -138,8 +140,12 @@ int Main(int argc, char** argv) {
 }  // namespace bunker::agent
 
 int main(int argc, char** argv) {
-  // First of all: the bake's child is this same binary, confined, without anything set up.
-  if (argc > 1 && std::strcmp(argv[1], bunker::agent::kBakeChildArgument) == 0)
+  // First of all: the confined children are this same binary, without anything set up.
+  const char* first = argc > 1 ? argv[1] : "";
+  if (std::strcmp(first, bunker::agent::kBakeChildArgument) == 0)
     return bunker::agent::BakeChildMain();
+  if (std::strcmp(first, bunker::agent::kScanChildArgument) == 0) bunker::agent::ScanChildMain();
+  if (std::strcmp(first, bunker::agent::kConfinedCommandArgument) == 0)
+    return bunker::agent::ConfinedCommandMain(argc, argv);
   return bunker::agent::Main(argc, argv);
 }

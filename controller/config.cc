@@ -147,6 +147,23 @@ absl::Status ReadAudit(const toml::table& table, ControllerConfig* config) {
   return in.Finish();
 }
 
+absl::Status ReadScan(const toml::table& table, ControllerConfig* config) {
+  StrictTable in(table, "scan");
+  in.Read("advisories", &config->scan_advisories);
+  in.Read("interval_s", &config->scan_interval_s, 1u, 86'400u);
+  in.Read("max_age_s", &config->scan_max_age_s, 60u, 365u * 86'400u);
+  in.Read("deadline_s", &config->scan_deadline_s, 10u, 86'400u);
+  in.Read("unknown_fails", &config->scan_unknown_fails);
+  in.Read("gate", &config->scan_gate);
+  RETURN_IF_ERROR(in.Finish());
+  if (!config->scan_advisories.empty() && config->scan_advisories[0] != '/')
+    return Wrong("scan.advisories", "must be an absolute path");
+  if (config->scan_gate != "off" && config->scan_gate != "failed" &&
+      config->scan_gate != "unscanned")
+    return Wrong("scan.gate", "must be off, failed or unscanned");
+  return absl::OkStatus();
+}
+
 absl::Status ReadNetwork(const toml::table& table, ControllerConfig*) {
   StrictTable in(table, "network");
   std::vector<std::string> package_registries;
@@ -205,7 +222,7 @@ absl::StatusOr<ControllerConfig> ParseControllerConfig(const std::string& text,
       {{"state", ReadState},         {"rest", ReadRest},       {"grpc", ReadGrpc},
        {"admin", ReadAdmin},         {"metrics", ReadMetrics}, {"limits", ReadLimits},
        {"placement", ReadPlacement}, {"workers", ReadWorkers}, {"images", ReadImages},
-       {"network", ReadNetwork},     {"audit", ReadAudit}};
+       {"network", ReadNetwork},     {"audit", ReadAudit},     {"scan", ReadScan}};
   for (const auto& [name, read] : sections) {
     if (const toml::table* table = in.Table(name)) RETURN_IF_ERROR(read(*table, &config));
   }

@@ -65,6 +65,13 @@ struct ControllerConfig {
   uint32_t stall_deadline_s = 900;    // one that began and gets nowhere
   uint32_t keep_unused_s = 600;       // what lazy_pull brought, after its last use
 
+  std::string scan_advisories;  // folder of OSV files; empty: none, and scans fail and say so
+  uint32_t scan_interval_s = 120;
+  uint32_t scan_max_age_s = 86'400;
+  uint32_t scan_deadline_s = 900;
+  bool scan_unknown_fails = true;
+  std::string scan_gate = "off";  // off | failed | unscanned
+
   std::string state_file() const { return state_dir + "/state.db"; }
 };
 

@@ -41,6 +41,7 @@
 #include "controller/metrics/state_metrics.h"
 #include "controller/rest/gateway.h"
 #include "controller/rest/http_server.h"
+#include "controller/scan/scan_work.h"
 #include "controller/seal_keys.h"
 #include "controller/store/sqlite_store.h"
 #include "controller/version.h"
@@ -73,6 +74,13 @@ EngineOptions EngineOptionsOf(const ControllerConfig& config) {
   options.pending_deadline = absl::Seconds(config.pending_deadline_s);
   options.stall_deadline = absl::Seconds(config.stall_deadline_s);
   options.cache_keep = absl::Seconds(config.keep_unused_s);
+  options.scan.period = absl::Seconds(config.scan_interval_s);
+  options.scan.max_age = absl::Seconds(config.scan_max_age_s);
+  options.scan.deadline = absl::Seconds(config.scan_deadline_s);
+  options.scan.unknown_fails = config.scan_unknown_fails;
+  options.scan.gate = config.scan_gate == "failed"      ? ScanGate::kFailed
+                      : config.scan_gate == "unscanned" ? ScanGate::kUnscanned
+                                                        : ScanGate::kOff;
   return options;
 }
 
@@ -124,6 +132,7 @@ struct Server::Impl {
   std::unique_ptr<LinkServer> link;
   std::unique_ptr<AuditReader> audit_reader;
   std::unique_ptr<ExecAdapter> exec;
+  std::unique_ptr<ScanWork> scans;
   std::unique_ptr<Cursors> cursors;
   std::unique_ptr<AuditRetention> retention;
   std::unique_ptr<Dispatcher> dispatcher;
@@ -181,8 +190,12 @@ absl::Status Server::Impl::Open() {
   retention = std::make_unique<AuditRetention>(*core, *audit_reader, retain);
   limits.request_hash_key = keys->Derive("idempotency");
   dispatcher = std::make_unique<Dispatcher>(*core, limits);
+  ScanWork::Options scan_options;
+  scan_options.advisories = config.scan_advisories;
+  scan_options.period = absl::Seconds(config.scan_interval_s);
+  scans = std::make_unique<ScanWork>(*core, *store, scan_options);
   RegisterAllServices({cursors.get(), exec.get(), kVersion, audit_reader.get(), keys.get(),
-                       config.modelarts_size_mib},
+                       config.modelarts_size_mib, scans.get()},
                       dispatcher.get());
   Gateway::Options rest;
   rest.version = kVersion;
@@ -272,6 +285,7 @@ absl::Status Server::Impl::Listen() {
   });
   core->Start();
   RETURN_IF_ERROR(ListenMetrics());
+  scans->Start();
   RETURN_IF_ERROR(ListenGrpc());
   ASSIGN_OR_RETURN(admin, AdminServer::Start(*core, config.admin_socket,
                                              [this](grpc::ServerBuilder& builder) {

@@ -17,9 +17,9 @@
 
 #include "agent/bake/bake_job.h"
 #include "agent/bake/bake_supervisor.h"
-#include "agent/bake/confine.h"
-#include "agent/bake/frame_pipe.h"
 #include "agent/bake/layer_feed.h"
+#include "agent/confined/confine.h"
+#include "agent/confined/frame_pipe.h"
 #include "bunker/bake/v1/bake_child.pb.h"
 #include "common/base/mutex.h"
 #include "common/base/reason.h"

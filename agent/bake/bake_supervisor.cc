@@ -18,9 +18,9 @@
 
 #include "agent/bake/bake_child.h"
 #include "agent/bake/bake_error.h"
-#include "agent/bake/child_process.h"
-#include "agent/bake/frame_pipe.h"
 #include "agent/bake/layer_feed.h"
+#include "agent/confined/child_process.h"
+#include "agent/confined/frame_pipe.h"
 #include "bunker/bake/v1/bake_child.pb.h"
 #include "common/base/status_macros.h"
 #include "common/base/unique_fd.h"
@@ -245,7 +245,7 @@ absl::StatusOr<BakeSummary> Bake(const BakeOptions& options, CancelToken& cancel
                           tree.fd() >= 0 ? tree.fd() : image.fd(),
                           options.feed != nullptr ? options.feed->fd() : request.get()};
   for (const UniqueFd& layer : layers) fds.push_back(layer.get());
-  RETURN_IF_ERROR(child.Start(kBakeChildArgument, fds));
+  RETURN_IF_ERROR(child.Start("bunker-bake", kBakeChildArgument, fds));
   cancel.SetCallback([&child] { child.Kill(); });
 
   absl::StatusOr<BakeSummary> result = absl::UnknownError("no answer");

@@ -65,6 +65,7 @@ void RegisterAllServices(const ServiceDeps& deps, Dispatcher* dispatcher) {
   RegisterPlacementService(deps, dispatcher);
   RegisterQuotaService(deps, dispatcher);
   RegisterExecService(deps, dispatcher);
+  RegisterScanService(deps, dispatcher);
   RegisterAccountService(deps, dispatcher);
   RegisterAuditService(deps, dispatcher);
   RegisterTenantService(deps, dispatcher);

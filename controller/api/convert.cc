@@ -96,6 +96,8 @@ void ToMessage(const Image& image, const CacheSummary& cache, v1::Image* out) {
   }
   out->set_active(image.active);
   out->set_scan_status(ToProto<v1::ScanStatus>(image.scan_status));
+  if (!image.scan_summary.empty()) out->set_scan_summary(image.scan_summary);
+  if (image.scanned_at) SetTime(*image.scanned_at, out->mutable_scanned_at());
   auto* summary = out->mutable_cache_summary();
   summary->set_pending(cache.pending);
   summary->set_building(cache.building);

@@ -60,6 +60,11 @@ constexpr MethodRule kRules[] = {
 
     {BUNKER_API "Images.UpdateImage", Need::kKey, "images:manage", true, "admin:platform"},
 
+    {BUNKER_API "Scans.ScanImage", Need::kKey, "images:manage", true, "admin:platform"},
+    {BUNKER_API "Scans.GetImageSbom", Need::kRead},
+    {BUNKER_API "Scans.ListImageVulnerabilities", Need::kRead},
+    {BUNKER_API "Scans.ListPackages", Need::kRead},
+
     {BUNKER_API "RegistryCredentials.CreateRegistryCredential", Need::kKey, "images:manage", true,
      "admin:platform"},
     {BUNKER_API "RegistryCredentials.ListRegistryCredentials", Need::kKey, "images:manage"},

@@ -9,10 +9,12 @@
 namespace bunker {
 class KeyRing;
 }
+#include "controller/scan/scan_work.h"
 
 namespace bunker::controller {
 
-// All must outlive the dispatcher. `exec` may be null: exec answers UNAVAILABLE.
+// All must outlive the dispatcher. `exec` and `scans` may be null: what needs them
+// answers UNAVAILABLE.
 struct ServiceDeps {
   const Cursors* cursors = nullptr;
   ExecBackend* exec = nullptr;
@@ -20,6 +22,7 @@ struct ServiceDeps {
   AuditReader* audit = nullptr;  // may be null: reading the audit rows answers UNAVAILABLE
   const KeyRing* keys = nullptr;  // null: no secret can be stored (UNAVAILABLE)
   uint32_t modelarts_size_mib = 16384;  // cap on the files of images that come through it
+  ScanWork* scans = nullptr;
 };
 
 void RegisterImageService(const ServiceDeps& deps, Dispatcher* dispatcher);
@@ -35,6 +38,7 @@ void RegisterTenantService(const ServiceDeps& deps, Dispatcher* dispatcher);
 void RegisterUserService(const ServiceDeps& deps, Dispatcher* dispatcher);
 void RegisterApiKeyService(const ServiceDeps& deps, Dispatcher* dispatcher);
 void RegisterAuditService(const ServiceDeps& deps, Dispatcher* dispatcher);
+void RegisterScanService(const ServiceDeps& deps, Dispatcher* dispatcher);
 void RegisterAccountService(const ServiceDeps& deps, Dispatcher* dispatcher);
 void RegisterModelArtsService(const ServiceDeps& deps, Dispatcher* dispatcher);
 

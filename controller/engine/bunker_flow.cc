@@ -9,6 +9,7 @@
 #include "common/base/status_macros.h"
 #include "controller/engine/engine.h"
 #include "controller/engine/quotas.h"
+#include "controller/engine/scans.h"
 #include "controller/engine/state.h"
 
 namespace bunker::controller {
@@ -82,6 +83,7 @@ absl::StatusOr<RowPtr<Image>> Engine::CheckCreate(const Caller& caller,
                        "the image " + image->name +
                            " is deactivated: register it again under a new name, or use another");
   }
+  RETURN_IF_ERROR(scans_->CheckGate(*image));
   if (spec.cpu_millicores.value_or(image->default_cpu_millicores) < kMinCpuMillicores) {
     return Invalid("cpu_millicores: at least 50");
   }

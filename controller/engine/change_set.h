@@ -13,6 +13,7 @@
 #include "controller/model/idempotency.h"
 #include "controller/model/image.h"
 #include "controller/model/link_rows.h"
+#include "controller/model/scan_report.h"
 #include "controller/model/worker.h"
 
 namespace bunker::controller {
@@ -36,6 +37,7 @@ struct ChangeSet {
   std::vector<Change<Worker>> workers;
   std::vector<Change<CacheEntry>> cache_entries;  // id: "<image id>/<worker id>"
   std::vector<Change<Bunker>> bunkers;
+  std::vector<Change<ScanReport>> scan_reports;
   std::vector<Change<ApiKey>> api_keys;
   std::vector<Change<User>> users;
   std::vector<Change<Tenant>> tenants;

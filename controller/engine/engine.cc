@@ -9,6 +9,7 @@
 #include "controller/engine/audit_log.h"
 #include "controller/engine/credentials.h"
 #include "controller/engine/quotas.h"
+#include "controller/engine/scans.h"
 #include "controller/engine/state.h"
 #include "controller/engine/worker_admin.h"
 
@@ -37,6 +38,7 @@ Engine::Engine(EngineOptions options, Rng& rng)
       credentials_(std::make_unique<Credentials>(*this, *state_)),
       worker_admin_(std::make_unique<WorkerAdmin>(*this)),
       quotas_(std::make_unique<Quotas>(*this)) {}
+scans_(std::make_unique<Scans>(*this, *state_)) {}
 
 Engine::~Engine() = default;
 
@@ -59,6 +61,10 @@ void Engine::Visit(RowVisitor& visitor) const {
 
 const EngineOptions& Engine::options() const { return state_->options; }
 
+Scans& Engine::scans() {
+  return *scans_;
+}
+
 absl::Status Engine::Load(Store& store, absl::Time now) {
   State& s = *state_;
   BUNKER_CHECK(!s.versions);
@@ -78,6 +84,7 @@ absl::Status Engine::Load(Store& store, absl::Time now) {
   RETURN_IF_ERROR(LoadTable(store, Noun::kRegistryCredential, s.credentials));
   RETURN_IF_ERROR(LoadTable(store, Noun::kQuotaProfile, s.quota_profiles));
   RETURN_IF_ERROR(LoadTable(store, Noun::kQuotaAssignment, s.quota_assignments));
+  RETURN_IF_ERROR(LoadTable(store, Noun::kScanReport, s.scan_reports));
 
   const RowPtr<MetaRow> stored = s.meta.Find(kBootCounter);
   const MetaRow boot{kBootCounter, (stored == nullptr ? 0 : stored->value) + 1};
@@ -97,6 +104,7 @@ absl::Status Engine::Load(Store& store, absl::Time now) {
     if (bunker->assigned) s.desired.LoadRow(DesiredOf(*bunker));
   }
   s.queue.Resume();
+  scans_->Load(now);
   return absl::OkStatus();
 }
 

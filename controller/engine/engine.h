@@ -39,6 +39,7 @@ class Accounts;
 class AuditLog;
 class Credentials;
 class Quotas;
+class Scans;
 class WorkerAdmin;
 
 // What Engine::Visit() shows. The rows are valid during the call.
@@ -53,8 +54,6 @@ class RowVisitor {
 
 class Engine {
  public:
-  struct State;  // private to the engine's own files (state.h)
-
   // `rng` must outlive the engine. It gives ids, default names and tie-breaks, no secrets.
   Engine(EngineOptions options, Rng& rng);
   ~Engine();
@@ -247,6 +246,11 @@ class Engine {
 
   // ---- quotas (quotas.h) ----------------------------------------------------------------------
   Quotas& quotas();
+  // ---- scans (scans.h) ------------------------------------------------------------------------
+
+  Scans& scans();
+  // For a scan that needs a file nobody has: has it made there. It goes again with the scan.
+  void WantForScan(Turn& turn, const Image& image, const std::string& worker_id);
 
   // ---- idempotency ----------------------------------------------------------------------------
 
@@ -284,6 +288,7 @@ class Engine {
  private:
   friend class Credentials;
   friend class Quotas;
+  friend class Scans;
   friend class WorkerAdmin;
   // group_flow.cc
   absl::StatusOr<RowPtr<Group>> FindGroupToChange(const Caller& caller,
@@ -398,6 +403,7 @@ class Engine {
   std::unique_ptr<Credentials> credentials_;
   std::unique_ptr<WorkerAdmin> worker_admin_;
   std::unique_ptr<Quotas> quotas_;
+  std::unique_ptr<Scans> scans_;
 };
 
 }  // namespace bunker::controller

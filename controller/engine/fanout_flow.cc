@@ -184,6 +184,11 @@ void Engine::WantEntry(Turn& turn, const Image& image, const std::string& worker
   PutEntry(turn, std::move(entry));
 }
 
+void Engine::WantForScan(Turn& turn, const Image& image, const std::string& worker_id) {
+  WantEntry(turn, image, worker_id, /*by_group=*/false);
+  ElectResolver(turn, image);
+}
+
 void Engine::DropAssignment(Turn& turn, CacheEntry entry) {
   entry.assigned = false;
   entry.retry_at.reset();

@@ -7,6 +7,7 @@
 
 #include "controller/engine/engine.h"
 #include "controller/engine/image_ref.h"
+#include "controller/engine/scans.h"
 #include "controller/engine/state.h"
 
 namespace bunker::controller {
@@ -61,6 +62,11 @@ void Engine::OnObservation(Turn& turn, const std::string& worker_id, const Obser
     worker.last_heartbeat = LastHeartbeat(worker_id);
     state_->workers.Put(turn, std::move(worker));
     return;
+  } else if (const auto* scan = std::get_if<ScanObservation>(&row.row)) {
+    if (row.name == ScanRowName(scan->image_id)) {
+      scans_->OnObservation(turn, worker_id, *scan);
+      return;
+    }
   }
   Log(Severity::kWarning, "observation.misnamed", {{"worker", worker_id}, {"name", row.name}});
 }
@@ -432,6 +438,10 @@ void Engine::OnRejection(Turn& turn, const std::string& worker_id, const std::st
     const RowPtr<CacheEntry> found = s.entries.Find(CacheEntry::Key(id, worker_id));
     if (found == nullptr || !found->assigned || found->assignment_version != version) return;
     FailEntry(turn, *found, code, "the worker refused: " + message, /*retryable=*/false);
+    return;
+  }
+  if (const std::string id = IdIn(name, "scans/"); !id.empty()) {
+    scans_->OnRejection(turn, worker_id, id, version, message);
     return;
   }
   const RowPtr<Bunker> found = s.bunkers.Find(IdIn(name, "bunkers/"));

@@ -16,8 +16,23 @@
 
 namespace bunker::controller {
 
+// Which images no bunker may be made of: none, those whose scan failed, and also those that no scan
+// has passed yet.
+enum class ScanGate { kOff, kFailed, kUnscanned };
+
+struct ScanSettings {
+  // Of looking for images that are due; infinite: on demand alone.
+  absl::Duration period = absl::InfiniteDuration();
+  absl::Duration max_age = absl::Hours(24);       // of a scan; then the image is due again
+  absl::Duration wait_deadline = absl::Hours(1);  // for a worker to hold the image
+  absl::Duration deadline = absl::Minutes(15);    // for that worker to answer
+  bool unknown_fails = true;                      // vulnerabilities of unknown severity
+  ScanGate gate = ScanGate::kOff;
+};
+
 // The operator's settings that the engine needs.
 struct EngineOptions {
+  ScanSettings scan;
   PlacementOptions placement;
   absl::Duration offline_after = absl::Seconds(30);
   absl::Duration lost_after = absl::Seconds(300);

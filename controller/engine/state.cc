@@ -118,6 +118,10 @@ Engine::State::State(EngineOptions engine_options, Rng& source)
                         [this](const QuotaAssignment* before, const QuotaAssignment* after) {
                           IndexQuotaAssignment(before, after);
                         }),
+      scan_reports(
+          Noun::kScanReport, &ChangeSet::scan_reports,
+          [this](const ScanReport* before, const ScanReport* after) { IndexScan(before, after); }),
+      scan_documents(Noun::kScanDocument),
       desired(std::nullopt, &ChangeSet::desired),
       placement(options.placement),
       queue(options.work_limits) {}
@@ -336,6 +340,27 @@ void Engine::State::IndexMember(const User* before, const User* after) {
 std::string Engine::State::TenantOfUserGroup(const std::string& group_id) const {
   const RowPtr<UserGroup> group = user_groups.Find(group_id);
   return group == nullptr ? "" : group->tenant_id;
+}
+
+void Engine::State::IndexScan(const ScanReport* before, const ScanReport* after) {
+  const auto is_open = [](const ScanReport& report) {
+    return report.phase == ScanPhase::kWaiting || report.phase == ScanPhase::kScanning;
+  };
+  if (before != nullptr && is_open(*before)) {
+    open_scans.erase(before->id);
+    if (!before->worker_id.empty()) {
+      scans_of_worker.Remove(before->worker_id, before->id);
+      const std::string entry = CacheEntry::Key(before->id, before->worker_id);
+      if (--uses_of_entry[entry] == 0) uses_of_entry.erase(entry);
+    }
+  }
+  if (after != nullptr && is_open(*after)) {
+    open_scans.insert(after->id);
+    if (!after->worker_id.empty()) {
+      scans_of_worker.Add(after->worker_id, after->id);
+      ++uses_of_entry[CacheEntry::Key(after->id, after->worker_id)];
+    }
+  }
 }
 
 std::vector<const Group*> Engine::State::GroupsHolding(const Image& image) const {

@@ -17,6 +17,7 @@
 #include "controller/engine/due_queue.h"
 #include "controller/engine/engine.h"
 #include "controller/engine/multi_index.h"
+#include "controller/engine/scans.h"
 #include "controller/engine/table.h"
 #include "controller/engine/tallies.h"
 #include "controller/engine/work_queue.h"
@@ -67,6 +68,7 @@ struct Engine::State {
   std::string IndexDifference() const;
   // What the bunker takes of its worker and of the quotas.
   void IndexRoom(const Bunker* before, const Bunker* after);
+  void IndexScan(const ScanReport* before, const ScanReport* after);
 
   // ---- look-ups -------------------------------------------------------------------------------
   // What the group holds, by `auto_images` too, whether or not it is active.
@@ -105,6 +107,8 @@ struct Engine::State {
   Table<RegistryCredential> credentials;
   Table<QuotaProfile> quota_profiles;
   Table<QuotaAssignment> quota_assignments;
+  Table<ScanReport> scan_reports;
+  DocumentTable scan_documents;
   Table<DesiredRow> desired;  // derived: from entries, bunkers, and orphans that a worker showed
 
   // ---- indexes --------------------------------------------------------------------------------
@@ -138,7 +142,9 @@ struct Engine::State {
   DueQueue bunker_looks;  // of live ones: lifetimes, boots and stops that take too long
   std::set<std::string> draining_workers;
   std::map<std::string, uint64_t> live_of_tenant;
-  std::map<std::string, uint64_t> uses_of_entry;  // by entry key: bunkers that need the file
+  std::map<std::string, uint64_t> uses_of_entry;  // by entry key: bunkers and scans that need it
+  std::set<std::string> open_scans;               // waiting or scanning
+  MultiIndex scans_of_worker;                     // open ones
   std::map<std::string, std::string> quota_profile_by_name;  // "<owner key>/<name>"
   MultiIndex quota_profiles_of_owner;
   MultiIndex assignments_of_profile;

@@ -5,6 +5,7 @@
 
 #include "controller/engine/accounts.h"
 #include "controller/engine/engine.h"
+#include "controller/engine/scans.h"
 #include "controller/engine/state.h"
 #include "controller/engine/worker_admin.h"
 
@@ -50,6 +51,7 @@ bool Engine::Tick(Turn& turn) {
   }
   TickEntries(turn);
   TickTagChecks(turn);
+  scans_->Tick(turn);
   if (turn.now() - s.last_sweep >= s.options.sweep_period) {
     s.last_sweep = turn.now();
     Sweep(turn);

@@ -6,6 +6,8 @@
 namespace bunker::controller {
 namespace {
 
+constexpr size_t kMaxScanErrorBytes = 1024;
+
 void Fill(const ImageAssignment& from, link::v1::ImageAssignment& to) {
   to.set_image_id(from.image_id);
   if (from.source.kind == SourceKind::kOci) {
@@ -147,8 +149,12 @@ link::v1::Assignment ToProto(const DesiredRow& row) {
   out.set_version(row.version);
   if (const auto* image = std::get_if<ImageAssignment>(&row.row)) {
     Fill(*image, *out.mutable_image());
+  } else if (const auto* bunker = std::get_if<BunkerAssignment>(&row.row)) {
+    Fill(*bunker, *out.mutable_bunker());
   } else {
-    Fill(std::get<BunkerAssignment>(row.row), *out.mutable_bunker());
+    const auto& scan = std::get<ScanAssignment>(row.row);
+    out.mutable_scan()->set_image_id(scan.image_id);
+    out.mutable_scan()->set_generation(scan.generation);
   }
   return out;
 }
@@ -167,6 +173,11 @@ absl::StatusOr<ObservedRow> FromProto(const link::v1::Observation& row) {
     out.row = DiskObservation{disk.capacity_bytes(), disk.used_bytes(), disk.cache_bytes(),
                               disk.high_bytes(), disk.low_bytes()};
     name = kDiskRowName;
+  } else if (row.has_scan()) {
+    const link::v1::ScanObservation& scan = row.scan();
+    out.row = ScanObservation{scan.image_id(), scan.generation(), scan.output_zstd(),
+                              scan.error_message().substr(0, kMaxScanErrorBytes)};
+    name = ScanRowName(scan.image_id());
   } else {
     return Invalid(row.name(), "has no content that this controller knows");
   }

@@ -116,6 +116,8 @@ struct Image {
 
   bool active = true;
   ScanStatus scan_status = ScanStatus::kPending;
+  std::string scan_summary;  // of the last scan that ended
+  std::optional<absl::Time> scanned_at;
   absl::Time created_at;
   absl::Time updated_at;
 

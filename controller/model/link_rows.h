@@ -18,10 +18,13 @@
 
 namespace bunker::controller {
 
-// "images/<image id>", "bunkers/<bunker id>" and "disk".
+// "images/<image id>", "bunkers/<bunker id>", "scans/<image id>" and "disk".
 inline std::string ImageRowName(const std::string& image_id) { return "images/" + image_id; }
 inline constexpr char kDiskRowName[] = "disk";
 inline std::string BunkerRowName(const std::string& bunker_id) { return "bunkers/" + bunker_id; }
+inline std::string ScanRowName(const std::string& image_id) {
+  return "scans/" + image_id;
+}
 
 // ---- down: what a worker is to have ---------------------------------------------------------
 
@@ -58,11 +61,17 @@ struct BunkerAssignment {
   bool operator==(const BunkerAssignment&) const = default;
 };
 
+struct ScanAssignment {
+  std::string image_id;
+  uint64_t generation = 0;
+  bool operator==(const ScanAssignment&) const = default;
+};
+
 struct DesiredRow {
   std::string worker_id;
   std::string name;
   uint64_t version = 0;  // never reused, not even for another content after a restart
-  std::variant<ImageAssignment, BunkerAssignment> row;
+  std::variant<ImageAssignment, BunkerAssignment, ScanAssignment> row;
 };
 using DesiredRowPtr = std::shared_ptr<const DesiredRow>;
 
@@ -109,10 +118,17 @@ struct BunkerObservation {
   uint32_t active_execs = 0;
 };
 
+struct ScanObservation {
+  std::string image_id;
+  uint64_t generation = 0;
+  std::string output_zstd;  // a bunker.scan.v1.ScanOutput; "": it failed
+  std::string error_message;
+};
+
 struct ObservedRow {
   std::string name;
   uint64_t version = 0;
-  std::variant<ImageObservation, BunkerObservation, DiskObservation> row;
+  std::variant<ImageObservation, BunkerObservation, DiskObservation, ScanObservation> row;
 };
 
 }  // namespace bunker::controller

@@ -10,11 +10,12 @@
 #include "bunker/v1/bunker.pb.h"
 #include "bunker/v1/group.pb.h"
 #include "bunker/v1/image.pb.h"
-#include "bunker/v1/registry_credential.pb.h"
-#include "bunker/v1/placement.pb.h"
-#include "bunker/v1/quota.pb.h"
 #include "bunker/v1/modelarts.pb.h"
 #include "bunker/v1/options.pb.h"
+#include "bunker/v1/placement.pb.h"
+#include "bunker/v1/quota.pb.h"
+#include "bunker/v1/registry_credential.pb.h"
+#include "bunker/v1/scan.pb.h"
 #include "bunker/v1/worker.pb.h"
 #include "common/base/hex.h"
 #include "common/base/rng.h"
@@ -102,7 +103,8 @@ std::vector<const google::protobuf::ServiceDescriptor*> PublicServices() {
         v1::AvailabilityGroup::descriptor()->file(), v1::Worker::descriptor()->file(),
         v1::Bunker::descriptor()->file(), v1::PlacementExplanation::descriptor()->file(),
         v1::QuotaProfile::descriptor()->file(), v1::WhoAmIRequest::descriptor()->file(),
-        v1::AuditRow::descriptor()->file(), v1::ModelArtsImage::descriptor()->file()}) {
+        v1::AuditRow::descriptor()->file(), v1::ModelArtsImage::descriptor()->file(),
+        v1::Sbom::descriptor()->file()}) {
     for (int i = 0; i < file->service_count(); ++i) services.push_back(file->service(i));
   }
   return services;

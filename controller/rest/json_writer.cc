@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "absl/time/time.h"
+#include "bunker/v1/options.pb.h"
 #include "controller/rest/json_codec.h"
 #include "google/protobuf/descriptor.h"
 #include "google/protobuf/timestamp.pb.h"
@@ -153,8 +154,19 @@ void AppendField(std::string* out, const Message& message, const FieldDescriptor
   AppendValue(out, message, field, -1, absent);
 }
 
+// The field that is the message's JSON already, or null.
+const FieldDescriptor* JsonDocumentOf(const google::protobuf::Descriptor* descriptor) {
+  if (descriptor->field_count() != 1) return nullptr;
+  const FieldDescriptor* field = descriptor->field(0);
+  return field->options().GetExtension(v1::json_document) ? field : nullptr;
+}
+
 void AppendObject(std::string* out, const Message& message, Absent absent) {
   const auto* descriptor = message.GetDescriptor();
+  if (const FieldDescriptor* document = JsonDocumentOf(descriptor)) {
+    *out += message.GetReflection()->GetString(message, document);
+    return;
+  }
   *out += '{';
   bool first = true;
   for (int i = 0; i < descriptor->field_count(); ++i) {

@@ -226,6 +226,10 @@ Json SchemaBuilder::Property(const FieldDescriptor* field, Side side) {
 }
 
 Json SchemaBuilder::Object(const Descriptor* message, Side side, const std::set<std::string>& but) {
+  // A document of another standard's: it is described there.
+  if (message->field_count() == 1 && message->field(0)->options().GetExtension(v1::json_document)) {
+    return {{"type", "object"}};
+  }
   Json properties = Json::object();
   Json required = Json::array();
   for (int i = 0; i < message->field_count(); ++i) {

@@ -37,6 +37,7 @@ void MemStore::Read(StoreRange range, RangeDone done) {
     if (range.newest_first) std::reverse(rows.begin(), rows.end());
     for (const auto* row : rows) {
       const std::string& id = row->first.second;
+      if (!range.id.empty() && id != range.id) continue;
       const bool is_past =
           range.from.empty() || (range.newest_first ? id < range.from : id > range.from);
       if (!is_past || row->second.find(wanted) == std::string::npos) continue;

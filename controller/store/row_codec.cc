@@ -129,7 +129,7 @@ BUNKER_ROW(Image, id, name, display_name, description, build_source, size_mib,
            default_cpu_millicores, default_memory_mb, default_disk_mb, ownership, owner, lazy_pull,
            preinstalled, arch, resource_category, origin, tags, modelarts, resolved, rootfs_digest,
            allocated_bytes, pull_secret, credential_id, tag_moved, tag_check_at, active,
-           scan_status, created_at, updated_at)
+           scan_status, scan_summary, scanned_at, created_at, updated_at)
 BUNKER_ROW(RegistryCredential, id, name, ownership, owner, host, username, sealed, created_at,
            updated_at)
 BUNKER_ROW(Group, id, name, description, ownership, auto_images, image_ids, worker_ids, created_at,
@@ -148,6 +148,9 @@ BUNKER_ROW(Bunker, id, name, tenant_id, partner_id, owner, lifecycle_mode, netwo
            isolation, timings, assigned, assignment_version, observation_version, stop_wanted,
            room_held, created_at, updated_at, started_at, expires_at, stopping_at, boot_since,
            last_activity_at, active_execs, terminated_at)
+BUNKER_ROW(ScanReport, id, phase, phase_since, generation, requested, worker_id, assigned,
+           assignment_version, has_document, decided, inventoried_at, ended_at, again,
+           advisories_digest)
 
 BUNKER_ROW(QuotaCaps, max_concurrent_bunkers, max_persistent_bunkers, max_cpu_millicores,
            max_memory_mb, max_disk_mb, max_gpu_count, per_bunker_max_cpu, per_bunker_max_memory,
@@ -196,6 +199,7 @@ BUNKER_CODEC(AuditEntry)
 BUNKER_CODEC(RegistryCredential)
 BUNKER_CODEC(QuotaProfile)
 BUNKER_CODEC(QuotaAssignment)
+BUNKER_CODEC(ScanReport)
 
 #undef BUNKER_CODEC
 

@@ -17,8 +17,9 @@
 #include "controller/model/group.h"
 #include "controller/model/idempotency.h"
 #include "controller/model/image.h"
-#include "controller/model/registry_credential.h"
 #include "controller/model/quota.h"
+#include "controller/model/registry_credential.h"
+#include "controller/model/scan_report.h"
 #include "controller/model/worker.h"
 
 namespace bunker::controller {
@@ -46,6 +47,7 @@ std::string EncodeRow(const AuditEntry& row);
 std::string EncodeRow(const RegistryCredential& row);
 std::string EncodeRow(const QuotaProfile& row);
 std::string EncodeRow(const QuotaAssignment& row);
+std::string EncodeRow(const ScanReport& row);
 
 // kDataLoss where the body is not what EncodeRow() writes.
 absl::Status DecodeRow(std::string_view body, MetaRow* row);
@@ -65,5 +67,6 @@ absl::Status DecodeRow(std::string_view body, AuditEntry* row);
 absl::Status DecodeRow(std::string_view body, RegistryCredential* row);
 absl::Status DecodeRow(std::string_view body, QuotaProfile* row);
 absl::Status DecodeRow(std::string_view body, QuotaAssignment* row);
+absl::Status DecodeRow(std::string_view body, ScanReport* row);
 
 }  // namespace bunker::controller

@@ -37,6 +37,7 @@ inline constexpr std::string_view kStoreMigrations[] = {
         WITHOUT ROWID;
       CREATE TABLE scan_reports (id TEXT PRIMARY KEY NOT NULL, body TEXT NOT NULL)
         WITHOUT ROWID;
+      CREATE TABLE scan_documents (id TEXT PRIMARY KEY NOT NULL, body TEXT NOT NULL);
       CREATE TABLE audit (id TEXT PRIMARY KEY NOT NULL, body TEXT NOT NULL)
         WITHOUT ROWID;
       CREATE INDEX audit_of_tenant ON audit

@@ -23,7 +23,18 @@ absl::Status WriteRow(sqlite::Database& database, const RowWrite& write) {
   return statement->Run();
 }
 
+absl::StatusOr<StoredRows> ReadOne(sqlite::Database& database, const StoreRange& range) {
+  ASSIGN_OR_RETURN(sqlite::Statement statement,
+                   database.Prepare("SELECT id, body FROM " + std::string(TableOf(range.noun)) +
+                                    " WHERE id=?1"));
+  RETURN_IF_ERROR(statement.BindText(1, range.id));
+  ASSIGN_OR_RETURN(const bool row, statement.Step());
+  if (!row) return StoredRows{};
+  return StoredRows{{std::string(statement.Text(0)), std::string(statement.Text(1))}};
+}
+
 absl::StatusOr<StoredRows> ReadRange(sqlite::Database& database, const StoreRange& range) {
+  if (!range.id.empty()) return ReadOne(database, range);
   std::string sql = "SELECT id, body FROM " + std::string(TableOf(range.noun)) + " WHERE ";
   if (!range.from.empty()) sql += range.newest_first ? "id<?1" : "id>?1";
   if (range.from.empty()) sql += "id>=?1";

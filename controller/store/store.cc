@@ -27,6 +27,8 @@ std::string_view TableOf(Noun noun) {
     case Noun::kRegistryCredential: return "registry_credentials";
     case Noun::kScanReport: return "scan_reports";
     case Noun::kAudit: return "audit";
+    case Noun::kScanDocument:
+      return "scan_documents";
   }
   CheckFailed("an enum value without a name", __FILE__, __LINE__);
 }

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -35,13 +36,14 @@ enum class Noun {
   kRegistryCredential,
   kScanReport,
   kAudit,
+  kScanDocument,
 };
 inline constexpr Noun kAllNouns[] = {
-    Noun::kMeta,      Noun::kPartner, Noun::kTenant, Noun::kUser,       Noun::kApiKey,
-    Noun::kJoinToken, Noun::kWorker,  Noun::kImage,  Noun::kGroup,      Noun::kCacheEntry,
-    Noun::kBunker,    Noun::kIdempotency,
-    Noun::kUserGroup, Noun::kQuotaProfile, Noun::kQuotaAssignment, Noun::kRegistryCredential,
-    Noun::kScanReport, Noun::kAudit};
+    Noun::kMeta,       Noun::kPartner,      Noun::kTenant,          Noun::kUser,
+    Noun::kApiKey,     Noun::kJoinToken,    Noun::kWorker,          Noun::kImage,
+    Noun::kGroup,      Noun::kCacheEntry,   Noun::kBunker,          Noun::kIdempotency,
+    Noun::kUserGroup,  Noun::kQuotaProfile, Noun::kQuotaAssignment, Noun::kRegistryCredential,
+    Noun::kScanReport, Noun::kAudit,        Noun::kScanDocument};
 
 // The table's name: "images", "cache_entries", …
 std::string_view TableOf(Noun noun);
@@ -70,6 +72,7 @@ struct StoreRange {
   size_t limit = 100;         // at most kMaxRangeRows
   // Only rows whose body has this tenant_id; "" = any. Indexed for Noun::kAudit.
   std::string tenant_id;
+  std::string id;  // this row alone, whatever else is said; "" = any
 };
 
 class Store {

@@ -1,15 +1,18 @@
 #!/usr/bin/python3
 """Writes the fuzz targets' seeds: small, valid, one for each thing that a target knows.
 
-    make_seeds.py FOLDER     FOLDER/{bake,registry,archive}/*
+    make_seeds.py FOLDER     FOLDER/{bake,registry,archive,scan}/*
 """
 import gzip
 import hashlib
 import io
 import json
 import os
+import sqlite3
+import struct
 import sys
 import tarfile
+import tempfile
 
 TIME = 1_600_000_000
 
@@ -121,9 +124,61 @@ def archive_seeds():
     yield "rootfs-gz", gzip.compress(layer, mtime=0)
 
 
+def rpm_header():
+    entries, data = b"", b""
+    for tag, kind, count, content in ((1000, 6, 1, b"bash\0"), (1001, 6, 1, b"5.1\0"), (1002, 6, 1, b"6.el9\0"),
+                                      (1003, 4, 1, b"\0\0\0\2"), (1044, 6, 1, b"bash-5.1-6.el9.src.rpm\0"),
+                                      (1116, 4, 1, b"\0\0\0\0"), (1117, 8, 1, b"METADATA\0"),
+                                      (1118, 8, 1, b"/x.dist-info/\0")):
+        entries += struct.pack(">IIII", tag, kind, len(data), count)
+        data += content
+    return struct.pack(">II", 8, len(data)) + entries + data
+
+
+def rpm_database():
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "rpmdb.sqlite")
+        with sqlite3.connect(path) as database:
+            database.execute("PRAGMA page_size=512")
+            database.execute("CREATE TABLE Packages (hnum INTEGER PRIMARY KEY, blob BLOB)")
+            database.execute("INSERT INTO Packages (blob) VALUES (?)", (rpm_header(),))
+        with open(path, "rb") as file:
+            return file.read()
+
+
+def scan_seeds():
+    def osv(ecosystem, events):
+        return json.dumps({"id": "A", "modified": "2024", "aliases": ["B"], "severity": [
+            {"type": "CVSS_V3", "score": "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:H/A:H"}], "affected": [{
+                "package": {"ecosystem": ecosystem, "name": "x"}, "versions": ["1.0.0"],
+                "ranges": [{"type": "ECOSYSTEM", "events": events}]}]}).encode()
+    yield "dpkg", (b"\0Package: libc6\nStatus: install ok installed\nArchitecture: amd64\nSource: glibc (2.36)\n"
+                   b"Version: 2.36-9\n\nPackage: b\nStatus: deinstall ok config-files\nVersion: 1\n")
+    yield "distroless", b"\x0bPackage: tzdata\nVersion: 1\n"
+    yield "apk", b"\1P:musl\nV:1.2.4-r2\nA:x86_64\no:musl\nF:lib\nR:x\n\nP:b\nV:1\n"
+    yield "rpm-header", b"\2" + rpm_header()
+    yield "rpm-database", b"\3" + rpm_database()
+    yield "python", b"\4Metadata-Version: 2.1\nName: Six\nVersion: 1.16\n\ntext"
+    yield "npm", b'\5{"name":"@a/b","version":"1.0.0","x":[{"y":null}]}'
+    yield "os-release", b"\6ID=debian\nVERSION_ID=\"12\"\nPRETTY_NAME='Debian 12'\n"
+    yield "osv-debian", b"\7" + osv("Debian:12", [{"introduced": "0"}, {"fixed": "2-1"}])
+    yield "osv-npm", b"\7" + osv("npm", [{"introduced": "1.0.0"}, {"last_affected": "2.0.0"}, {"limit": "*"}])
+    yield "osv-pypi", b"\7" + osv("PyPI", [{"introduced": "0.9rc1"}, {"fixed": "1.1.post2"}])
+    yield "cvss3", b"\x08CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:C/C:H/I:L/A:N"
+    yield "cvss2", b"\x08AV:N/AC:L/Au:N/C:P/I:P/A:C"
+    for number, pair in enumerate((b"1:1.0~rc1-2+b1\t1.0-1", b"1:1.0~rc1^git-1.el9\t1.0-1", b"1!1.0rc1.post2.dev3+a.1\t1",
+                                   b"v1.0.0-alpha.1+b\t1.0.0", b"1.2.03a_rc1_p2~ab-r3\t1.2")):
+        yield f"versions{number}", bytes([9 + 11 * number]) + pair
+    yield "trivy", (b'\x0a{"SchemaVersion":2,"Results":[{"Type":"debian","Vulnerabilities":[{"VulnerabilityID":"C",'
+                    b'"PkgName":"x","InstalledVersion":"1","Severity":"HIGH"}]}]}')
+    yield "grype", (b'\x15{"matches":[{"vulnerability":{"id":"C","severity":"Low","fix":{"versions":["2"]}},'
+                    b'"artifact":{"name":"x","version":"1","purl":"pkg:npm/x@1"}}]}')
+    yield "debsecan", b"\x20CVE-1 x (fixed, low urgency)\nCVE-2 x\n"
+
+
 def main():
     for target, seeds in (("bake", bake_seeds()), ("registry", registry_seeds()),
-                          ("archive", archive_seeds())):
+                          ("archive", archive_seeds()), ("scan", scan_seeds())):
         folder = os.path.join(sys.argv[1], target)
         os.makedirs(folder, exist_ok=True)
         for name, content in seeds:

@@ -14,7 +14,7 @@
 #include <utility>
 
 #include "agent/bake/bake_supervisor.h"
-#include "agent/bake/child_process.h"
+#include "agent/confined/child_process.h"
 #include "common/base/reason.h"
 #include "common/base/sha256.h"
 #include "tests/unit/agent_bake/baker.h"
@@ -268,7 +268,7 @@ TEST(BakeProcess, DeadlineKills) {
 // A child that was taken over may close its pipes and live on: its time ends all the same.
 TEST(BakeProcess, AChildWithoutPipesHasADeadline) {
   ChildProcess child;
-  ASSERT_TRUE(child.Start(kSilentChild, {ChildProcess::kEventPipe}).ok());
+  ASSERT_TRUE(child.Start("silent", kSilentChild, {ChildProcess::kEventPipe}).ok());
   bool asked = false;
   const auto remaining = [&] {
     return std::exchange(asked, true) ? absl::ZeroDuration() : absl::Seconds(60);

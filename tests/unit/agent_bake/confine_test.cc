@@ -1,5 +1,5 @@
 // What a confined child can still do: nothing but compute, and use the descriptors it was given.
-#include "agent/bake/confine.h"
+#include "agent/confined/confine.h"
 
 #include <fcntl.h>
 #include <gtest/gtest.h>

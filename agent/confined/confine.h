@@ -24,4 +24,7 @@ struct Confinement {
 // Call it from the only thread. Any step that fails is an error: nothing runs half confined.
 absl::Status Confine(const Confinement& confinement);
 
+// A part of it: the given user, no capabilities, no new privileges, ends with its parent.
+absl::Status DropPrivileges(uid_t uid, gid_t gid);
+
 }  // namespace bunker::agent

@@ -9,7 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
-#include "agent/bake/frame_pipe.h"
+#include "agent/confined/frame_pipe.h"
 #include "common/base/unique_fd.h"
 
 namespace bunker::agent {
@@ -31,9 +31,9 @@ class ChildProcess {
   // Kills and reaps a child that still runs.
   ~ChildProcess();
 
-  // Executes /proc/self/exe with `argument`, an empty environment, and `fds` as descriptors 3, 4, …
-  // (duplicates; the caller's stay open).
-  absl::Status Start(const char* argument, const std::vector<int>& fds);
+  // Executes /proc/self/exe as `name` with `argument`, an empty environment, and `fds` as
+  // descriptors 3, 4, … (duplicates; the caller's stay open).
+  absl::Status Start(const char* name, const char* argument, const std::vector<int>& fds);
 
   // SIGKILL. Thread-safe once Start() has returned.
   void Kill();

@@ -1,4 +1,4 @@
-#include "agent/bake/child_process.h"
+#include "agent/confined/child_process.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -28,8 +28,8 @@ constexpr size_t kMaxStderrBytes = 4096;
 constexpr int kMaxPollMs = 1000;
 
 // Between fork and exec, in a process whose other threads are gone: system calls only.
-[[noreturn]] void ExecChild(const char* argument, const int* fds, int count, int null_fd,
-                            int stderr_fd) {
+[[noreturn]] void ExecChild(const char* name, const char* argument, const int* fds, int count,
+                            int null_fd, int stderr_fd) {
   // Out of the way first, for a source may lie where a target goes.
   int parked[kParkingFd];
   bool ok = true;
@@ -43,8 +43,7 @@ constexpr int kMaxPollMs = 1000;
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
-  char name[] = "bunker-bake";
-  char* argv[] = {name, const_cast<char*>(argument), nullptr};
+  char* argv[] = {const_cast<char*>(name), const_cast<char*>(argument), nullptr};
   char* environment[] = {nullptr};
   if (ok) execve("/proc/self/exe", argv, environment);
   _exit(127);
@@ -61,7 +60,8 @@ bool ReadSome(int fd, std::string* out) {
 
 }  // namespace
 
-absl::Status ChildProcess::Start(const char* argument, const std::vector<int>& fds) {
+absl::Status ChildProcess::Start(const char* name, const char* argument,
+                                 const std::vector<int>& fds) {
   BUNKER_CHECK(fds.size() < kParkingFd / 2);
   int events[2];
   int errors[2];
@@ -79,7 +79,7 @@ absl::Status ChildProcess::Start(const char* argument, const std::vector<int>& f
   const pid_t pid = fork();
   if (pid < 0) return ErrnoError(errno, "fork");
   if (pid == 0) {
-    ExecChild(argument, sources.data(), static_cast<int>(sources.size()), null.get(),
+    ExecChild(name, argument, sources.data(), static_cast<int>(sources.size()), null.get(),
               errors_out.get());
   }
   // Ours alone to reap, so the number can't have been given to another process yet.

@@ -1,4 +1,4 @@
-#include "agent/bake/frame_pipe.h"
+#include "agent/confined/frame_pipe.h"
 
 #include <google/protobuf/message_lite.h>
 #include <unistd.h>

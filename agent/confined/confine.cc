@@ -1,4 +1,4 @@
-#include "agent/bake/confine.h"
+#include "agent/confined/confine.h"
 
 #include <fcntl.h>
 #include <grp.h>
@@ -35,12 +35,12 @@ constexpr bool kSanitized = false;
 #endif
 
 constexpr rlim_t kMaxOpenFiles = 512;
-constexpr rlim_t kMaxProcesses = 1024;  // of the user: threads of all bakes at once
+constexpr rlim_t kMaxProcesses = 1024;  // of the user: threads of all children at once
 
 absl::Status Limit(__rlimit_resource resource, rlim_t value, rlim_t hard) {
   const rlimit limit{value, hard};
   if (setrlimit(resource, &limit) == 0) return absl::OkStatus();
-  return ErrnoError(errno, "confining the bake: setrlimit");
+  return ErrnoError(errno, "confining the child: setrlimit");
 }
 
 absl::Status SetLimits(const Confinement& confinement) {
@@ -56,32 +56,36 @@ absl::Status SetLimits(const Confinement& confinement) {
   return Limit(RLIMIT_CORE, 0, 0);
 }
 
+}  // namespace
+
 absl::Status DropPrivileges(uid_t uid, gid_t gid) {
   if (uid == 0 || gid == 0) {
-    return absl::FailedPreconditionError("confining the bake: its user must not be root");
+    return absl::FailedPreconditionError("confining the child: its user must not be root");
   }
   for (int capability = 0; capability <= CAP_LAST_CAP; ++capability) {
     if (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) != 0 && errno != EINVAL) {
-      return ErrnoError(errno, "confining the bake: the capability bounding set");
+      return ErrnoError(errno, "confining the child: the capability bounding set");
     }
   }
   if (setgroups(0, nullptr) != 0 || setresgid(gid, gid, gid) != 0 ||
       setresuid(uid, uid, uid) != 0) {
-    return ErrnoError(errno, "confining the bake: changing to its user (the agent must be root)");
+    return ErrnoError(errno, "confining the child: changing to its user (the agent must be root)");
   }
   const std::unique_ptr<_cap_struct, int (*)(void*)> none(cap_init(), &cap_free);
   if (!none || cap_set_proc(none.get()) != 0) {
-    return ErrnoError(errno, "confining the bake: dropping capabilities");
+    return ErrnoError(errno, "confining the child: dropping capabilities");
   }
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) {
-    return ErrnoError(errno, "confining the bake: no new privileges");
+    return ErrnoError(errno, "confining the child: no new privileges");
   }
   // Not traceable, no core, /proc/<pid> is root's. Kept alive only as long as the parent is.
   if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0 || prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0) {
-    return ErrnoError(errno, "confining the bake: process flags");
+    return ErrnoError(errno, "confining the child: process flags");
   }
   return absl::OkStatus();
 }
+
+namespace {
 
 // Every file system right the kernel knows is handled, none is granted. Descriptors that are open
 // already are not affected.
@@ -94,11 +98,11 @@ absl::Status ForbidFiles() {
   if (version >= 2) rights.handled_access_fs |= 1ull << 13;  // refer
   if (version >= 3) rights.handled_access_fs |= 1ull << 14;  // truncate by path
   const long rules = syscall(SYS_landlock_create_ruleset, &rights, sizeof(rights), 0);
-  if (rules < 0) return ErrnoError(errno, "confining the bake: Landlock");
+  if (rules < 0) return ErrnoError(errno, "confining the child: Landlock");
   const long restricted = syscall(SYS_landlock_restrict_self, rules, 0);
   const int error_number = errno;
   close(static_cast<int>(rules));
-  if (restricted != 0) return ErrnoError(error_number, "confining the bake: Landlock");
+  if (restricted != 0) return ErrnoError(error_number, "confining the child: Landlock");
   return absl::OkStatus();
 }
 
@@ -199,7 +203,7 @@ absl::Status FilterSyscalls() {
   const std::unique_ptr<void, void (*)(void*)> filter(seccomp_init(SCMP_ACT_KILL_PROCESS),
                                                       &seccomp_release);
   if (!filter || !AddRules(filter.get()) || seccomp_load(filter.get()) != 0) {
-    return ErrnoError(errno, "confining the bake: seccomp");
+    return ErrnoError(errno, "confining the child: seccomp");
   }
   return absl::OkStatus();
 }
@@ -209,7 +213,7 @@ absl::Status FilterSyscalls() {
 absl::Status Confine(const Confinement& confinement) {
   if (unshare(CLONE_NEWNET) != 0) {
     return ErrnoError(errno,
-                      "confining the bake: a network namespace of its own (the agent must "
+                      "confining the child: a network namespace of its own (the agent must "
                       "be root)");
   }
   RETURN_IF_ERROR(DropPrivileges(confinement.uid, confinement.gid));
