@@ -236,7 +236,8 @@ class PrivateRegistryTest(ImageCase):
         self.call("POST", f"/availability-groups/{group}/images", {"ref": pinned["id"]}, 200, key)
         self.failed("by-digest", "REGISTRY_AUTH_FAILED", key)
         self.assertEqual(self.error("POST", "/bunkers", {"image": "stolen"}, key)[1], "NO_SUITABLE_WORKER")
-        self.assertEqual(self.data("GET", "/images?digest=" + own["resolved_digest"], key=key), [])
+        listed = self.data("GET", "/images?digest=" + own["resolved_digest"], key=key)
+        self.assertEqual([x["name"] for x in listed], ["by-digest"], "its own alone")
         self.assertEqual(self.error("POST", "/images", {
             "name": "borrowed", "size_mib": 64, "pull_secret": "right",
             "build_source": {"kind": "oci", "ref": ref}}, key)[1], "VALIDATION_ERROR")
@@ -419,9 +420,11 @@ class BakeErrorTest(ImageCase):
         self.fails("arm", ref, "ARCH_UNAVAILABLE")
 
     def test_wrong_content(self):
+        image = images.tiny(marker="flipped")
+        oci.write_layout(self.layout, image, "flipped")
         self.faulty.clear()
-        self.faulty.fault("/blobs/", "flip")
-        self.fails("flipped", f"{self.faulty.host}/team/app:1", "DIGEST_MISMATCH")
+        self.faulty.fault(image.layers[0].digest, "flip")
+        self.fails("flipped", f"{self.faulty.host}/team/app:flipped", "DIGEST_MISMATCH")
         self.faulty.clear()
 
     def test_an_unknown_layer(self):
