@@ -88,7 +88,7 @@ TEST_F(ImageRestTest, TheRowHasEveryFieldOfTheContract) {
   EXPECT_EQ(made.data()["exposed_ports"], Json::array());
   EXPECT_EQ(made.data()["resource_category"], (Json{"CPU", "GPU"}));
   EXPECT_EQ(made.data()["origin"], "CUSTOMIZE");
-  EXPECT_EQ(made.data()["tags"], Json{"docker.io/r-base:4.4"});
+  EXPECT_EQ(made.data()["tags"], Json::array({"docker.io/r-base:4.4"}));
   EXPECT_EQ(made.data()["initrd_or_rom"], false);
 
   const std::string worker = JoinWorker("w1");
@@ -102,13 +102,13 @@ TEST_F(ImageRestTest, TheRowHasEveryFieldOfTheContract) {
   EXPECT_EQ(row["resolved_digest"], kDigest);
   EXPECT_EQ(row["size_in_bytes"], 5000);
   EXPECT_EQ(row["arch"], "X86_64");
-  EXPECT_EQ(row["args"], Json{"/bin/bash"});
+  EXPECT_EQ(row["args"], Json::array({"/bin/bash"}));
   EXPECT_EQ(row["env"]["LANG"], "C.UTF-8");
   EXPECT_EQ(row["working_dir"], "/");
   EXPECT_EQ(row["cache_summary"]["ready"], 1);
   for (const std::string& ref :
-       {id, std::string(row["uuid"]), std::string("full"), "full@" + kDigest.substr(0, 19),
-        std::string(row["url"]), "r-base@" + kDigest, std::string("docker.io/r-base:4.4"),
+       {id, row["uuid"].get<std::string>(), std::string("full"), "full@" + kDigest.substr(0, 19),
+        row["url"].get<std::string>(), "r-base@" + kDigest, std::string("docker.io/r-base:4.4"),
         std::string("r-base:4.4")}) {
     EXPECT_EQ(Call("GET", "/images/" + Quoted(ref)).data()["id"], id) << ref;
     EXPECT_EQ(Call("GET", "/images/" + Quoted(ref) + "/cache").data().size(), 1u) << ref;
@@ -192,7 +192,7 @@ TEST_F(ImageRestTest, Filters) {
     std::string all;
     const Answer answer = Call("GET", "/images?" + query);
     EXPECT_EQ(answer.status, 200) << answer.body;
-    for (const Json& row : answer.data()) all += std::string(row["name"]) + " ";
+    for (const Json& row : answer.data()) all += row["name"].get<std::string>() + " ";
     return all;
   };
   EXPECT_EQ(names("name=one"), "one ");
@@ -204,8 +204,10 @@ TEST_F(ImageRestTest, Filters) {
   EXPECT_EQ(names("tag=team/two:2"), "two ");
   EXPECT_EQ(names("tag=docker.io/library/r-base:4.4"), "one ");
   EXPECT_EQ(names("digest=" + kDigest), "");
-  EXPECT_EQ(names("uuid=" + std::string(one["uuid"])), "one ");
-  EXPECT_EQ(names("uuid=" + std::string(one["uuid"]) + "," + std::string(two["id"])), "two one ");
+  EXPECT_EQ(names("uuid=" + one["uuid"].get<std::string>()), "one ");
+  EXPECT_EQ(
+      names("uuid=" + one["uuid"].get<std::string>() + "," + two["id"].get<std::string>()),
+      "two one ");
   EXPECT_EQ(names("uuid=01a1fe2e-7662-70b8-8a3d-ed6846cd2fc5"), "");
   for (const char* wrong : {"digest=abc", "digest=sha256:abc", "uuid=", "uuid=x", "uuid=a,,b",
                             "scope=galaxy", "active=yes", "scan_status=1", "colour=red"})
