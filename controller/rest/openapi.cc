@@ -155,7 +155,8 @@ std::set<int> Document::Statuses(const Route& route, const MethodRule& rule) {
   std::set<int> statuses = {400, 413, 422, 431, 500, 503};
   if (rule.need != Need::kPublic) statuses.insert({401, 429});
   if (rule.need != Need::kPublic && rule.need != Need::kSignedIn) statuses.insert(403);
-  if (!VariablesOf(route).empty() || !route.body.empty()) statuses.insert(404);
+  // What the path names, a body refers to or a list is filtered by.
+  if (rule.need != Need::kPublic) statuses.insert(404);
   if (!route.body.empty()) statuses.insert(415);
   if (route.verb != "GET") statuses.insert({409, 507});
   const std::string& name = route.method->name();

@@ -149,7 +149,7 @@ class Lane:
             self.fail(name, role, mode, case, response, f"answered {status}")
         try:
             case.validate_response(response, checks=CHECKS, additional_checks=[])
-        except Exception as problem:  # whatever a check says
+        except (Exception, BaseExceptionGroup) as problem:  # whatever a check says
             self.fail(name, role, mode, case, response, str(problem)[:1500])
         if mode[1] == GenerationMode.NEGATIVE and 200 <= status < 300:
             self.counts[name]["accepted"] += 1
