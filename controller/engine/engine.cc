@@ -37,8 +37,8 @@ Engine::Engine(EngineOptions options, Rng& rng)
       audit_(std::make_unique<AuditLog>()),
       credentials_(std::make_unique<Credentials>(*this, *state_)),
       worker_admin_(std::make_unique<WorkerAdmin>(*this)),
-      quotas_(std::make_unique<Quotas>(*this)) {}
-scans_(std::make_unique<Scans>(*this, *state_)) {}
+      quotas_(std::make_unique<Quotas>(*this)),
+      scans_(std::make_unique<Scans>(*this, *state_)) {}
 
 Engine::~Engine() = default;
 

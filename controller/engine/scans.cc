@@ -234,7 +234,7 @@ ScanCandidate Scans::CandidateOf(const Image& image, const Worker& worker) const
   one.online = worker.status == WorkerStatus::kOnline;
   one.reachable = worker.status != WorkerStatus::kOffline;
   one.eligible =
-      MayUseWorker(image.ownership, worker) && Suits(image, worker) == WantReason::kWanted;
+      MayUseWorker(image.ownership, worker) && Suits(image, worker) == SkipReason::kNone;
   // The table keeps it.
   one.entry = state_.entries.Find(CacheEntry::Key(image.id, worker.id)).get();
   for (const std::string& scanned : state_.scans_of_worker.Of(worker.id)) {

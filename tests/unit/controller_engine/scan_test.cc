@@ -203,7 +203,9 @@ TEST(Scans, GateBunkersWhereTheOperatorSaysSo) {
     Matched(h, image->id, match);
     const auto refused = h.Create("a");
     EXPECT_EQ(refused.ok(), gate == ScanGate::kOff);
-    if (!refused.ok()) EXPECT_EQ(ReasonOf(refused.status()), "IMAGE_SCAN_FAILED");
+    if (!refused.ok()) {
+      EXPECT_EQ(ReasonOf(refused.status()), "IMAGE_SCAN_FAILED");
+    }
   }
 }
 
