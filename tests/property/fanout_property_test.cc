@@ -504,7 +504,9 @@ class Life {
         if (misfit == SkipReason::kTooLarge && ready) misfit = SkipReason::kNone;
         ASSERT_EQ(entry->wanted, misfit == SkipReason::kNone)
             << image.name << " on " << worker.name << " " << NameOf(entry->skip);
-        if (misfit != SkipReason::kNone) ASSERT_EQ(entry->skip, misfit);
+        if (misfit != SkipReason::kNone) {
+          ASSERT_EQ(entry->skip, misfit);
+        }
         if (ready) {
           ++counted.ready;
         } else if (entry->skip != SkipReason::kNone || worker.status != WorkerStatus::kOnline) {
@@ -524,8 +526,12 @@ class Life {
       if (entry.assigned && entry.open()) ++at_worker[entry.worker_id];
     }
     for (const auto& [key, entry] : entries) {
-      if (entry.skip != SkipReason::kNone) ASSERT_FALSE(entry.assigned) << key;
-      if (entry.queue_tag != 0) ASSERT_EQ(entry.status, CacheStatus::kPending) << key;
+      if (entry.skip != SkipReason::kNone) {
+        ASSERT_FALSE(entry.assigned) << key;
+      }
+      if (entry.queue_tag != 0) {
+        ASSERT_EQ(entry.status, CacheStatus::kPending) << key;
+      }
     }
   }
 

@@ -18,7 +18,9 @@ TEST(CommandTableTest, EveryRowIsWhole) {
     EXPECT_TRUE(seen.insert(name).second) << name;
     EXPECT_EQ(row.show == Show::kTable || row.show == Show::kWhole, !row.columns.empty()) << name;
     EXPECT_NE(std::string(row.help), "") << name;
-    if (std::string(row.verb) != "") EXPECT_NE(std::string(NounHelp(row.noun)), "") << name;
+    if (std::string(row.verb) != "") {
+      EXPECT_NE(std::string(NounHelp(row.noun)), "") << name;
+    }
     // Each {name} of the path is an argument.
     const std::string path = row.path;
     for (size_t at = path.find('{'); at != std::string::npos; at = path.find('{', at + 1)) {
