@@ -1,6 +1,6 @@
 // Accepts on the admin socket and looks who is there: connections of root and of this process's own
-// user go to gRPC, others are closed. The socket's mode and its folder's keep strangers out already;
-// this holds where a mode was changed by hand, or a descriptor was passed on.
+// user go to gRPC, others are closed. The socket's mode and its folder's keep strangers out
+// already; this holds where a mode was changed by hand, or a descriptor was passed on.
 #pragma once
 
 #include <memory>
