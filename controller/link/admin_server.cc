@@ -135,23 +135,23 @@ absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Start(Core& core,
   std::unique_ptr<AdminServer> admin(new AdminServer(core, socket_path));
   grpc::ServerBuilder builder;
   ApplyServerDefaults(builder);
-  builder.AddListeningPort("unix:" + socket_path, grpc::InsecureServerCredentials());
+  using External = grpc::ServerBuilder::experimental_type::ExternalConnectionType;
+  auto acceptor = builder.experimental().AddExternalConnectionAcceptor(
+      External::FROM_FD, grpc::InsecureServerCredentials());
   builder.RegisterService(&admin->service_);
   if (add_services) add_services(builder);
-  // Between bind and chmod the umask alone keeps others out.
-  const mode_t old_mask = ::umask(0177);
   admin->server_ = builder.BuildAndStart();
-  ::umask(old_mask);
   if (admin->server_ == nullptr) {
     return ReasonError(absl::StatusCode::kUnavailable, "UNAVAILABLE",
-                       "can't listen on the admin socket " + socket_path);
+                       "can't serve on the admin socket " + socket_path);
   }
-  if (::chmod(socket_path.c_str(), 0600) != 0) return ErrnoError(errno, "chmod " + socket_path);
+  ASSIGN_OR_RETURN(admin->listener_, PeerListener::Start(socket_path, std::move(acceptor)));
   return admin;
 }
 
 AdminServer::~AdminServer() {
   if (server_ == nullptr) return;
+  listener_.reset();
   server_->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(1));
   server_->Wait();
   (void)::unlink(socket_path_.c_str());

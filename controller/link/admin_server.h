@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "bunker/v1/admin.grpc.pb.h"
 #include "controller/engine/core.h"
+#include "controller/link/peer_listener.h"
 #include "grpcpp/grpcpp.h"
 
 namespace bunker::controller {
@@ -48,6 +49,7 @@ class AdminServer {
   const std::string socket_path_;
   AdminService service_;
   std::unique_ptr<grpc::Server> server_;
+  std::unique_ptr<PeerListener> listener_;
 };
 
 }  // namespace bunker::controller

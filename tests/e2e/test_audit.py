@@ -77,7 +77,8 @@ class AuditTest(unittest.TestCase):
         for name in "abcdefgh":
             self.c.post("/availability-groups", {"name": name})
         self.export_head()
-        last = json.load(open(self.head, encoding="utf-8"))["seq"]
+        with open(self.head, encoding="utf-8") as file:
+            last = json.load(file)["seq"]
         self.assertEqual(last, 8)
         report = self.verify(self.head)
         self.assertEqual((report["intact"], report["rows"]), (True, 8))

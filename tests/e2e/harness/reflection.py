@@ -28,7 +28,8 @@ def _reflection_module():
 
 class GenericClient:
     def __init__(self, port, key):
-        self.channel = grpc.insecure_channel(f"127.0.0.1:{port}")
+        """`port` on loopback, or the path of a unix socket."""
+        self.channel = grpc.insecure_channel(f"unix:{port}" if isinstance(port, str) else f"127.0.0.1:{port}")
         self.metadata = [("authorization", f"Bearer {key}")] if key else []
         self.module = _reflection_module()
         self.pool = descriptor_pool.DescriptorPool()
@@ -66,6 +67,12 @@ class GenericClient:
             self.pool.Add(files[name])
         for name in list(files):
             add(name)
+
+    def methods(self, service):
+        """The names of a service's unary methods."""
+        self._load(service)
+        return [x.name for x in self.pool.FindServiceByName(service).methods
+                if not (x.client_streaming or x.server_streaming)]
 
     def _stub(self, service, method, kind):
         self._load(service)

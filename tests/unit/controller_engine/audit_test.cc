@@ -1,8 +1,11 @@
 // The chain: undone with its turn, gone on with after a restart, read in pages.
 #include <future>
+#include <memory>
 
+#include "absl/time/clock.h"
 #include "controller/engine/audit_log.h"
 #include "controller/engine/audit_reader.h"
+#include "controller/engine/audit_retention.h"
 #include "controller/store/row_codec.h"
 #include "tests/unit/controller_engine/harness.h"
 
@@ -185,6 +188,37 @@ TEST(Audit, RetentionLeavesAChainThatSaysSo) {
   AuditQuery query;
   query.oldest_first = true;
   EXPECT_EQ(Seqs(Read(*h.store, query)), (std::vector<uint64_t>{5, 6, 7, 8, 9, 10, 11}));
+}
+
+TEST(Audit, WhatIsPastItsRetentionGoes) {
+  Harness h;
+  for (int i = 0; i < 10; ++i) Append(h, "Old");
+  h.loop.Advance(absl::Hours(2));
+  h.Settle();
+  for (int i = 0; i < 3; ++i) Append(h, "New");
+  AuditReader reader(*h.store);
+  AuditRetention::Options options;
+  options.keep = absl::Hours(1);
+  options.rows_at_a_time = 4;
+  auto retention = std::make_unique<AuditRetention>(*h.core, reader, options);
+  h.Run([&](Engine&, Turn& t) { t.AfterCommit([&](const absl::Status&) { retention->Start(); }); });
+  // The reader's thread is a real one.
+  const absl::Time deadline = absl::Now() + absl::Seconds(20);
+  const auto oldest = [&] {
+    AuditQuery query;
+    query.oldest_first = true;
+    return Seqs(Read(*h.store, query));
+  };
+  while (oldest().front() != 11 && absl::Now() < deadline) h.Advance(absl::Seconds(1));
+  // Three removals of at most four rows, each with its own row.
+  EXPECT_EQ(oldest(), (std::vector<uint64_t>{11, 12, 13, 14, 15, 16}));
+  AuditQuery query;
+  query.action = "Audit.Forget";
+  const AuditPage forgotten = Read(*h.store, query);
+  ASSERT_EQ(forgotten.records.size(), 3u);
+  EXPECT_EQ(forgotten.records[0].entry.target, "10");
+  EXPECT_EQ(forgotten.records[2].entry.target, "4");
+  h.Run([&](Engine&, Turn& t) { t.AfterCommit([&](const absl::Status&) { retention.reset(); }); });
 }
 
 }  // namespace

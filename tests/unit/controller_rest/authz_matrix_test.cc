@@ -83,6 +83,13 @@ MatrixTable ReadTable(const std::string& file) {
   return table;
 }
 
+// "none" and 404 are told apart by what they say.
+bool IsAsTold(const Answer& answer, const std::string& verdict) {
+  const bool has_none = answer.message().find("no scan of the image") != std::string::npos;
+  if (verdict == "none") return answer.status == 404 && has_none;
+  return std::to_string(answer.status) == verdict && !has_none;
+}
+
 class AuthzMatrixTest : public GatewayFixture {
  protected:
   AuthzMatrixTest() {
@@ -334,7 +341,7 @@ TEST_F(AuthzMatrixTest, EveryCell) {
             Filled(line.body.empty() ? route.body : line.body, line.label, caller);
         const Answer answer = Ask(route, path, body, keys_[caller]);
         ++cells;
-        if (std::to_string(answer.status) == line.verdicts[i]) continue;
+        if (IsAsTold(answer, line.verdicts[i])) continue;
         ++wrong;
         ADD_FAILURE() << "line " << line.number << ": " << route.verb << " " << route.path << " "
                       << line.label << " as " << caller << ": " << answer.status << ", not "
