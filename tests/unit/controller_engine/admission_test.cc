@@ -186,7 +186,8 @@ TEST_F(DiskTest, WhatRunsIsNeverEvictedAndGcSaysWhy) {
   const RowPtr<Image> used = Make("used", 100);
   const RowPtr<Image> held = Make("held", 100);
   const RowPtr<Image> loose = Make("loose", 100);
-  const RowPtr<Bunker> bunker = *h_.Create("used", [](CreateBunkerSpec& spec) { spec.disk_mb = 64; });
+  const RowPtr<Bunker> bunker =
+      *h_.Create("used", [](CreateBunkerSpec& spec) { spec.disk_mb = 64; });
   h_.Must([&](Engine& e, Turn& t) { return e.DetachImage(t, h_.admin, "g-loose", "loose"); });
   h_.Must([&](Engine& e, Turn& t) { return e.Deactivate(t, h_.admin, "used"); });
   const auto collect = [&](bool dry_run) {
