@@ -352,6 +352,8 @@ void Engine::State::IndexScan(const ScanReport* before, const ScanReport* after)
       scans_of_worker.Remove(before->worker_id, before->id);
       const std::string entry = CacheEntry::Key(before->id, before->worker_id);
       if (--uses_of_entry[entry] == 0) uses_of_entry.erase(entry);
+      room_changed.insert(before->worker_id);
+      let_go.insert(entry);
     }
   }
   if (after != nullptr && is_open(*after)) {

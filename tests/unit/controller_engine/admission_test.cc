@@ -112,10 +112,7 @@ TEST(Admission, AWorkerThatGetsNowhereLosesItsTurn) {
     h.Advance(absl::Minutes(2));
   }
   EXPECT_EQ(h.Entry(image->id, w2)->status, CacheStatus::kBuilding);
-  for (int i = 0; i < 4; ++i) {  // alive, but it does not
-    h.ObserveImage(w2, image->id, CacheStatus::kBuilding, progress);
-    h.Advance(absl::Seconds(50));
-  }
+  h.Advance(absl::Seconds(65));  // alive, but it does not any more
   EXPECT_EQ(h.Entry(image->id, w2)->status, CacheStatus::kFailed);
 }
 
@@ -189,7 +186,8 @@ TEST_F(DiskTest, WhatRunsIsNeverEvictedAndGcSaysWhy) {
   const RowPtr<Image> used = Make("used", 100);
   const RowPtr<Image> held = Make("held", 100);
   const RowPtr<Image> loose = Make("loose", 100);
-  const RowPtr<Bunker> bunker = *h_.Create("used");
+  const RowPtr<Bunker> bunker =
+      *h_.Create("used", [](CreateBunkerSpec& spec) { spec.disk_mb = 64; });
   h_.Must([&](Engine& e, Turn& t) { return e.DetachImage(t, h_.admin, "g-loose", "loose"); });
   h_.Must([&](Engine& e, Turn& t) { return e.Deactivate(t, h_.admin, "used"); });
   const auto collect = [&](bool dry_run) {
