@@ -31,10 +31,11 @@ struct ConfinedCommand {
   size_t max_output_bytes = 0;
 };
 
-// As RunCommand(): blocks until all of it is gone. An own PID namespace makes sure of that, an own
-// network namespace that it reaches nobody, Landlock that it writes nowhere else (where the kernel
-// has it). Thread-safe. A binary that calls it hands over to ConfinedCommandMain() at the top of
-// main() when it sees kConfinedCommandArgument as argv[1].
+// As RunCommand(): blocks until it has ended, and with it all that it started is killed, in
+// whatever session that is, by the kernel. An own PID namespace makes sure of that, an own network
+// namespace that it reaches nobody, Landlock that it writes nowhere else (where the kernel has it).
+// Thread-safe. A binary that calls it hands over to ConfinedCommandMain() at the top of main() when
+// it sees kConfinedCommandArgument as argv[1].
 absl::StatusOr<CommandResult> RunConfined(const ConfinedCommand& command, CancelToken& cancel);
 
 inline constexpr char kConfinedCommandArgument[] = "confined-command";

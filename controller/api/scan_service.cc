@@ -222,8 +222,10 @@ void ListPackages(const ServiceDeps& deps, CallContext& context,
       std::move(query), [core = &context.core, cursors = deps.cursors, list, page = *page,
                          caller = context.caller, finish](absl::StatusOr<ScanWork::Hits> hits) {
         core->Post([=](Engine& engine, Turn& turn) {
-          absl::StatusOr<v1::ListPackagesResponse> response = hits.status();
-          if (hits.ok()) response = PackagesPage(*cursors, list, page, caller, engine, *hits);
+          using Response = absl::StatusOr<v1::ListPackagesResponse>;
+          const Response response =
+              hits.ok() ? Response(PackagesPage(*cursors, list, page, caller, engine, *hits))
+                        : Response(hits.status());
           turn.AfterCommit([finish, response](const absl::Status&) { finish(response); });
         });
       });

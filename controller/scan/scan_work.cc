@@ -151,8 +151,8 @@ void ScanWork::CheckAdvisories() {
   }
   const auto stamp = FolderStamp(options_.advisories);
   if (stamp.ok() && *stamp == stamp_ && set_ != nullptr) return;
-  absl::StatusOr<std::shared_ptr<const AdvisorySet>> loaded = stamp.status();
-  if (stamp.ok()) loaded = LoadAdvisories(options_.advisories);
+  using Loaded = absl::StatusOr<std::shared_ptr<const AdvisorySet>>;
+  Loaded loaded = stamp.ok() ? LoadAdvisories(options_.advisories) : Loaded(stamp.status());
   if (loaded.ok()) {
     stamp_ = *stamp;
     set_ = *std::move(loaded);
@@ -182,8 +182,12 @@ void ScanWork::ReadOutput(const std::string& image_id,
   auto shared = std::make_shared<absl::AnyInvocable<void(absl::StatusOr<Output>)>>(std::move(done));
   const auto submitted = reading_.Submit([this, image_id, shared](CancelToken&) {
     auto output = ReadNow(image_id);
-    absl::StatusOr<Output> result = output.status();
-    if (output.ok()) result = std::make_shared<const scan::v1::ScanOutput>(*std::move(output));
+    absl::StatusOr<Output> result(nullptr);
+    if (output.ok()) {
+      result = std::make_shared<const scan::v1::ScanOutput>(*std::move(output));
+    } else {
+      result = output.status();
+    }
     core_.loop().Post([shared, alive = alive_, result = std::move(result)] {
       if (*alive) (*shared)(result);
     });

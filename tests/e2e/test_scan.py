@@ -292,7 +292,8 @@ class GateTest(case.ClusterTest):
 
     def test_files_are_skipped(self):
         row = self.c.post("/images", {"name": "file", "size_mib": 64,
-                                      "build_source": {"kind": "tar", "path": "x.tar"}})
+                                      "build_source": {"kind": "tar",
+                                                       "path": os.path.join(self.TAR_ROOT, "x.tar")}})
         self.assertEqual(self.ended(row["id"])["scan_status"], "skipped")
 
 

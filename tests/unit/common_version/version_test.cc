@@ -66,10 +66,10 @@ TEST(Semver, Orders) {
 // apk itself is not packaged for Debian: these follow from its documented rules.
 TEST(Apk, Orders) {
   ExpectRising(VersionScheme::kApk,
-               {"1.0_alpha", "1.0_alpha2", "1.0_beta", "1.0_pre1", "1.0_rc1", "1.0_rc1_p1",
-                "1.0",       "1.0-r1",     "1.0-r2",   "1.0-r10",  "1.0_cvs", "1.0_p1",
-                "1.0_p1-r3", "1.0a",       "1.0b",     "1.0.1",    "1.001",   "1.01",
-                "1.1",       "1.2",        "1.10",     "2.0"});
+               {"1.001",      "1.0_alpha", "1.0_alpha2", "1.0_beta", "1.0_pre1", "1.0_rc1",
+                "1.0_rc1_p1", "1.0",       "1.0-r1",     "1.0-r2",   "1.0-r10",  "1.0_cvs",
+                "1.0_p1",     "1.0_p1-r3", "1.0a",       "1.0b",     "1.01",     "1.0.1",
+                "1.1",        "1.2",       "1.10",       "2.0"});
   ExpectEqual(VersionScheme::kApk, "1.2.3-r4", "1.2.3-r4");
   for (const char* wrong : {"", "a", "1.", "1.0_foo", "1.0-r", "1.0-1", "1.0 "})
     EXPECT_FALSE(CompareVersions(VersionScheme::kApk, wrong, "1").has_value()) << wrong;
