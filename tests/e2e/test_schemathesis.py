@@ -128,7 +128,7 @@ class OpenApiTest(case.ClusterTest):
                                  "env_vars": {}, "network_profile": "isolated", "gpu_count": 0},
                 "ExplainPlacement": {"memory_mb": 64, "cpu_millicores": 100, "worker_labels": {}},
                 "CreateUser": {"role": "tenant_user"}, "UpdateUser": {"role": "tenant_user"},
-                "CreateApiKey": {"permissions": [], "expires_at": "2999-01-01T00:00:00Z"},
+                "CreateApiKey": {"permissions": [], "expires_at": "2090-01-01T00:00:00Z"},
                 "SetModulePermissions": {"permissions": ["scaibunker:execute"]},
                 "CreateUserGroup": {"permissions": [], "parent_id": None},
                 "PlanAvailabilityGroup": {"add_images": [image["id"]], "remove_images": [], "remove_workers": [],
