@@ -144,7 +144,14 @@ class Lane:
                 case.path_parameters = dict(overrides)
             self.tame(case, seeded)
             headers = {"Authorization": "Bearer " + self.plan["keys"][role]}
-            response = case.call(base_url=self.base, session=self.session, headers=headers, timeout=60)
+            try:
+                response = case.call(base_url=self.base, session=self.session, headers=headers, timeout=60)
+            except requests.exceptions.ConnectionError as gone:
+                name = operation.definition.raw["operationId"]
+                self.failures[(name, "gone")] = {"operation": name, "role": role, "message": f"no answer: {gone}",
+                                                 "sent": f"{case.method} {case.path} {case.query!r} {case.body!r}"}
+                self.deadline = 0  # nothing else would be told by going on
+                return
             self.judge(operation, role, mode, case, response)
         run = settings(max_examples=self.plan["examples"], deadline=None, derandomize=True, database=None,
                        phases=[Phase.generate], suppress_health_check=list(HealthCheck))(given(strategy)(call))
