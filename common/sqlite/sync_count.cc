@@ -11,21 +11,20 @@ namespace {
 
 std::atomic<uint64_t> syncs{0};
 
-// The system's methods of a file, and a copy whose xSync counts. All files of one process have the
-// same, as long as they lock the same way.
+// The methods of a file, and a copy whose xSync counts. A database and its log have different ones,
+// since they lock in different ways; all databases of a process have the same two.
 struct Counted {
   const sqlite3_io_methods* original = nullptr;
   sqlite3_io_methods methods = {};
 };
-
-Counted& TheCounted() {
-  static Counted counted;
-  return counted;
-}
+Counted counted[4];
 
 int CountingSync(sqlite3_file* file, int flags) {
   syncs.fetch_add(1, std::memory_order_relaxed);
-  return TheCounted().original->xSync(file, flags);
+  for (const Counted& one : counted) {
+    if (file->pMethods == &one.methods) return one.original->xSync(file, flags);
+  }
+  return SQLITE_IOERR_FSYNC;  // can't be: only those have this method
 }
 
 void Watch(sqlite3* connection, int which) {
@@ -35,13 +34,18 @@ void Watch(sqlite3* connection, int which) {
     return;
   static Mutex mutex;
   MutexLock lock(mutex);
-  Counted& counted = TheCounted();
-  if (counted.original == nullptr) {
-    counted.original = file->pMethods;
-    counted.methods = *file->pMethods;
-    counted.methods.xSync = CountingSync;
+  for (Counted& one : counted) {
+    if (file->pMethods == &one.methods) return;
+    if (one.original == nullptr) {
+      one.methods = *file->pMethods;
+      one.methods.xSync = CountingSync;
+      one.original = file->pMethods;
+    }
+    if (file->pMethods == one.original) {
+      file->pMethods = &one.methods;
+      return;
+    }
   }
-  if (file->pMethods == counted.original) file->pMethods = &counted.methods;
 }
 
 }  // namespace

@@ -12,8 +12,8 @@ namespace bunker::sqlite {
 
 uint64_t SyncCount();
 
-// Counts the syncs of the connection's database and log from now on. Repeatable. Does nothing for
-// files of a VFS that is not the system's own.
+// Counts the syncs of the connection's database and, once it is open, its log from now on.
+// Repeatable.
 void WatchSyncs(sqlite3* connection);
 
 }  // namespace bunker::sqlite

@@ -194,6 +194,8 @@ void AddFleet(std::vector<CommandRow>* rows) {
                    {}, {}, Show::kTable,
                    {{"WORKER", "name"}, {"SCOPE", "scope"}, {"SHARED", "shared"},
                     {"EXPIRES", "expires_at"}, {"USED", "used_at"}, {"ID", "id"}}});
+  rows->push_back({"worker-token", "show", "One token, without its secret", "GET",
+                   "/worker-tokens/{token}", {"token"}, {}});
   rows->push_back({"worker-token", "revoke", "Make a token useless", "DELETE",
                    "/worker-tokens/{token}", {"token"}, {}});
 }
@@ -231,6 +233,8 @@ void AddQuotasAndAudit(std::vector<CommandRow>* rows) {
                    "/quota-assignments", {}, {}, Show::kTable,
                    {{"PROFILE", "profile_id"}, {"KIND", "target_kind"}, {"TARGET", "target_id"},
                     {"MODE", "mode"}, {"ID", "id"}}});
+  rows->push_back({"quota-assignment", "show", "One assignment", "GET",
+                   "/quota-assignments/{assignment}", {"assignment"}, {}});
   rows->push_back({"quota-assignment", "delete", "Take a profile back", "DELETE",
                    "/quota-assignments/{assignment}", {"assignment"}, {}});
 

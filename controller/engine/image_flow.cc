@@ -44,18 +44,18 @@ absl::StatusOr<RowPtr<Image>> Engine::RegisterImage(Turn& turn, const Caller& ca
   ASSIGN_OR_RETURN(const Ownership ownership, OwnershipFor(caller, spec.scope));
   if (spec.name.empty()) return Invalid("name: required");
   const std::string owner = OwnerKey(ownership);
-  if (s.image_by_name.count(owner + "/" + spec.name) > 0) {
-    return ReasonError(absl::StatusCode::kAlreadyExists, "SLUG_CONFLICT",
-                       "an image named " + spec.name + " exists at scope " +
-                           std::string(NameOf(spec.scope)) +
-                           " (a deactivated one keeps its name): register under another name");
-  }
   if (spec.modelarts &&
       s.image_by_swr_path.count(owner + "/" + spec.modelarts->canonical_path) > 0) {
     return ReasonError(absl::StatusCode::kAlreadyExists, "SLUG_CONFLICT",
                        "the path " + spec.modelarts->swr_path +
                            " is registered already (a deactivated image keeps its path): use that "
                            "image, or push under another tag");
+  }
+  if (s.image_by_name.count(owner + "/" + spec.name) > 0) {
+    return ReasonError(absl::StatusCode::kAlreadyExists, "SLUG_CONFLICT",
+                       "an image named " + spec.name + " exists at scope " +
+                           std::string(NameOf(spec.scope)) +
+                           " (a deactivated one keeps its name): register under another name");
   }
   if (s.images_of_owner.Of(owner).size() >= s.options.max_images_per_tenant) {
     return ReasonError(absl::StatusCode::kResourceExhausted, "RESOURCE_IN_USE",

@@ -21,7 +21,7 @@ import httpx
 
 from harness import case, images, paths
 
-BUDGET_S = int(os.environ.get("BUNKER_SCHEMATHESIS_S", "70"))
+BUDGET_S = int(os.environ.get("BUNKER_SCHEMATHESIS_S", "85"))
 EXAMPLES = int(os.environ.get("BUNKER_SCHEMATHESIS_EXAMPLES", "3"))
 ROLES = ("tenant_viewer", "tenant_user", "tenant_admin", "partner_admin", "super_admin")
 MODULE = "/v1/modules/scaibunker"
@@ -107,12 +107,14 @@ class OpenApiTest(case.ClusterTest):
         profile_id = profile.json()["data"]["id"] if profile.status_code == 201 else "none"
         assignment = self.c.call("POST", "/quota-assignments", {"profile_id": profile_id, "target_kind": "user",
                                                                 "target_id": spare["id"], "mode": "individual"})
+        token = self.c.call("POST", "/worker-tokens", {"name": "spare", "scope": "platform"})
         source = {"kind": "oci", "ref": image["build_source"]["ref"]}
         return {
             "image": image["id"], "bunker": bunker["id"], "group": group["id"], "worker": worker["id"],
             "project_id": tenant, "id": image["uuid"], "user": spare["id"], "key": key["id"], "tenant": tenant,
             "partner": partner, "profile": profile_id, "name": "spare" if secret.status_code == 201 else None,
             "assignment": assignment.json()["data"]["id"] if assignment.status_code == 201 else None,
+            "token": token.json()["data"]["id"] if token.status_code == 201 else None,
             "/v1/groups/{group}#group": crowd["id"], "/v1/groups/{group}/members/{user}#group": crowd["id"],
             "body#image": "seeded", "body#build_source": source, "body#pull_secret": None,
             "body#tenant_id": tenant, "body#partner_id": partner, "body#user_id": spare["id"],
@@ -126,15 +128,17 @@ class OpenApiTest(case.ClusterTest):
                                  "env_vars": {}, "network_profile": "isolated", "gpu_count": 0},
                 "ExplainPlacement": {"memory_mb": 64, "cpu_millicores": 100, "worker_labels": {}},
                 "CreateUser": {"role": "tenant_user"}, "UpdateUser": {"role": "tenant_user"},
-                "CreateApiKey": {"permissions": [], "expires_at": "2999-01-01T00:00:00Z"},
+                "CreateApiKey": {"permissions": [], "expires_at": "2090-01-01T00:00:00Z"},
                 "SetModulePermissions": {"permissions": ["scaibunker:execute"]},
                 "CreateUserGroup": {"permissions": [], "parent_id": None},
                 "PlanAvailabilityGroup": {"add_images": [image["id"]], "remove_images": [], "remove_workers": [],
                                           "add_workers": [worker["id"]]},
                 "CreateRegistryCredential": {"host": "reg.example", "username": "u", "password": "p",
                                              "json_key": None, "scope": "tenant"},
-                "PutRegistryCredential": {"host": "reg.example", "username": "u", "password": "p", "json_key": None},
-                "CreateWorkerToken": {"tenant_id": None, "partner_id": None, "scope": "platform"},
+                "ReplaceRegistryCredential": {"scope": "tenant", "host": "reg.example", "username": "u", "password": "p", "json_key": None},
+                "CreateWorkerToken": {"tenant_id": None, "partner_id": None, "scope": "platform", "shared": False},
+                "UpdateWorker": {"labels": {"metro": "fra"}}, "DrainWorker": {"deadline_s": 60, "then": "wait"},
+                "CreateQuotaAssignment": {"mode": "individual"},
             }}
 
     def test_every_operation_answers_as_it_says(self):

@@ -32,7 +32,7 @@ TEST(CommandTableTest, EveryRowIsWhole) {
     std::set<std::string> flags;
     for (const Flag& flag : row.flags) EXPECT_TRUE(flags.insert(flag.name).second) << name;
   }
-  EXPECT_GT(seen.size(), 60u);
+  EXPECT_GE(seen.size(), 60u);
 }
 
 TEST(CommandTableTest, APathTakesWhateverWasTyped) {

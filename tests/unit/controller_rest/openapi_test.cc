@@ -95,7 +95,8 @@ TEST_F(OpenApiTest, ARowHasTheFieldsThatItsSchemaSays) {
                            R"({"name": "x", "build_source": {"kind": "oci", "ref": "a/b:1"},
                                "size_mib": 16})");
   ASSERT_EQ(made.status, 201) << made.body;
-  const Json& schema = Schema(Document(), "Image");
+  const Json document = Document();
+  const Json& schema = Schema(document, "Image");
   std::set<std::string> said;
   for (const Json& name : schema.at("required")) said.insert(name.get<std::string>());
   std::set<std::string> sent;
@@ -113,7 +114,8 @@ TEST_F(OpenApiTest, ARowHasTheFieldsThatItsSchemaSays) {
 
 TEST_F(OpenApiTest, BoundsInTheDocumentAreTheGateways) {
   Boot();
-  const Json& size = Schema(Document(), "RegisterImageRequest").at("properties").at("size_mib");
+  const Json document = Document();
+  const Json& size = Schema(document, "RegisterImageRequest").at("properties").at("size_mib");
   const auto register_size = [this](const std::string& name, uint64_t mib) {
     return Call("POST", "/images",
                 R"({"name": ")" + name + R"(", "build_source": {"kind": "oci", "ref": "a/b:1"},
