@@ -67,7 +67,9 @@ absl::Status ErrorOfAnswer(const http::Response& response, std::string_view subj
                              "agent's environment");
     case 429:
       return ReasonError(absl::StatusCode::kUnavailable, "REGISTRY_RATE_LIMITED",
-                         what + "; wait, or give the agent credentials with a higher limit");
+                         what +
+                             "; wait, or name a registry credential with a higher limit as the "
+                             "image's pull_secret");
     default:
       break;
   }

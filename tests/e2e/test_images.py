@@ -236,7 +236,8 @@ class PrivateRegistryTest(ImageCase):
         self.call("POST", f"/availability-groups/{group}/images", {"ref": pinned["id"]}, 200, key)
         self.failed("by-digest", "REGISTRY_AUTH_FAILED", key)
         self.assertEqual(self.error("POST", "/bunkers", {"image": "stolen"}, key)[1], "NO_SUITABLE_WORKER")
-        self.assertEqual(self.data("GET", "/images?digest=" + own["resolved_digest"], key=key), [])
+        listed = self.data("GET", "/images?digest=" + own["resolved_digest"], key=key)
+        self.assertEqual([x["name"] for x in listed], ["by-digest"], "its own alone")
         self.assertEqual(self.error("POST", "/images", {
             "name": "borrowed", "size_mib": 64, "pull_secret": "right",
             "build_source": {"kind": "oci", "ref": ref}}, key)[1], "VALIDATION_ERROR")
@@ -282,9 +283,14 @@ class MirrorTest(ImageCase):
 
     @classmethod
     def registries(cls):
+        users = htpasswd(os.path.join(cls.folder, "users"), {"ada": PASSWORD})
         cls.hub = Registry(os.path.join(cls.folder, "hub")).start()
-        cls.stack = [cls.hub]
-        cls.AGENT = {"images": {"mirrors": {"docker.io": "http://" + cls.hub.host}}}
+        cls.private = Registry(os.path.join(cls.folder, "private"), users).start()
+        cls.copy = Registry(os.path.join(cls.folder, "copy")).start()
+        cls.stack = [cls.hub, cls.private, cls.copy]
+        cls.AGENT = {"images": {"mirrors": {"docker.io": "http://" + cls.hub.host,
+                                            cls.private.host: "http://" + cls.copy.host}}}
+        cls.AGENT_ARRAYS = {"images.registry": [{"host": cls.private.host, "allow_address": True}]}
 
     def test_the_seeds_own_reference(self):
         image = images.tiny(marker="r", config={**images.CONFIG, "Cmd": ["R"], "User": "alice", "WorkingDir": "/tmp",
@@ -321,16 +327,23 @@ class MirrorTest(ImageCase):
             f"ready, {one['url'][:50]}…, found by {len(spellings)} spellings, a bunker runs")
 
     def test_a_login_is_for_its_host_and_no_mirror(self):
-        """The mirror never sees what was stored for Docker Hub."""
-        self.credential("hub", "https://index.docker.io/v1/", username="ada", password=PASSWORD)
-        self.assertEqual(self.data("GET", "/registry-credentials/hub")["host"], "docker.io")
-        before = len(self.hub.daemon.log())
-        image = self.register("private-hub", "docker.io/library/r-base:4.4", pull_secret="hub")
-        self.c.group("p", images=[image["id"]])
-        # This machine reaches no Docker Hub, which is what shows where the agent went.
-        message = self.failed("private-hub", "REGISTRY_UNREACHABLE")
-        self.assertNotIn("r-base", self.hub.daemon.log()[before:])
-        row("pull_secret for a mirrored host", f"the registry itself is asked: {message[:80]}")
+        """The mirror is never sent what was stored for the registry that it stands for."""
+        image = images.tiny(marker="mirrored")
+        push_as(self.private, "team/app:1", image, "ada", PASSWORD)
+        self.copy.push(image, "team/app", "1")
+        self.credential("own", self.private.host, username="ada", password=PASSWORD)
+        ref = f"{self.private.host}/team/app:1"
+        registered = self.register("with-login", ref, pull_secret="own")
+        before = self.private.requests("/v2/team/app/manifests/1")  # skopeo's
+        self.c.group("login", images=[registered["id"]])
+        self.ready("with-login")
+        self.assertGreater(self.private.requests("/v2/team/app/manifests/1"), before)
+        self.assertEqual(self.copy.requests("/v2/team/app/manifests/1"), 0)
+        registered = self.register("without", ref)
+        self.c.group("no-login", images=[registered["id"]])
+        self.ready("without")
+        self.assertEqual(self.copy.requests("/v2/team/app/manifests/1"), 1)
+        row("an image with a pull_secret, whose registry has a mirror", "the registry itself is asked; without one, the mirror")
 
 
 class TagTest(ImageCase):
@@ -372,8 +385,10 @@ class BakeErrorTest(ImageCase):
         cls.layout = os.path.join(cls.folder, "layout")
         oci.write_layout(cls.layout, images.tiny(marker="faulty"), "1")
         cls.faulty = Scripted(cls.layout)
-        cls.stack = [cls.faulty]
-        cls.AGENT_ARRAYS = {"images.registry": [{"host": cls.faulty.host, "allow_address": True}]}
+        cls.plain = Registry(os.path.join(cls.folder, "plain")).start()
+        cls.stack = [cls.faulty, cls.plain]
+        cls.AGENT_ARRAYS = {"images.registry": [{"host": x.host, "allow_address": True}
+                                                for x in (cls.faulty, cls.plain)]}
 
     @classmethod
     def prepare(cls):
@@ -397,28 +412,30 @@ class BakeErrorTest(ImageCase):
         self.fails("gone", f"127.0.0.1:{processes.free_port()}/x:1", "REGISTRY_UNREACHABLE")
 
     def test_not_found(self):
-        self.fails("none", self.c.registry.ref("no/such", "1"), "IMAGE_NOT_FOUND")
+        self.fails("none", self.plain.ref("no/such", "1"), "IMAGE_NOT_FOUND")
 
     def test_no_build_for_this_arch(self):
         image = oci.Image([images.base_layer()], images.CONFIG, architecture="arm64")
-        ref = self.c.registry.push_index([image], oci.index_of([image]), "arm")
+        ref = self.plain.push_index([image], oci.index_of([image]), "arm")
         self.fails("arm", ref, "ARCH_UNAVAILABLE")
 
     def test_wrong_content(self):
+        image = images.tiny(marker="flipped")
+        oci.write_layout(self.layout, image, "flipped")
         self.faulty.clear()
-        self.faulty.fault("/blobs/", "flip")
-        self.fails("flipped", f"{self.faulty.host}/team/app:1", "DIGEST_MISMATCH")
+        self.faulty.fault(image.layers[0].digest, "flip")
+        self.fails("flipped", f"{self.faulty.host}/team/app:flipped", "DIGEST_MISMATCH")
         self.faulty.clear()
 
     def test_an_unknown_layer(self):
         layer = images.base_layer()
         layer.media_type = "application/vnd.example.odd"
-        ref = self.c.registry.push(oci.Image([layer], images.CONFIG), "odd")
+        ref = self.plain.push(oci.Image([layer], images.CONFIG), "odd")
         self.fails("odd", ref, "LAYER_UNSUPPORTED")
 
     def test_too_large(self):
         big = oci.TarBuilder().file("big", os.urandom(20 << 20)).bytes()
-        ref = self.c.registry.push(images.tiny(extra_layers=[big], marker="big"), "big")
+        ref = self.plain.push(images.tiny(extra_layers=[big], marker="big"), "big")
         message = self.fails("big", ref, "SIZE_CAP_EXCEEDED", size_mib=16)
         self.assertRegex(message, r"\d+ MiB")
 
