@@ -46,7 +46,10 @@ RegistryEndpoint EndpointAt(const std::string& host, const std::string& base,
 PullConfig ConfigWithMirror() {
   PullConfig config;
   config.mirrors["docker.io"] = "http://10.0.0.9:5000";
-  config.registries.push_back({.host = "ghcr.io", .username = "operator", .password = "theirs"});
+  RegistryConfig& registry = config.registries.emplace_back();
+  registry.host = "ghcr.io";
+  registry.username = "operator";
+  registry.password = "theirs";
   RegistryCredential docker_config;
   docker_config.host = "ghcr.io";
   docker_config.identity_token = "identity";

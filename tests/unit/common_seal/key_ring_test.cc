@@ -27,7 +27,9 @@ TEST(KeyRingTest, OpensWhatItSealed) {
     const std::string sealed = ring.Seal(secret, "row 1");
     EXPECT_EQ(ring.Open(sealed, "row 1").value_or("?"), secret);
     EXPECT_TRUE(ring.IsCurrent(sealed));
-    if (secret.size() > 8) EXPECT_EQ(sealed.find(secret), std::string::npos);
+    if (secret.size() > 8) {
+      EXPECT_EQ(sealed.find(secret), std::string::npos);
+    }
   }
 }
 
@@ -80,7 +82,9 @@ TEST(KeyRingTest, NoticesEveryChangedCharacter) {
   }
   for (size_t length = 0; length < sealed.size(); ++length) {
     const auto opened = ring.Open(sealed.substr(0, length), "row");
-    if (opened.ok()) EXPECT_GE(length + 3, sealed.size());  // less the padding
+    if (opened.ok()) {
+      EXPECT_GE(length + 3, sealed.size());  // less the padding
+    }
   }
 }
 
