@@ -1,56 +1,27 @@
 #include "common/seal/key_ring.h"
 
 #include <fcntl.h>
-#include <openssl/crypto.h>
-#include <openssl/evp.h>
-#include <openssl/hmac.h>
 #include <sys/stat.h>
 
 #include <cerrno>
-#include <memory>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/escaping.h"
-#include "common/base/converters.h"
 #include "common/base/files.h"
 #include "common/base/hex.h"
-#include "common/base/log.h"
 #include "common/base/reason.h"
 #include "common/base/rng.h"
-#include "common/base/sha256.h"
 #include "common/base/status_macros.h"
 #include "common/base/unique_fd.h"
+#include "common/seal/aead.h"
 
 namespace bunker {
 namespace {
 
-constexpr size_t kKeyBytes = 32;
-constexpr size_t kNonceBytes = 12;
-constexpr size_t kTagBytes = 16;
 constexpr size_t kMaxFileBytes = 64u << 10;
 constexpr size_t kMaxKeys = 16;
 constexpr std::string_view kVersion = "1.";
-
-struct CipherDeleter {
-  void operator()(EVP_CIPHER_CTX* context) const { EVP_CIPHER_CTX_free(context); }
-};
-using Cipher = std::unique_ptr<EVP_CIPHER_CTX, CipherDeleter>;
-
-unsigned char* Bytes(std::string& text) {
-  return reinterpret_cast<unsigned char*>(text.data());
-}
-const unsigned char* Bytes(std::string_view text) {
-  return reinterpret_cast<const unsigned char*>(text.data());
-}
-
-std::string Hmac(std::string_view key, std::string_view text) {
-  std::string digest(EVP_MAX_MD_SIZE, '\0');
-  unsigned size = 0;
-  BUNKER_CHECK(HMAC(EVP_sha256(), key.data(), static_cast<int>(key.size()), Bytes(text),
-                    text.size(), Bytes(digest), &size) != nullptr);
-  digest.resize(size);
-  return digest;
-}
 
 absl::Status WrongLine(std::string_view origin, size_t line, std::string_view why) {
   return absl::InvalidArgumentError("key file " + std::string(origin) + ", line " +
@@ -63,17 +34,12 @@ absl::Status Broken() {
 
 }  // namespace
 
-void Wipe(std::string& secret) {
-  OPENSSL_cleanse(secret.data(), secret.size());
-  secret.clear();
-}
-
 KeyRing::~KeyRing() {
   for (Key& key : keys_) Wipe(key.bytes);
 }
 
 std::string KeyRing::NewKey() {
-  return HexEncode(SystemRng().Bytes(kKeyBytes));
+  return HexEncode(SystemRng().Bytes(kAeadKeyBytes));
 }
 
 absl::StatusOr<KeyRing> KeyRing::Parse(std::string_view text, std::string_view origin) {
@@ -87,11 +53,11 @@ absl::StatusOr<KeyRing> KeyRing::Parse(std::string_view text, std::string_view o
     while (!line.empty() && (line.back() == '\r' || line.back() == ' ')) line.remove_suffix(1);
     if (line.empty() || line.front() == '#') continue;
     Key key;
-    if (!HexDecode(std::string(line), &key.bytes) || key.bytes.size() != kKeyBytes)
+    if (!HexDecode(std::string(line), &key.bytes) || key.bytes.size() != kAeadKeyBytes)
       return WrongLine(origin, number, "a key is 64 hex digits");
     if (ring.keys_.size() == kMaxKeys)
       return WrongLine(origin, number, "more than 16 keys: remove those that nothing needs");
-    key.id = HexEncode(Hmac(key.bytes, "key id")).substr(0, 8);
+    key.id = HexEncode(HmacSha256(key.bytes, "key id")).substr(0, 8);
     ring.keys_.push_back(std::move(key));
   }
   if (ring.keys_.empty())
@@ -116,22 +82,8 @@ absl::StatusOr<KeyRing> KeyRing::Load(const std::string& path) {
 
 std::string KeyRing::Seal(std::string_view secret, std::string_view bound_to) const {
   const Key& key = keys_.front();
-  std::string nonce = SystemRng().Bytes(kNonceBytes);
-  std::string text(secret.size(), '\0');
-  std::string tag(kTagBytes, '\0');
-  const Cipher cipher(EVP_CIPHER_CTX_new());
-  int size = 0;
-  int rest = 0;
-  BUNKER_CHECK(cipher != nullptr &&
-               EVP_EncryptInit_ex(cipher.get(), EVP_aes_256_gcm(), nullptr, Bytes(key.bytes),
-                                  Bytes(nonce)) == 1 &&
-               EVP_EncryptUpdate(cipher.get(), nullptr, &size, Bytes(bound_to),
-                                 static_cast<int>(bound_to.size())) == 1 &&
-               EVP_EncryptUpdate(cipher.get(), Bytes(text), &size, Bytes(secret),
-                                 static_cast<int>(secret.size())) == 1 &&
-               EVP_EncryptFinal_ex(cipher.get(), Bytes(text) + size, &rest) == 1 &&
-               EVP_CIPHER_CTX_ctrl(cipher.get(), EVP_CTRL_GCM_GET_TAG, kTagBytes, tag.data()) == 1);
-  return std::string(kVersion) + key.id + "." + absl::Base64Escape(nonce + text + tag);
+  return std::string(kVersion) + key.id + "." +
+         absl::Base64Escape(AeadSeal(key.bytes, bound_to, secret));
 }
 
 absl::StatusOr<std::string> KeyRing::Open(std::string_view sealed,
@@ -148,30 +100,10 @@ absl::StatusOr<std::string> KeyRing::Open(std::string_view sealed,
     return absl::NotFoundError("a secret was sealed with a key that is not in the key file");
   }
   std::string raw;
-  if (!absl::Base64Unescape(std::string(sealed.substr(dot + 1)), &raw) ||
-      raw.size() < kNonceBytes + kTagBytes) {
-    return Broken();
-  }
-  std::string tag = raw.substr(raw.size() - kTagBytes);
-  const std::string nonce = raw.substr(0, kNonceBytes);
-  const std::string text = raw.substr(kNonceBytes, raw.size() - kNonceBytes - kTagBytes);
-  std::string secret(text.size(), '\0');
-  const Cipher cipher(EVP_CIPHER_CTX_new());
-  int size = 0;
-  int rest = 0;
-  const bool opened =
-      cipher != nullptr &&
-      EVP_DecryptInit_ex(cipher.get(), EVP_aes_256_gcm(), nullptr, Bytes(found->bytes),
-                         Bytes(nonce)) == 1 &&
-      EVP_DecryptUpdate(cipher.get(), nullptr, &size, Bytes(bound_to),
-                        static_cast<int>(bound_to.size())) == 1 &&
-      EVP_DecryptUpdate(cipher.get(), Bytes(secret), &size, Bytes(text),
-                        static_cast<int>(text.size())) == 1 &&
-      EVP_CIPHER_CTX_ctrl(cipher.get(), EVP_CTRL_GCM_SET_TAG, kTagBytes, tag.data()) == 1 &&
-      EVP_DecryptFinal_ex(cipher.get(), Bytes(secret) + size, &rest) == 1;
-  if (opened) return secret;
-  Wipe(secret);
-  return Broken();
+  if (!absl::Base64Unescape(std::string(sealed.substr(dot + 1)), &raw)) return Broken();
+  std::optional<std::string> secret = AeadOpen(found->bytes, bound_to, raw);
+  if (!secret) return Broken();
+  return *std::move(secret);
 }
 
 bool KeyRing::IsCurrent(std::string_view sealed) const {
@@ -180,7 +112,7 @@ bool KeyRing::IsCurrent(std::string_view sealed) const {
 }
 
 std::string KeyRing::Derive(std::string_view purpose) const {
-  return Hmac(keys_.front().bytes, "derive " + std::string(purpose));
+  return HmacSha256(keys_.front().bytes, "derive " + std::string(purpose));
 }
 
 }  // namespace bunker

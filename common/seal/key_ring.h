@@ -12,6 +12,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "common/seal/aead.h"
 
 namespace bunker {
 
@@ -53,8 +54,5 @@ class KeyRing {
 
   std::vector<Key> keys_;  // never empty
 };
-
-// Overwrites a secret before its memory is given back.
-void Wipe(std::string& secret);
 
 }  // namespace bunker

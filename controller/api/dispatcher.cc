@@ -1,8 +1,5 @@
 #include "controller/api/dispatcher.h"
 
-#include <openssl/evp.h>
-#include <openssl/hmac.h>
-
 #include <fmt/format.h>
 
 #include "common/base/converters.h"
@@ -10,6 +7,7 @@
 #include "common/base/log.h"
 #include "common/base/reason.h"
 #include "common/base/status_macros.h"
+#include "common/seal/aead.h"
 #include "controller/api/errors.h"
 #include "controller/api/field_rules.h"
 #include "controller/api/not_built.h"
@@ -30,15 +28,6 @@ std::string DeterministicBytes(const google::protobuf::Message& message) {
   message.SerializeToCodedStream(&coded);
   coded.Trim();
   return bytes;
-}
-
-std::string KeyedHash(const std::string& key, const std::string& text) {
-  unsigned char digest[EVP_MAX_MD_SIZE];
-  unsigned size = 0;
-  BUNKER_CHECK(HMAC(EVP_sha256(), key.data(), static_cast<int>(key.size()),
-                    reinterpret_cast<const unsigned char*>(text.data()), text.size(), digest,
-                    &size) != nullptr);
-  return HexEncode({reinterpret_cast<const char*>(digest), size});
 }
 
 absl::Status CheckIdempotencyKey(const MethodRule& rule, const CallInfo& info) {
@@ -283,8 +272,8 @@ void Dispatcher::Run(std::shared_ptr<Running> call, Caller caller, Engine& engin
   const bool remembered = rule.mutation && !call->info.idempotency_key.empty();
   std::string hash;
   if (remembered) {
-    hash = KeyedHash(request_hash_key_,
-                     std::string(rule.method) + "\n" + DeterministicBytes(*call->request));
+    hash = HexEncode(HmacSha256(
+        request_hash_key_, std::string(rule.method) + "\n" + DeterministicBytes(*call->request)));
     const auto repeat = FindRepeat(*call, context.caller, hash, engine, turn);
     const bool is_repeat = repeat.ok() && *repeat != nullptr;
     if (is_repeat || !repeat.ok()) {

@@ -1,13 +1,12 @@
 #include "controller/api/paging.h"
 
-#include <openssl/evp.h>
-#include <openssl/hmac.h>
+#include <openssl/crypto.h>
 
 #include <fmt/format.h>
 
 #include "absl/strings/escaping.h"
 #include "common/base/converters.h"
-#include "common/base/log.h"
+#include "common/seal/aead.h"
 #include "controller/api/errors.h"
 
 namespace bunker::controller {
@@ -21,12 +20,7 @@ std::string Cursors::Sign(std::string_view tenant_id, std::string_view list,
   std::string text;
   for (const std::string_view part : {tenant_id, list, after_id})
     text += fmt::format("{}:{},", part.size(), part);
-  unsigned char digest[EVP_MAX_MD_SIZE];
-  unsigned size = 0;
-  BUNKER_CHECK(HMAC(EVP_sha256(), secret_.data(), static_cast<int>(secret_.size()),
-                    reinterpret_cast<const unsigned char*>(text.data()), text.size(), digest,
-                    &size) != nullptr);
-  return std::string(reinterpret_cast<const char*>(digest), kSignatureBytes);
+  return HmacSha256(secret_, text).substr(0, kSignatureBytes);
 }
 
 std::string Cursors::Make(std::string_view tenant_id, std::string_view list,

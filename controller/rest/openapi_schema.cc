@@ -162,6 +162,10 @@ Json SchemaBuilder::Scalar(const FieldDescriptor* field, Side side) {
     case FieldDescriptor::CPPTYPE_STRING: {
       Json schema = {{"type", "string"}};
       if (request) AddTextRules(rules, !rules.required() || field->is_repeated(), &schema);
+      if (field->options().GetExtension(v1::secret)) {
+        schema["format"] = "password";
+        schema["writeOnly"] = true;
+      }
       return schema;
     }
     case FieldDescriptor::CPPTYPE_BOOL:

@@ -26,6 +26,7 @@ with warnings.catch_warnings():
 
 PASSWORD = "canary-p4ss-Wq3"
 NEW_PASSWORD = "canary-new-Rt8"
+ENTRIES = 350_000
 KEY = '{"type":"service_account","private_key":"canary-json-Lm5"}'
 
 
@@ -438,6 +439,19 @@ class BakeErrorTest(ImageCase):
         ref = self.plain.push(images.tiny(extra_layers=[big], marker="big"), "big")
         message = self.fails("big", ref, "SIZE_CAP_EXCEEDED", size_mib=16)
         self.assertRegex(message, r"\d+ MiB")
+
+    def test_more_entries_than_its_memory_holds(self):
+        """The bake has 256 MiB here (the least that can be set); its tables take more."""
+        header = bytearray(oci.TarBuilder().file("x" * 100).bytes()[:512])
+        rest = sum(header[100:148]) + sum(header[156:]) + 8 * 32
+        tar = bytearray()
+        for number in range(ENTRIES):
+            name = b"%08d" % number + b"n" * 92
+            header[:100] = name
+            header[148:156] = b"%06o\0 " % (rest + sum(name[:8]) + 92 * 110)
+            tar += header
+        ref = self.plain.push(images.tiny(extra_layers=[bytes(tar) + bytes(1024)], marker="many"), "many")
+        self.fails("many", ref, "OUT_OF_MEMORY", size_mib=4096)
 
     def test_no_tar_folder(self):
         image = self.data("POST", "/images", {"name": "tar", "size_mib": 64,
