@@ -146,8 +146,11 @@ class Client(threading.Thread):
         self.open_calls = []
 
     def check(self):
-        """Every acked mutation of this client is there."""
+        """Every acked mutation of this client is there, but what an unanswered one may have undone."""
+        unsure = {path.rsplit("/", 1)[-1] for method, path, _, _ in self.open_calls if method == "DELETE"}
         for bunker, name in self.bunkers.items():
+            if bunker in unsure:
+                continue
             row = self.row("/bunkers/" + bunker)
             if row["name"] != name or row["status"] not in ("provisioning", "running"):
                 raise AssertionError(f"an acked bunker is not as it was: {row}")
@@ -156,6 +159,8 @@ class Client(threading.Thread):
             if row["status"] not in ("stopping", "stopped"):
                 raise AssertionError(f"an acked delete is undone: {row}")
         for image, name in self.images.items():
+            if image in unsure:
+                continue
             row = self.row("/images/" + image)
             if row["name"] != name or not row["active"]:
                 raise AssertionError(f"an acked image is not as it was: {row}")
@@ -163,7 +168,7 @@ class Client(threading.Thread):
             if self.row("/images/" + image)["active"]:
                 raise AssertionError(f"an acked deactivation is undone: {image}")
         for group, name in self.groups.items():
-            if self.row("/availability-groups/" + group)["name"] != name:
+            if group not in unsure and self.row("/availability-groups/" + group)["name"] != name:
                 raise AssertionError(f"an acked group is not as it was: {group}")
         for group in self.dropped_groups:
             if self.call("GET", "/availability-groups/" + group).status_code != 404:
