@@ -82,7 +82,7 @@ class Client(threading.Thread):
         choice = self.random.random()
         name = f"c{self.number}n{self.made}"
         if choice < 0.45 or not self.bunkers:
-            self.note(self.mutate("POST", "/bunkers", {"image": "tiny", "name": name}), self.bunkers)
+            self.note(self.mutate("POST", "/bunkers", {"image": "tiny", "name": name, "idle_timeout_s": 86400}), self.bunkers)
         elif choice < 0.70:
             victim = self.random.choice(sorted(self.bunkers))
             if self.mutate("DELETE", f"/bunkers/{victim}") is not None:
@@ -257,6 +257,8 @@ class Kill9Test(unittest.TestCase):
             client.start()
         for number in range(ROUNDS):
             self.round(number, clients)
+            if number % 10 == 9:
+                print(f"{number + 1} kills", file=sys.stderr, flush=True)
             for client in clients:
                 client.check()
         self.fleet.wait("connected", AGENTS)
