@@ -266,7 +266,8 @@ absl::Status Decode(std::string_view body, T* row) {
 }  // namespace bunker::controller
 
 namespace bunker {
-BUNKER_ROW(AuditEntry, seq, at_unix_ms, actor, actor_tenant_id, key_id, tenant_id, partner_id, action, target, detail, outcome, request_id, suppressed, prev_hash, hash)
+BUNKER_ROW(AuditEntry, seq, at_unix_ms, actor, actor_tenant_id, key_id, tenant_id, partner_id,
+           action, target, detail, outcome, request_id, suppressed, prev_hash, hash)
 }  // namespace bunker
 
 namespace bunker::controller {
