@@ -176,6 +176,9 @@ absl::Status Server::Impl::Open() {
   LinkServer::Options link_options;
   link_options.keys = keys.get();
   core->Post([this](Engine& e, Turn& turn) { SealAnew(*keys, e, turn); });
+  // Three of an agent's pings fit into the time after which it counts as offline.
+  absl::Duration& ping_period = link_options.sessions.session.ping_period;
+  ping_period = std::min(ping_period, engine->options().offline_after / 3);
   link = std::make_unique<LinkServer>(*core, link_options);
   exec = std::make_unique<ExecAdapter>(link->tunnels());
   ASSIGN_OR_RETURN(std::string secret, LoadCursorSecret(config.state_dir + "/cursor.key"));
@@ -357,6 +360,7 @@ Server::~Server() = default;
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ControllerConfig& config) {
   RaiseFileLimit();
+  TuneGrpc();
   ::umask(0077);
   auto impl = std::make_unique<Impl>(config);
   RETURN_IF_ERROR(impl->Open());

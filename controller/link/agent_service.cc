@@ -118,6 +118,12 @@ grpc::ServerBidiReactor<link::v1::AgentFrame, link::v1::ControllerFrame>* AgentS
       sessions_.OnFrame(engine, turn, number, std::move(frame));
     });
   };
+  // Most of what a large fleet says: it doesn't wake the loop.
+  events.is_noted = [this, number](const link::v1::AgentFrame& frame) {
+    if (!frame.has_ping()) return false;
+    sessions_.NotePing(number);
+    return true;
+  };
   events.on_end = [this, number](bool) {
     core_.Post([this, number](Engine& engine, Turn& turn) {
       sessions_.OnEnd(engine, turn, number);

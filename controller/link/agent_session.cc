@@ -50,13 +50,7 @@ AgentSession::AgentSession(uint64_t number, std::string worker_id, std::string c
             if (it == desired_.end()) return std::nullopt;
             return SyncRow<DesiredRowPtr>{name, it->second->version, it->second};
           },
-          [](const DesiredRowPtr& row) { return ToProto(*row).ByteSizeLong(); }),
-      ping_period_(options.ping_period) {}
-
-AgentSession::~AgentSession() {
-  loop_.CancelTimer(ping_timer_);
-  loop_.CancelTimer(silence_timer_);
-}
+          [](const DesiredRowPtr& row) { return ToProto(*row).ByteSizeLong(); }) {}
 
 void AgentSession::Welcome(const VersionMap& held, WorkerSession state, Rng& rng) {
   VersionMap current;
@@ -68,23 +62,23 @@ void AgentSession::Welcome(const VersionMap& held, WorkerSession state, Rng& rng
   receiver_.OnConnect(number_);
   sender_.OnConnect(number_, held, current);
   options_.stats->sessions.Add();
-  // A fifth more or less, so that a fleet doesn't ping in step.
-  ping_period_ = options_.ping_period * (0.8 + 0.4 * static_cast<double>(rng.Below(1000)) / 1000);
+  // A fifth less at most, so that a fleet doesn't ping in step.
+  const absl::Duration ping_period =
+      options_.ping_period * (0.8 + 0.2 * static_cast<double>(rng.Below(1000)) / 1000);
 
   ControllerFrame frame;
   link::v1::Welcome& welcome = *frame.mutable_welcome();
   welcome.set_session_id(std::to_string(number_));
   welcome.set_worker_id(worker_id_);
-  welcome.set_ping_period_ms(static_cast<uint32_t>(absl::ToInt64Milliseconds(ping_period_)));
+  welcome.set_ping_period_ms(static_cast<uint32_t>(absl::ToInt64Milliseconds(ping_period)));
   for (const auto& [name, version] : receiver_.held()) (*welcome.mutable_held())[name] = version;
   Send(std::move(frame));
-  ArmSilence();
   Pump();
 }
 
 void AgentSession::OnFrame(Engine& engine, Turn& turn, AgentFrame frame, const Resume& resume) {
   if (over_) return;
-  ArmSilence();
+  heard_ = true;
   engine.OnHeartbeat(turn, worker_id_);
   switch (frame.frame_case()) {
     case AgentFrame::kObservations:
@@ -197,7 +191,7 @@ void AgentSession::Pump() {
 
 bool AgentSession::Send(ControllerFrame frame) {
   if (over_) return false;
-  ArmPing();
+  quiet_beats_ = 0;
   if (stream_->Write(std::move(frame))) return true;
   over_ = true;
   stream_->Abort({grpc::StatusCode::RESOURCE_EXHAUSTED, "the agent does not read"});
@@ -219,28 +213,23 @@ void AgentSession::Goodbye(const std::string& reason, bool final) {
   stream_->Write(std::move(frame));
   stream_->Finish(grpc::Status::OK);
   // One that doesn't read is not waited for.
-  loop_.AddTimer(ping_period_, [stream = stream_] {
+  loop_.AddTimer(options_.ping_period, [stream = stream_] {
     stream->Abort({grpc::StatusCode::UNAVAILABLE, "the session was ended"});
   });
 }
 
-void AgentSession::ArmPing() {
-  loop_.CancelTimer(ping_timer_);
-  ping_timer_ = loop_.AddTimer(ping_period_, [this] {
-    ping_timer_ = 0;
-    ControllerFrame frame;
-    frame.mutable_ping();
-    Send(std::move(frame));
-  });
-}
-
-void AgentSession::ArmSilence() {
-  loop_.CancelTimer(silence_timer_);
-  silence_timer_ = loop_.AddTimer(options_.silent_periods * ping_period_, [this] {
-    silence_timer_ = 0;
+void AgentSession::Beat() {
+  if (over_) return;
+  silent_beats_ = std::exchange(heard_, false) ? 0 : silent_beats_ + 1;
+  if (silent_beats_ >= options_.silent_periods) {
     Log(Severity::kWarning, "link.silent", {{"worker", worker_id_}});
     stream_->Abort({grpc::StatusCode::DEADLINE_EXCEEDED, "the agent said nothing for too long"});
-  });
+    return;
+  }
+  if (++quiet_beats_ < 2) return;
+  ControllerFrame frame;
+  frame.mutable_ping();
+  Send(std::move(frame));
 }
 
 }  // namespace bunker::controller

@@ -35,8 +35,9 @@ struct LinkStats {
 class AgentSession {
  public:
   struct Options {
-    absl::Duration ping_period = absl::Seconds(5);  // before jitter
-    int silent_periods = 4;  // so many periods without a word: the agent is gone
+    // The agent's, and of Beat().
+    absl::Duration ping_period = absl::Seconds(10);
+    int silent_periods = 3;  // so many periods without a word: the agent is gone
     SyncLimits limits;
     std::shared_ptr<LinkStats> stats = std::make_shared<LinkStats>();
   };
@@ -46,7 +47,6 @@ class AgentSession {
 
   AgentSession(uint64_t number, std::string worker_id, std::string credential_sha256,
                std::shared_ptr<AgentStream> stream, Loop& loop, Options options);
-  ~AgentSession();
   AgentSession(const AgentSession&) = delete;
   AgentSession& operator=(const AgentSession&) = delete;
 
@@ -55,6 +55,13 @@ class AgentSession {
 
   // Any frame but the hello. `resume` must outlive the session.
   void OnFrame(Engine& engine, Turn& turn, link::v1::AgentFrame frame, const Resume& resume);
+
+  // The agent said something.
+  void Heard() { heard_ = true; }
+
+  // Once a ping period: the agent hears something every other time, and is parted from where it
+  // has been silent for too long.
+  void Beat();
 
   // The row with that name changed, or (null) is no longer wanted.
   void OnDesired(const std::string& name, const DesiredRowPtr& row);
@@ -77,8 +84,6 @@ class AgentSession {
                       const Resume& resume);
   void OnAck(Engine& engine, Turn& turn, const link::v1::Ack& ack, const Resume& resume);
   void Pump();
-  void ArmPing();
-  void ArmSilence();
 
   // Constant after construction.
   const uint64_t number_;
@@ -92,9 +97,9 @@ class AgentSession {
   SyncSender<DesiredRowPtr> sender_;
   SyncReceiver<ObservedRow> receiver_;
   bool over_ = false;  // said goodbye; the stream's end follows
-  absl::Duration ping_period_;
-  Loop::TimerId ping_timer_ = 0;
-  Loop::TimerId silence_timer_ = 0;
+  bool heard_ = true;  // since the last beat
+  int silent_beats_ = 0;  // in a row
+  int quiet_beats_ = 0;   // since something was sent
 };
 
 }  // namespace bunker::controller

@@ -25,6 +25,7 @@ class ServerStream : private grpc::ServerBidiReactor<In, Out> {
 
   struct Events {
     std::function<void(In)> on_read;        // then nothing until ReadNext()
+    std::function<bool(const In&)> is_noted;  // true: no on_read, the next is read; may be empty
     std::function<void()> on_written;       // a write left the queue; may be empty
     std::function<void(bool broken)> on_end;  // at most once: the peer sends no more
     std::function<void()> on_done;          // last, exactly once; may be empty
@@ -109,6 +110,7 @@ class ServerStream : private grpc::ServerBidiReactor<In, Out> {
       Finish(grpc::Status::OK);
       return;
     }
+    if (events_.is_noted && events_.is_noted(in_)) return ReadNext();
     events_.on_read(std::move(in_));
   }
 

@@ -11,6 +11,7 @@ namespace bunker::controller {
 namespace {
 
 constexpr uint32_t kProtocolVersion = 1;
+constexpr uint64_t kBeats = 10;  // a ping period
 
 constexpr char kQuarantineReason[] =
     "two agents use this worker's credential; stop one of them (a cloned disk or state folder "
@@ -32,10 +33,12 @@ SessionRegistry::SessionRegistry(Core& core, Options options, OnBegin on_begin)
     if (it != sessions_.end()) then(*it->second);
   };
   watch_ = core_.Watch([this](const ChangeSet& changes) { OnChanges(changes); });
+  beat_timer_ = core_.loop().AddTimer(options_.session.ping_period / kBeats, [this] { Beat(); });
 }
 
 SessionRegistry::~SessionRegistry() {
   if (watch_ != 0) core_.Unwatch(watch_);
+  core_.loop().CancelTimer(beat_timer_);
   for (auto& [number, opening] : opening_) {
     core_.loop().CancelTimer(opening.timer);
     opening.stream->Abort(grpc::Status::CANCELLED);
@@ -55,23 +58,19 @@ void SessionRegistry::OnOpen(Engine& engine, Turn& turn, uint64_t number,
   const auto worker = engine.AuthenticateWorker(*credential_sha256);
   if (!worker.ok()) return Refuse(turn, std::move(stream), worker.status());
   // An agent dials once at a time: of two streams without a hello, the newer one counts.
-  for (auto it = opening_.begin(); it != opening_.end();) {
-    if (it->second.worker_id != (*worker)->id) {
-      ++it;
-      continue;
-    }
-    core_.loop().CancelTimer(it->second.timer);
-    it->second.stream->Abort({grpc::StatusCode::ABORTED, "a newer stream of this worker came"});
-    it = opening_.erase(it);
+  if (const auto older = opening_of_worker_.find((*worker)->id);
+      older != opening_of_worker_.end()) {
+    TakeOpening(older->second)
+        ->stream->Abort({grpc::StatusCode::ABORTED, "a newer stream of this worker came"});
   }
+  opening_of_worker_[(*worker)->id] = number;
   Opening& opening = opening_[number];
   opening.worker_id = (*worker)->id;
   opening.credential_sha256 = *credential_sha256;
   opening.stream = std::move(stream);
   opening.timer = core_.loop().AddTimer(options_.hello_timeout, [this, number] {
-    auto node = opening_.extract(number);
-    if (!node.empty())
-      node.mapped().stream->Abort({grpc::StatusCode::DEADLINE_EXCEEDED, "no hello came"});
+    if (const auto late = TakeOpening(number))
+      late->stream->Abort({grpc::StatusCode::DEADLINE_EXCEEDED, "no hello came"});
   });
   opening.stream->ReadNext();
 }
@@ -80,20 +79,23 @@ void SessionRegistry::OnFrame(Engine& engine, Turn& turn, uint64_t number,
                               link::v1::AgentFrame frame) {
   if (const auto it = sessions_.find(number); it != sessions_.end())
     return it->second->OnFrame(engine, turn, std::move(frame), resume_);
-  const auto it = opening_.find(number);
-  if (it == opening_.end()) return;  // replaced, or over
-  if (frame.has_hello()) return OnHello(engine, turn, number, frame.hello());
-  core_.loop().CancelTimer(it->second.timer);
-  Refuse(turn, it->second.stream,
+  std::optional<Opening> opening = TakeOpening(number);
+  if (!opening) return;  // replaced, or over
+  if (frame.has_hello()) return OnHello(engine, turn, number, *std::move(opening), frame.hello());
+  Refuse(turn, opening->stream,
          absl::FailedPreconditionError("the first frame of a session must be the hello"));
-  opening_.erase(it);
 }
 
-void SessionRegistry::OnHello(Engine& engine, Turn& turn, uint64_t number,
-                              const link::v1::Hello& hello) {
+std::optional<SessionRegistry::Opening> SessionRegistry::TakeOpening(uint64_t number) {
   auto node = opening_.extract(number);
-  Opening opening = std::move(node.mapped());
-  core_.loop().CancelTimer(opening.timer);
+  if (node.empty()) return std::nullopt;
+  core_.loop().CancelTimer(node.mapped().timer);
+  opening_of_worker_.erase(node.mapped().worker_id);
+  return std::move(node.mapped());
+}
+
+void SessionRegistry::OnHello(Engine& engine, Turn& turn, uint64_t number, Opening opening,
+                              const link::v1::Hello& hello) {
   if (hello.protocol_version() != kProtocolVersion) {
     return Refuse(turn, opening.stream,
                   absl::FailedPreconditionError(
@@ -168,8 +170,7 @@ void SessionRegistry::Disconnect(const std::string& worker_id) {
 }
 
 void SessionRegistry::OnEnd(Engine& engine, Turn& turn, uint64_t number) {
-  if (auto node = opening_.extract(number); !node.empty())
-    core_.loop().CancelTimer(node.mapped().timer);
+  TakeOpening(number);
   const auto it = sessions_.find(number);
   if (it == sessions_.end()) return;
   const std::string worker_id = it->second->worker_id();
@@ -177,6 +178,34 @@ void SessionRegistry::OnEnd(Engine& engine, Turn& turn, uint64_t number) {
   by_worker_.erase(worker_id);
   sessions_.erase(it);
   engine.DisconnectWorker(turn, worker_id);
+}
+
+void SessionRegistry::NotePing(uint64_t number) {
+  MutexLock lock(pings_mutex_);
+  pings_.insert(number);
+}
+
+void SessionRegistry::Beat() {
+  beat_timer_ = core_.loop().AddTimer(options_.session.ping_period / kBeats, [this] { Beat(); });
+  std::unordered_set<uint64_t> pings;
+  {
+    MutexLock lock(pings_mutex_);
+    pings.swap(pings_);
+  }
+  if (!pings.empty()) {
+    core_.Post([this, pings = std::move(pings)](Engine& engine, Turn& turn) {
+      for (const uint64_t number : pings) {
+        const auto it = sessions_.find(number);
+        if (it == sessions_.end()) continue;
+        it->second->Heard();
+        engine.OnHeartbeat(turn, it->second->worker_id());
+      }
+    });
+  }
+  ++beats_;
+  for (const auto& [number, session] : sessions_) {
+    if (number % kBeats == beats_ % kBeats) session->Beat();
+  }
 }
 
 void SessionRegistry::OnChanges(const ChangeSet& changes) {
@@ -207,11 +236,13 @@ bool SessionRegistry::SendOpenTunnel(const std::string& worker_id,
 void SessionRegistry::CloseAll(const std::string& reason) {
   if (std::exchange(closed_, true)) return;
   core_.Unwatch(std::exchange(watch_, 0));
+  core_.loop().CancelTimer(std::exchange(beat_timer_, 0));
   for (auto& [number, opening] : opening_) {
     core_.loop().CancelTimer(opening.timer);
     opening.stream->Abort({grpc::StatusCode::UNAVAILABLE, reason});
   }
   opening_.clear();
+  opening_of_worker_.clear();
   for (auto& [number, session] : sessions_) session->Goodbye(reason, /*final=*/false);
   sessions_.clear();
   by_worker_.clear();

@@ -1,107 +1,276 @@
 #include "controller/store/row_codec.h"
 
-#include <exception>
+#include <map>
 #include <optional>
-#include <stdexcept>
+#include <set>
 #include <type_traits>
+#include <vector>
 
 #include "common/base/hex.h"
 #include "common/base/reason.h"
+#include "common/base/status_macros.h"
 #include "controller/model/enum_names.h"
-#include "nlohmann/json.hpp"
-
-namespace bunker::controller {
-
-template <typename E, typename = void>
-struct HasNames : std::false_type {};
-template <typename E>
-struct HasNames<E, std::void_t<decltype(EnumNames(std::declval<E>()))>> : std::is_enum<E> {};
-
-}  // namespace bunker::controller
-
-namespace nlohmann {
-
-template <>
-struct adl_serializer<absl::Time> {
-  static void to_json(json& out, const absl::Time& time) { out = absl::ToUnixNanos(time); }
-  static void from_json(const json& in, absl::Time& time) {
-    time = absl::FromUnixNanos(in.get<int64_t>());
-  }
-};
-
-template <typename T>
-struct adl_serializer<std::optional<T>> {
-  static void to_json(json& out, const std::optional<T>& value) {
-    if (value) {
-      out = *value;
-    } else {
-      out = nullptr;
-    }
-  }
-  static void from_json(const json& in, std::optional<T>& value) {
-    if (in.is_null()) {
-      value.reset();
-    } else {
-      value = in.get<T>();
-    }
-  }
-};
-
-template <typename E>
-struct adl_serializer<E, std::enable_if_t<bunker::controller::HasNames<E>::value>> {
-  static void to_json(json& out, const E& value) {
-    out = std::string(bunker::controller::NameOf(value));
-  }
-  static void from_json(const json& in, E& value) {
-    const std::optional<E> parsed =
-        bunker::controller::ParseEnum<E>(in.get_ref<const std::string&>());
-    if (!parsed) throw std::invalid_argument("unknown value " + in.dump());
-    value = *parsed;
-  }
-};
-
-}  // namespace nlohmann
-
-namespace bunker {
-
-// The macro's functions have to be in the struct's own namespace.
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(AuditEntry, seq, at_unix_ms, actor,
-                                                actor_tenant_id, key_id, tenant_id, partner_id,
-                                                action, target, detail, outcome, request_id,
-                                                suppressed, prev_hash, hash)
-
-}  // namespace bunker
+#include "controller/store/json_text.h"
 
 namespace bunker::controller {
 namespace {
 
-using nlohmann::json;
+// ---- writing --------------------------------------------------------------------------------
+
+template <typename T>
+void Put(JsonWriter& out, const T& value);
+
+template <typename Values>
+void PutAll(JsonWriter& out, const Values& values) {
+  out.Raw('[');
+  bool first = true;
+  for (const auto& value : values) {
+    if (!std::exchange(first, false)) out.Raw(',');
+    Put(out, value);
+  }
+  out.Raw(']');
+}
+
+template <typename T>
+void PutValue(JsonWriter& out, const std::vector<T>& values) {
+  PutAll(out, values);
+}
+template <typename T>
+void PutValue(JsonWriter& out, const std::set<T>& values) {
+  PutAll(out, values);
+}
+template <typename T>
+void PutValue(JsonWriter& out, const std::optional<T>& value) {
+  if (value) {
+    Put(out, *value);
+  } else {
+    out.Null();
+  }
+}
+template <typename T>
+void PutValue(JsonWriter& out, const std::map<std::string, T>& values) {
+  out.Raw('{');
+  bool first = true;
+  for (const auto& [name, value] : values) {
+    if (!std::exchange(first, false)) out.Raw(',');
+    out.String(name);
+    out.Raw(':');
+    Put(out, value);
+  }
+  out.Raw('}');
+}
+inline void PutValue(JsonWriter& out, const std::string& value) {
+  out.String(value);
+}
+inline void PutValue(JsonWriter& out, const absl::Time& value) {
+  out.Signed(absl::ToUnixNanos(value));
+}
+
+// A struct, by its fields, that BUNKER_ROW names.
+struct PutField {
+  JsonWriter& out;
+  bool first = true;
+  template <typename T>
+  void operator()(std::string_view name, const T& value) {
+    if (!std::exchange(first, false)) out.Raw(',');
+    out.Key(name);
+    Put(out, value);
+  }
+};
+
+template <typename T>
+void PutStruct(JsonWriter& out, const T& row) {
+  out.Raw('{');
+  ForEachField(row, PutField{out});
+  out.Raw('}');
+}
+
+template <typename T>
+constexpr bool kHasFields = requires(const T& row, PutField field) {
+  ForEachField(row, field);
+};
+
+template <typename T>
+void Put(JsonWriter& out, const T& value) {
+  if constexpr (std::is_same_v<T, bool>) {
+    out.Bool(value);
+  } else if constexpr (std::is_enum_v<T>) {
+    out.String(NameOf(value));
+  } else if constexpr (std::is_floating_point_v<T>) {
+    out.Double(value);
+  } else if constexpr (std::is_unsigned_v<T>) {
+    out.Unsigned(value);
+  } else if constexpr (std::is_integral_v<T>) {
+    out.Signed(value);
+  } else if constexpr (kHasFields<T>) {
+    PutStruct(out, value);
+  } else {
+    PutValue(out, value);
+  }
+}
+
+// ---- reading --------------------------------------------------------------------------------
+
+template <typename T>
+void Take(JsonReader& in, T* value);
+
+// One value that has the text for itself.
+template <typename T>
+void TakeFrom(std::string_view text, JsonReader& outer, T* value) {
+  JsonReader in(text);
+  Take(in, value);
+  in.End();
+  if (!in.ok()) outer.Fail(in.error());
+}
+
+template <typename T>
+void TakeValue(JsonReader& in, std::vector<T>* values) {
+  values->clear();
+  for (const std::string_view text : in.ReadValues()) {
+    TakeFrom(text, in, &values->emplace_back());
+  }
+}
+template <typename T>
+void TakeValue(JsonReader& in, std::set<T>* values) {
+  values->clear();
+  for (const std::string_view text : in.ReadValues()) {
+    T value{};
+    TakeFrom(text, in, &value);
+    values->insert(std::move(value));
+  }
+}
+template <typename T>
+void TakeValue(JsonReader& in, std::optional<T>* value) {
+  if (in.TakeNull()) {
+    value->reset();
+  } else {
+    Take(in, &value->emplace());
+  }
+}
+template <typename T>
+void TakeValue(JsonReader& in, std::map<std::string, T>* values) {
+  values->clear();
+  for (const JsonReader::Member& member : in.ReadMembers()) {
+    std::string name;
+    TakeFrom('"' + std::string(member.name) + '"', in, &name);
+    TakeFrom(member.value, in, &(*values)[name]);
+  }
+}
+inline void TakeValue(JsonReader& in, std::string* value) {
+  in.Read(value);
+}
+inline void TakeValue(JsonReader& in, absl::Time* value) {
+  int64_t nanos = 0;
+  in.Read(&nanos);
+  *value = absl::FromUnixNanos(nanos);
+}
+
+// Fields are mostly in the order in which they are declared: then each is found at once.
+struct TakeField {
+  JsonReader& in;
+  const std::vector<JsonReader::Member>& members;
+  size_t next = 0;
+  template <typename T>
+  void operator()(std::string_view name, T& value) {
+    for (size_t i = 0; i < members.size(); ++i) {
+      const size_t at = (next + i) % members.size();
+      if (members[at].name != name) continue;
+      next = at + 1;
+      TakeFrom(members[at].value, in, &value);
+      return;
+    }
+  }
+};
+
+template <typename T>
+void TakeStruct(JsonReader& in, T* row) {
+  const std::vector<JsonReader::Member> members = in.ReadMembers();
+  if (in.ok()) ForEachField(*row, TakeField{in, members});
+}
+
+template <typename Wide, typename T>
+void TakeNumber(JsonReader& in, T* value) {
+  Wide wide = 0;
+  in.Read(&wide);
+  *value = static_cast<T>(wide);
+  if (static_cast<Wide>(*value) != wide) in.Fail("a number out of range");
+}
+
+template <typename T>
+void Take(JsonReader& in, T* value) {
+  if constexpr (std::is_same_v<T, bool>) {
+    in.Read(value);
+  } else if constexpr (std::is_enum_v<T>) {
+    std::string name;
+    in.Read(&name);
+    const std::optional<T> parsed = ParseEnum<T>(name);
+    if (!parsed) return in.Fail("unknown value " + name);
+    *value = *parsed;
+  } else if constexpr (std::is_floating_point_v<T>) {
+    TakeNumber<double>(in, value);
+  } else if constexpr (std::is_unsigned_v<T>) {
+    TakeNumber<uint64_t>(in, value);
+  } else if constexpr (std::is_integral_v<T>) {
+    TakeNumber<int64_t>(in, value);
+  } else if constexpr (kHasFields<T>) {
+    TakeStruct(in, value);
+  } else {
+    TakeValue(in, value);
+  }
+}
 
 template <typename T>
 std::string Encode(const T& row) {
-  // Text from outside may be any bytes; what is not UTF-8 becomes U+FFFD.
-  return json(row).dump(-1, ' ', false, json::error_handler_t::replace);
+  JsonWriter out;
+  out.Reserve(1024);
+  PutStruct(out, row);
+  return out.Take();
 }
 
-// The JSON library throws on a wrong type; here is where that ends.
 template <typename T>
 absl::Status Decode(std::string_view body, T* row) {
-  try {
-    const json parsed = json::parse(body, nullptr, /*allow_exceptions=*/false);
-    if (!parsed.is_object()) {
-      return ReasonError(absl::StatusCode::kDataLoss, "INTERNAL", "a row is not a JSON object");
-    }
-    parsed.get_to(*row);
-    return absl::OkStatus();
-  } catch (const std::exception& error) {
-    return ReasonError(absl::StatusCode::kDataLoss, "INTERNAL",
-                       std::string("a row cannot be read: ") + error.what());
-  }
+  *row = T();
+  JsonReader in(body);
+  TakeStruct(in, row);
+  in.End();
+  if (in.ok()) return absl::OkStatus();
+  return ReasonError(absl::StatusCode::kDataLoss, "INTERNAL",
+                     "a row cannot be read: " + in.error());
 }
 
 }  // namespace
 
-#define BUNKER_ROW(Type, ...) NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Type, __VA_ARGS__)
+// BUNKER_EACH(m, a, b, …) is m(a) m(b) …, for 256 arguments at most.
+#define BUNKER_PARENS ()
+#define BUNKER_SCAN(...) BUNKER_SCAN3(BUNKER_SCAN3(BUNKER_SCAN3(BUNKER_SCAN3(__VA_ARGS__))))
+#define BUNKER_SCAN3(...) BUNKER_SCAN2(BUNKER_SCAN2(BUNKER_SCAN2(BUNKER_SCAN2(__VA_ARGS__))))
+#define BUNKER_SCAN2(...) BUNKER_SCAN1(BUNKER_SCAN1(BUNKER_SCAN1(BUNKER_SCAN1(__VA_ARGS__))))
+#define BUNKER_SCAN1(...) BUNKER_SCAN0(BUNKER_SCAN0(BUNKER_SCAN0(BUNKER_SCAN0(__VA_ARGS__))))
+#define BUNKER_SCAN0(...) __VA_ARGS__
+#define BUNKER_EACH(m, ...) BUNKER_SCAN(BUNKER_EACH_FIRST(m, __VA_ARGS__))
+#define BUNKER_EACH_FIRST(m, first, ...) \
+  m(first) __VA_OPT__(BUNKER_EACH_AGAIN BUNKER_PARENS(m, __VA_ARGS__))
+#define BUNKER_EACH_AGAIN() BUNKER_EACH_FIRST
+
+// Names a struct's fields, in its own namespace.
+#define BUNKER_FIELD(field) visit(#field, row.field);
+#define BUNKER_ROW(Type, ...)                         \
+  template <typename Visit>                           \
+  void ForEachField(const Type& row, Visit&& visit) { \
+    BUNKER_EACH(BUNKER_FIELD, __VA_ARGS__)            \
+  }                                                   \
+  template <typename Visit>                           \
+  void ForEachField(Type& row, Visit&& visit) {       \
+    BUNKER_EACH(BUNKER_FIELD, __VA_ARGS__)            \
+  }
+}  // namespace bunker::controller
+
+namespace bunker {
+BUNKER_ROW(AuditEntry, seq, at_unix_ms, actor, actor_tenant_id, key_id, tenant_id, partner_id,
+           action, target, detail, outcome, request_id, suppressed, prev_hash, hash)
+}  // namespace bunker
+
+namespace bunker::controller {
 
 BUNKER_ROW(MetaRow, id, value)
 BUNKER_ROW(Ownership, scope, tenant_id, partner_id)
@@ -159,23 +328,36 @@ BUNKER_ROW(QuotaProfile, id, name, description, ownership, caps, created_at, upd
 BUNKER_ROW(QuotaAssignment, id, profile_id, target_kind, target_id, mode, tenant_id, ownership,
            created_at)
 
-#undef BUNKER_ROW
-
 // The body of a stored answer is bytes; as hex it survives whatever it holds.
-static void to_json(json& out, const IdempotencyRecord& row) {
-  out = json{{"tenant_id", row.tenant_id},       {"key_hex", HexEncode(row.key)},
-             {"request_hash", row.request_hash}, {"status", row.status},
-             {"body_hex", HexEncode(row.body)},  {"created_at", row.created_at}};
+struct IdempotencyBody {
+  std::string tenant_id;
+  std::string key_hex;
+  std::string request_hash;
+  int status = 0;
+  std::string body_hex;
+  absl::Time created_at = absl::UnixEpoch();
+};
+BUNKER_ROW(IdempotencyBody, tenant_id, key_hex, request_hash, status, body_hex, created_at)
+
+#undef BUNKER_ROW
+#undef BUNKER_FIELD
+
+std::string EncodeRow(const IdempotencyRecord& row) {
+  return Encode(IdempotencyBody{row.tenant_id, HexEncode(row.key), row.request_hash, row.status,
+                                HexEncode(row.body), row.created_at});
 }
-static void from_json(const json& in, IdempotencyRecord& row) {
-  row.tenant_id = in.value("tenant_id", "");
-  row.request_hash = in.value("request_hash", "");
-  row.status = in.value("status", 0);
-  row.created_at = in.value("created_at", absl::UnixEpoch());
-  if (!HexDecode(in.value("key_hex", ""), &row.key) ||
-      !HexDecode(in.value("body_hex", ""), &row.body)) {
-    throw std::invalid_argument("not hex");
+absl::Status DecodeRow(std::string_view text, IdempotencyRecord* row) {
+  IdempotencyBody body;
+  RETURN_IF_ERROR(Decode(text, &body));
+  *row = IdempotencyRecord();
+  row->tenant_id = body.tenant_id;
+  row->request_hash = body.request_hash;
+  row->status = body.status;
+  row->created_at = body.created_at;
+  if (HexDecode(body.key_hex, &row->key) && HexDecode(body.body_hex, &row->body)) {
+    return absl::OkStatus();
   }
+  return ReasonError(absl::StatusCode::kDataLoss, "INTERNAL", "a row cannot be read: not hex");
 }
 
 #define BUNKER_CODEC(Type)                                        \
@@ -194,7 +376,6 @@ BUNKER_CODEC(Image)
 BUNKER_CODEC(Group)
 BUNKER_CODEC(CacheEntry)
 BUNKER_CODEC(Bunker)
-BUNKER_CODEC(IdempotencyRecord)
 BUNKER_CODEC(AuditEntry)
 BUNKER_CODEC(RegistryCredential)
 BUNKER_CODEC(QuotaProfile)

@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <string>
 
+#include "absl/synchronization/mutex.h"
 #include "common/base/log.h"
 #include "tests/fleet/scripted_fleet.h"
 
@@ -102,6 +103,7 @@ int Main(int argc, char** argv) {
   flags.fleet.script.boot_delay = absl::Milliseconds(flags.boot_ms);
   flags.fleet.script.stop_delay = absl::Milliseconds(flags.stop_ms);
   RaiseFileLimit(flags.fleet.agents);
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   auto identities = LoadIdentities(flags.identities);
   absl::Status status = identities.status();
   if (status.ok() && identities->size() < flags.fleet.agents && !flags.admin_socket.empty()) {

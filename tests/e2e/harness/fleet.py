@@ -71,9 +71,11 @@ class ScriptedAgents:
             return last if last[counter] >= least else None
         return processes.wait_until(reached, f"{counter} of the scripted agents reaches {least}", seconds)
 
-    def dial(self, seconds=60):
-        self.do("dial")
-        self.wait("connected", self.count, seconds)
+    def dial(self, seconds=60, at_once=200):
+        """All of them, some at a time, until all are connected."""
+        for count in range(at_once, self.count + at_once, at_once):
+            self.do("dial", min(count, self.count))
+            self.wait("connected", min(count, self.count), seconds)
         return self
 
     def log(self):
