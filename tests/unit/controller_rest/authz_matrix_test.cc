@@ -136,9 +136,12 @@ class AuthzMatrixTest : public GatewayFixture {
 
   std::string UserOf(const std::string& owner, const std::string& caller) {
     if (owner == "self") return users_.at(caller);
-    const std::string tenant = tenant_of_[owner == "peer" || owner == "stronger" ? "own" : owner];
+    const bool here = owner == "peer" || owner == "stronger" || owner == "senior";
+    const std::string tenant = tenant_of_[here ? "own" : owner];
     const Json body = {{"name", Fresh()},
-                       {"role", owner == "stronger" ? "super_admin" : "tenant_user"},
+                       {"role", owner == "stronger" ? "super_admin"
+                                : owner == "senior" ? "partner_admin"
+                                                    : "tenant_user"},
                        {"tenant_id", tenant}};
     return Made(key_, "/v1/users", body.dump());
   }
