@@ -60,7 +60,8 @@ class LastRoomTest(case.ClusterTest):
 
 class FleetTest(case.ClusterTest):
     AGENTS = 2
-    CONTROLLER = {"workers": {"offline_after_s": 3, "lost_after_s": 9}}
+    # An idle agent speaks about every 5 s: what is shorter makes it flap.
+    CONTROLLER = {"workers": {"offline_after_s": 12, "lost_after_s": 24}}
 
     @classmethod
     def prepare(cls):
@@ -68,6 +69,7 @@ class FleetTest(case.ClusterTest):
 
     def on(self, worker):
         """A running bunker on that worker."""
+        processes.wait_until(lambda: self.c.workers()[worker]["status"] == "online", "it is online")
         self.c.call("PATCH", f"/workers/{worker}", {"labels": {"only": worker}}, expect=200)
         return self.c.bunker("tiny", worker_labels={"only": worker}, **GUEST)
 
