@@ -224,7 +224,7 @@ class ScanTest(case.ClusterTest):
         ref = self.c.registry.push(oci.Image([images.base_layer(add)], images.CONFIG), "languages")
         image = self.registered("languages", ref, "w1")
         row = self.scanned(image)
-        self.assertIn("npm (1 package), PyPI (1 package)", row["scan_summary"])
+        self.assertIn("PyPI (1 package), npm (1 package)", row["scan_summary"])
         for record in (advisories.osv("PYSEC-1", "left-pad", "1.0.post1", ecosystem="PyPI"),
                        advisories.osv("GHSA-1", "@scope/right", "2.0.0", ecosystem="npm")):
             advisories.write_osv(self.osv, record, record["id"])

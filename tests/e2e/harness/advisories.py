@@ -8,6 +8,8 @@ import re
 import tarfile
 import zlib
 
+from . import debian_rootfs
+
 CVE = re.compile(r"CVE-\d{4}-\d{4,7}")
 CHANGELOG = re.compile(r"usr/share/doc/[^/]+/changelog(\.Debian)?\.gz$")
 HEAD = re.compile(r"^([a-z0-9][a-z0-9.+-]+) \(([^)]+)\) ")
@@ -30,14 +32,17 @@ def fixed_versions(layout):
 
 
 def read_changelog(data, found):
-    source = version = None
+    source = version = newest = None
     for line in data.decode("utf-8", "replace").splitlines():
         head = HEAD.match(line)
         if head:
             source, version = head.groups()
+            newest = newest or version
+            # An upload to another release may have brought it under a newer number.
+            fixed = newest if debian_rootfs.is_older(newest, version) else version
         elif source and line.startswith(" "):
             for cve in CVE.findall(line):
-                found[(source, cve)] = version  # entries come newest first: the oldest wins
+                found[(source, cve)] = fixed  # entries come newest first: the oldest wins
 
 
 def osv(identifier, source, fixed, severity=None, ecosystem="Debian:12"):

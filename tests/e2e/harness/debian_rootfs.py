@@ -1,5 +1,6 @@
 """Debian root file systems that differ from the real image in one package, made with dpkg itself."""
 
+import functools
 import io
 import os
 import shutil
@@ -29,6 +30,7 @@ def versions(package):
     return found
 
 
+@functools.lru_cache(maxsize=None)
 def is_older(a, b):
     return subprocess.run(["dpkg", "--compare-versions", a, "lt", b], check=False).returncode == 0
 
