@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <string>
 
+#include "absl/time/clock.h"
 #include "agent/confined/confined_command.h"
 #include "agent/scan/scan_child.h"
 #include "agent/scan/scanner.h"
