@@ -21,8 +21,15 @@ TEST(RouterTest, EveryRpcHasARouteAndARule) {
   const Router router = PublicRouter();
   std::set<std::string> routed;
   for (const Route& route : router.routes()) routed.insert(route.method->full_name());
-  std::set<std::string> ruled;
-  for (const MethodRule& rule : MethodRules()) EXPECT_TRUE(ruled.insert(rule.method).second);
+  std::set<std::string> ruled, seen;
+  for (const MethodRule& rule : MethodRules()) {
+    EXPECT_TRUE(seen.insert(rule.method).second) << rule.method;
+    // A stream of gRPC's own: REST has the same one as the events of another route.
+    const auto* method =
+        google::protobuf::DescriptorPool::generated_pool()->FindMethodByName(rule.method);
+    ASSERT_NE(method, nullptr) << rule.method;
+    if (!method->server_streaming()) ruled.insert(rule.method);
+  }
   EXPECT_EQ(routed, ruled);
 }
 
