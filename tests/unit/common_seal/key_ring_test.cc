@@ -5,6 +5,7 @@
 #include <set>
 
 #include "common/base/files.h"
+#include "common/base/hex.h"
 #include "gtest/gtest.h"
 #include "tests/support/temp_dir.h"
 
@@ -30,6 +31,26 @@ TEST(KeyRingTest, OpensWhatItSealed) {
       EXPECT_EQ(sealed.find(secret), std::string::npos);
     }
   }
+}
+
+// RFC 4231, test case 2.
+TEST(HmacTest, KnownAnswer) {
+  EXPECT_EQ(HexEncode(HmacSha256("Jefe", "what do ya want for nothing?")),
+            "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+}
+
+// The published AES-256-GCM vector of a zero key and nonce over one zero block.
+TEST(AeadTest, OpensAKnownAnswer) {
+  std::string sealed;
+  ASSERT_TRUE(
+      HexDecode("000000000000000000000000cea7403d4d606b6e074ec5d3baf39d18"
+                "d0d1c8a799996bf0265b98b5d48ab919",
+                &sealed));
+  EXPECT_EQ(AeadOpen(std::string(32, '\0'), "", sealed), std::string(16, '\0'));
+  EXPECT_EQ(AeadOpen(std::string(32, '\1'), "", sealed), std::nullopt);
+  EXPECT_EQ(AeadOpen(std::string(32, '\0'), "x", sealed), std::nullopt);
+  for (size_t length = 0; length < 28; ++length)
+    EXPECT_EQ(AeadOpen(std::string(32, '\0'), "", sealed.substr(0, length)), std::nullopt);
 }
 
 TEST(KeyRingTest, NeverSealsAlike) {
