@@ -211,7 +211,7 @@ class RealRegistry(RegistryCase):
         self.addCleanup(relay.close)
         hosts = [listed(relay.host), listed(tokens.realm.split("/")[2])]
         answer = self.bad(self.probe(hosts).pull(f"{relay.host}/app:1"), "REGISTRY_AUTH_FAILED")
-        self.assertIn("add credentials", answer["message"])
+        self.assertIn("store a registry credential", answer["message"])
         tokens.log.clear()
         probe = self.probe(hosts, credentials={"auths": {relay.host: {
             "username": "ada", "password": "pw"}}})

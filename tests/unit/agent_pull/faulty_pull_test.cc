@@ -350,7 +350,7 @@ TEST_F(FaultyPullTest, GetsTokensAnonymously) {
 
 TEST_F(FaultyPullTest, GetsTokensWithCredentials) {
   Start({"--auth", "token", "--user", "ada", "--password", "pw"});
-  ExpectFailure("REGISTRY_AUTH_FAILED", "add credentials");
+  ExpectFailure("REGISTRY_AUTH_FAILED", "store a registry credential");
   config_.registries[0].username = "ada";
   config_.registries[0].password = "wrong";
   ExpectFailure("REGISTRY_AUTH_FAILED", "wrong user or password");

@@ -177,7 +177,7 @@ TEST_F(RegistryPullTest, SignsInWithBasicCredentials) {
   PullConfig config = ConfigFor(registry.host());
   auto files = Pull(config, ref);
   EXPECT_EQ(ReasonOf(files.status()), "REGISTRY_AUTH_FAILED");
-  EXPECT_THAT(std::string(files.status().message()), HasSubstr("add them for this registry"));
+  EXPECT_THAT(std::string(files.status().message()), HasSubstr("store a registry credential"));
   config.registries[0].username = "ada";
   config.registries[0].password = "wrong";
   files = Pull(config, ref);
