@@ -329,12 +329,8 @@ void Engine::State::IndexMember(const User* before, const User* after) {
   const std::set<std::string>& left = before != nullptr ? before->group_ids : kNone;
   const std::set<std::string>& joined = after != nullptr ? after->group_ids : kNone;
   const std::string& id = after != nullptr ? after->id : before->id;
-  for (const std::string& group : left) {
-    if (joined.count(group) == 0) quota_index.SetMember(group, id, false);
-  }
-  for (const std::string& group : joined) {
-    if (left.count(group) == 0) quota_index.SetMember(group, id, true);
-  }
+  ForEachChange(left, joined,
+                [&](const std::string& group, bool in) { quota_index.SetMember(group, id, in); });
 }
 
 std::string Engine::State::TenantOfUserGroup(const std::string& group_id) const {
