@@ -154,6 +154,17 @@ absl::Status AwaitMonitor(const VmHandle& vm, const Deadline& deadline, CancelTo
   return answered.ok() ? cancel.Check() : answered;
 }
 
+// Runs `command` and looks whether the guest's CPUs then are in `state`: the VMM's word "OK" alone
+// says nothing of a guest that had ended or failed before.
+absl::Status SwitchCpus(const RunningVm& record, const char* command, const char* state) {
+  const Deadline deadline(kConnectTimeout);
+  ASSIGN_OR_RETURN(QmpClient qmp, QmpClient::Connect(record.control_path, deadline));
+  RETURN_IF_ERROR(qmp.Execute(command, "", deadline).status());
+  ASSIGN_OR_RETURN(const std::string now, qmp.QueryStatus(deadline));
+  if (now == state) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat("the VM is ", now, ", not ", state));
+}
+
 // Undoes what Start made in the folder unless told that all went well.
 class FolderGuard {
  public:
@@ -269,6 +280,14 @@ absl::StatusOr<VmExit> QemuMicrovm::Stop(VmHandle& vm, absl::Duration grace) {
 absl::StatusOr<VmExit> QemuMicrovm::Kill(VmHandle& vm) {
   ASSIGN_OR_RETURN(const ProcessExit exit, vm.process().Kill(kKillTimeout));
   return VmExit{exit, DrainLastWords(vm.last_words_fd())};
+}
+
+absl::Status QemuMicrovm::Pause(const RunningVm& record) {
+  return Annotate(SwitchCpus(record, "stop", "paused"), "pausing the VM");
+}
+
+absl::Status QemuMicrovm::Resume(const RunningVm& record) {
+  return Annotate(SwitchCpus(record, "cont", "running"), "resuming the VM");
 }
 
 absl::StatusOr<VmExit> QemuMicrovm::Reap(VmHandle& vm) {

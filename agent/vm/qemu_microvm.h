@@ -25,7 +25,7 @@ class QemuMicrovm final : public Vmm {
   explicit QemuMicrovm(QemuOptions options);
 
   std::string Name() const override { return "qemu-microvm"; }
-  VmmCapabilities Capabilities() const override { return {}; }
+  VmmCapabilities Capabilities() const override { return {.pause = true}; }
   absl::StatusOr<AcceleratorVerdict> Probe(CancelToken& cancel) override;
   absl::StatusOr<VmHandle> Start(const VmSpec& spec, const Spawned& spawned,
                                  CancelToken& cancel) override;
@@ -33,6 +33,8 @@ class QemuMicrovm final : public Vmm {
   absl::StatusOr<UniqueFd> OpenChannel(const RunningVm& record) override;
   absl::StatusOr<VmExit> Stop(VmHandle& vm, absl::Duration grace) override;
   absl::StatusOr<VmExit> Kill(VmHandle& vm) override;
+  absl::Status Pause(const RunningVm& record) override;
+  absl::Status Resume(const RunningVm& record) override;
   absl::StatusOr<VmExit> Reap(VmHandle& vm) override;
   absl::StatusOr<std::string> ReadConsole(const RunningVm& record) override;
   absl::Status Clean(const std::string& folder) override;

@@ -140,6 +140,14 @@ class Vmm {
   // Without asking. Bound: 5 s.
   virtual absl::StatusOr<VmExit> Kill(VmHandle& vm) = 0;
 
+  // Stops the guest's CPUs where they are, and its clocks with them; disks, memory and the host's
+  // connections stay. What was asked of the guest waits. Bound: 2 s. Twice is fine.
+  virtual absl::Status Pause(const RunningVm& record) = 0;
+
+  // Lets a paused guest go on. Its clock is late by the pause: send it the time over the channel.
+  // Bound: 2 s. A VM that runs is fine.
+  virtual absl::Status Resume(const RunningVm& record) = 0;
+
   // After exit_fd() became readable.
   virtual absl::StatusOr<VmExit> Reap(VmHandle& vm) = 0;
 

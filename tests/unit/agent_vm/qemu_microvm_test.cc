@@ -98,6 +98,34 @@ TEST_F(QemuMicrovmTest, BootsAnswersAndPowersOff) {
   EXPECT_TRUE(fs::is_empty(spec.folder)) << "nothing else was left";
 }
 
+TEST_F(QemuMicrovmTest, PausedItAnswersNothingAndResumedItGoesOn) {
+  absl::StatusOr<VmHandle> vm = Start(MakeSpec("bkr_pause.1"));
+  ASSERT_TRUE(vm.ok()) << vm.status();
+  TinyGuest guest = AwaitReady(vm->record());
+  ASSERT_TRUE(driver_.Pause(vm->record()).ok());
+  EXPECT_TRUE(driver_.Pause(vm->record()).ok()) << "twice is fine";
+  guest.Send("ping");
+  EXPECT_EQ(guest.ReadLine(absl::Milliseconds(300)), "(timeout)");
+  // As an agent that came back would: by the record alone.
+  ASSERT_TRUE(driver_.Adopt(journalled_).ok());
+  ASSERT_TRUE(driver_.Resume(journalled_).ok());
+  EXPECT_EQ(guest.ReadLine(), "pong") << "what was asked meanwhile is answered";
+  EXPECT_TRUE(driver_.Resume(journalled_).ok()) << "twice is fine";
+  EXPECT_EQ(guest.Ask("ping"), "pong");
+}
+
+TEST_F(QemuMicrovmTest, APausedVmCanBeEnded) {
+  absl::StatusOr<VmHandle> vm = Start(MakeSpec("bkr_pause.2"));
+  ASSERT_TRUE(vm.ok()) << vm.status();
+  TinyGuest guest = AwaitReady(vm->record());
+  ASSERT_TRUE(driver_.Pause(vm->record()).ok());
+  absl::StatusOr<VmExit> end = driver_.Stop(*vm, absl::Seconds(5));
+  ASSERT_TRUE(end.ok()) << end.status();
+  EXPECT_EQ(DescribeExit(end->process), "exit code 0") << "politely";
+  EXPECT_FALSE(driver_.Pause(journalled_).ok());
+  EXPECT_FALSE(driver_.Resume(journalled_).ok());
+}
+
 TEST_F(QemuMicrovmTest, IsConfinedAsProcShows) {
   absl::StatusOr<VmHandle> vm = Start(MakeSpec("bkr_jail.1"));
   ASSERT_TRUE(vm.ok()) << vm.status();
