@@ -106,7 +106,7 @@ int TakeEntry(ext2_dir_entry* entry, int, int, char*, void* out) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Ext4Reader>> Ext4Reader::Open(int fd) {
-  std::unique_ptr<Ext4Reader> reader(new Ext4Reader(fd));
+  std::unique_ptr<Ext4Reader> reader(new Ext4Reader());
   const errcode_t code = ext2fs_open(std::to_string(fd).c_str(), EXT2_FLAG_64BITS, 0, 0,
                                      FdIo::Manager(), &reader->filesystem_);
   if (code != 0) return Failed("opening the image", code);

@@ -43,9 +43,8 @@ class Ext4Reader {
   absl::StatusOr<std::vector<Entry>> List(uint32_t inode, size_t max_entries) const;
 
  private:
-  explicit Ext4Reader(int fd) : fd_(fd) {}
+  Ext4Reader() = default;
 
-  const int fd_;
   struct_ext2_filsys* filesystem_ = nullptr;
 };
 

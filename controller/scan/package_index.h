@@ -50,7 +50,7 @@ class PackageIndex {
     std::set<uint32_t> images;
   };
 
-  void Forget(uint32_t image);
+  void Forget(uint32_t image) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   mutable Mutex mutex_;
   // Images of one base hold the same packages: each is kept once.
