@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -30,6 +31,7 @@ namespace {
 constexpr absl::Duration kReapTimeout = absl::Seconds(5);
 // Fds are first moved above this, so that putting one into its place never overwrites another.
 constexpr int kParkedFds = 256;
+constexpr int kLeastPriority = 19;
 
 // What the child says when a step fails; written at once, so a reader gets all or nothing.
 struct Failure {
@@ -178,6 +180,23 @@ void MakeMountsPrivate(const std::string& staging, int report_fd) {
   }
 }
 
+// The folder of this process's open files, taken out of a /proc that nobody else sees and that is
+// gone again after. It is the first process of its own pid namespace.
+void ShowOwnFds(const char* target, int report_fd) {
+  constexpr unsigned long kFlags = MS_NOSUID | MS_NODEV | MS_NOEXEC;
+  if (mkdir("proc", 0555) != 0 || mount("proc", "proc", "proc", kFlags, nullptr) != 0) {
+    Fail(report_fd, "mount the jail's /proc", errno);
+  }
+  if (mkdir(target, 0555) != 0 ||
+      mount("proc/1/fd", target, nullptr, MS_BIND, nullptr) != 0 ||
+      mount(nullptr, target, nullptr, MS_REMOUNT | MS_BIND | MS_RDONLY | kFlags, nullptr) != 0) {
+    Fail(report_fd, "show the jail its open files", errno);
+  }
+  if (umount2("proc", MNT_DETACH) != 0 || rmdir("proc") != 0) {
+    Fail(report_fd, "take off the jail's /proc", errno);
+  }
+}
+
 void BuildRoot(const Plan& plan, int report_fd) {
   const JailSpec& spec = *plan.spec;
   MakeMountsPrivate(spec.staging, report_fd);
@@ -196,6 +215,7 @@ void BuildRoot(const Plan& plan, int report_fd) {
       Fail(report_fd, "make /dev/kvm", errno);
     }
   }
+  if (!spec.fds_folder.empty()) ShowOwnFds(spec.fds_folder.c_str() + 1, report_fd);
   LeaveOldRoot(report_fd);
   if (mount(nullptr, "/", nullptr, MS_REMOUNT | MS_BIND | MS_RDONLY | root_flags, nullptr) != 0) {
     Fail(report_fd, "make the root read-only", errno);
@@ -240,6 +260,7 @@ void DropPrivileges(const Plan& plan, int report_fd) {
       Fail(report_fd, "setrlimit", errno);
     }
   }
+  if (spec.idle_priority) setpriority(PRIO_PROCESS, 0, kLeastPriority);
   if (spec.no_huge_pages) prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
   DropPrivileges(plan, report_fd);
   char* const no_environment[] = {nullptr};

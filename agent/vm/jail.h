@@ -41,6 +41,8 @@ struct JailSpec {
   int stderr_fd = -1;           // also stdout
   std::vector<int> fds;         // become 3, 4, …; everything else is closed
   std::vector<std::pair<int, rlim_t>> limits;  // {RLIMIT_x, soft and hard}
+  std::string fds_folder;       // not "": its open files appear there by number, no more of /proc
+  bool idle_priority = false;   // gets the CPU time that nobody else wants
   bool no_huge_pages = false;   // keeps the memory of an idle emulator small
 };
 

@@ -15,7 +15,9 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "agent/vm/accel_probe.h"
+#include "agent/vm/guest_memory.h"
 #include "agent/vm/jail.h"
+#include "agent/vm/memory_file.h"
 #include "agent/vm/qmp_client.h"
 #include "agent/vm/spec_check.h"
 #include "agent/vm/trial_boot.h"
@@ -103,20 +105,6 @@ void AddSystemFolders(const std::string& binary, JailSpec* jail) {
   }
 }
 
-QemuArgs ArgsFor(const VmSpec& spec, const std::string& binary, const std::string& kvm_cpu_model) {
-  QemuArgs args;
-  args.binary = binary;
-  args.name = fs::path(spec.folder).filename();
-  args.vcpus = spec.vcpus;
-  args.memory_mb = spec.memory_mb;
-  args.accelerator = spec.accelerator;
-  args.kvm_cpu_model = kvm_cpu_model.empty() ? PinnedCpuModel(CpuVendor()) : kvm_cpu_model;
-  args.tsc_khz = HostTscKhz();
-  args.kernel_args = spec.kernel_args;
-  args.console_kib = spec.console_kib;
-  return args;
-}
-
 JailSpec MakeJail(const VmSpec& spec, std::vector<std::string> argv) {
   std::error_code error;
   const uint64_t rw_disk_bytes = fs::file_size(spec.rw_disk, error);
@@ -133,6 +121,7 @@ JailSpec MakeJail(const VmSpec& spec, std::vector<std::string> argv) {
   jail.mounts.push_back({.source = spec.kernel, .target = kJailKernel});
   jail.mounts.push_back({.source = spec.initrd, .target = kJailInitrd});
   jail.kvm_device = spec.accelerator == Accelerator::kHardware;
+  jail.idle_priority = spec.idle_priority;
   jail.no_huge_pages = spec.accelerator == Accelerator::kSoftware;
   jail.uid = spec.uid;
   jail.limits = {{RLIMIT_CORE, 0},
@@ -143,13 +132,16 @@ JailSpec MakeJail(const VmSpec& spec, std::vector<std::string> argv) {
   return jail;
 }
 
-// OK once QEMU answers. The cancel token kills it, which ends the wait.
-absl::Status AwaitMonitor(const VmHandle& vm, const Deadline& deadline, CancelToken& cancel) {
+// OK once QEMU answers, and the guest of a snapshot runs. The cancel token kills it, which ends the
+// wait.
+absl::Status AwaitMonitor(const VmHandle& vm, bool restored, const Deadline& deadline,
+                          CancelToken& cancel) {
   cancel.SetCallback([pidfd = vm.exit_fd()] {
     syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, nullptr, 0);
   });
-  const absl::Status answered =
-      QmpClient::Connect(vm.record().control_path, deadline).status();
+  const std::string& path = vm.record().control_path;
+  const absl::Status answered = restored ? AwaitRestored(path, deadline)
+                                         : QmpClient::Connect(path, deadline).status();
   cancel.ClearCallback();
   return answered.ok() ? cancel.Check() : answered;
 }
@@ -189,17 +181,47 @@ const char* AcceleratorName(Accelerator accelerator) {
 
 QemuMicrovm::QemuMicrovm(QemuOptions options) : options_(std::move(options)) {}
 
+absl::StatusOr<std::string> QemuMicrovm::Binary() const {
+  std::error_code error;
+  const std::string binary = fs::canonical(options_.binary, error);
+  if (!error) return binary;
+  return absl::NotFoundError(absl::StrCat(options_.binary, ": ", error.message(),
+                                          ": install qemu-system-x86 or set [vm] qemu"));
+}
+
+QemuArgs QemuMicrovm::ArgsFor(const VmSpec& spec, const std::string& binary) const {
+  QemuArgs args;
+  args.binary = binary;
+  args.name = fs::path(spec.folder).filename();
+  args.vcpus = spec.vcpus;
+  args.memory_mb = spec.memory_mb;
+  args.accelerator = spec.accelerator;
+  args.kvm_cpu_model =
+      options_.kvm_cpu_model.empty() ? PinnedCpuModel(CpuVendor()) : options_.kvm_cpu_model;
+  args.tsc_khz = HostTscKhz();
+  args.kernel_args = spec.kernel_args;
+  args.console_kib = spec.console_kib;
+  if (spec.snapshots) args.memory = GuestMemory::kFile;
+  return args;
+}
+
 absl::StatusOr<VmHandle> QemuMicrovm::Start(const VmSpec& spec, const Spawned& spawned,
                                             CancelToken& cancel) {
+  return Launch(spec, nullptr, spawned, cancel);
+}
+
+absl::StatusOr<VmHandle> QemuMicrovm::Restore(const VmSpec& spec, const VmSnapshot& snapshot,
+                                              const Spawned& spawned, CancelToken& cancel) {
+  RETURN_IF_ERROR(CheckBasis(spec, snapshot));
+  return Launch(spec, &snapshot, spawned, cancel);
+}
+
+absl::StatusOr<VmHandle> QemuMicrovm::Launch(const VmSpec& spec, const VmSnapshot* snapshot,
+                                             const Spawned& spawned, CancelToken& cancel) {
   const Deadline deadline(spec.start_timeout);
   RETURN_IF_ERROR(cancel.Check());
   RETURN_IF_ERROR(CheckVmSpec(spec));
-  std::error_code error;
-  const std::string binary = fs::canonical(options_.binary, error);
-  if (error) {
-    return absl::NotFoundError(absl::StrCat(options_.binary, ": ", error.message(),
-                                            ": install qemu-system-x86 or set [vm] qemu"));
-  }
+  ASSIGN_OR_RETURN(const std::string binary, Binary());
 
   // A socket that is there already may belong to a VM that lives: it isn't ours to remove.
   ASSIGN_OR_RETURN(UniqueFd channel, ListenUnix(ChannelPath(spec.folder)));
@@ -212,9 +234,24 @@ absl::StatusOr<VmHandle> QemuMicrovm::Start(const VmSpec& spec, const Spawned& s
   int last_words[2];
   if (pipe2(last_words, O_CLOEXEC | O_NONBLOCK) != 0) return ErrnoError(errno, "pipe2");
   UniqueFd words_read(last_words[0]), words_write(last_words[1]);
-  JailSpec jail = MakeJail(spec, BuildQemuArgs(ArgsFor(spec, binary, options_.kvm_cpu_model)));
+  QemuArgs args = ArgsFor(spec, binary);
+  if (snapshot != nullptr) args.memory = GuestMemory::kRestored;
+  JailSpec jail = MakeJail(spec, BuildQemuArgs(args));
   jail.stderr_fd = words_write.get();
   jail.fds = {channel.get(), control.get()};  // kChannelFd, kControlFd
+  UniqueFd memory, devices;
+  if (args.memory == GuestMemory::kFile) {
+    ASSIGN_OR_RETURN(memory, MakeMemoryFile(kGuestMemoryName));
+    if (ftruncate(memory.get(), static_cast<off_t>(spec.memory_mb) << 20) != 0) {
+      return ErrnoError(errno, "size the guest's memory");
+    }
+    jail.fds.push_back(memory.get());  // kMemoryFd
+  } else if (snapshot != nullptr) {
+    // Opened anew: an offset of its own.
+    ASSIGN_OR_RETURN(devices, ReopenFile(snapshot->devices.get(), O_RDONLY));
+    jail.fds.insert(jail.fds.end(), {snapshot->memory.get(), devices.get()});
+  }
+  if (jail.fds.size() > kMemoryFd - kChannelFd) jail.fds_folder = kJailFds;
   ASSIGN_OR_RETURN(JailedProcess jailed, StartJailed(jail));
   words_write.reset();
 
@@ -235,7 +272,8 @@ absl::StatusOr<VmHandle> QemuMicrovm::Start(const VmSpec& spec, const Spawned& s
   control.reset();
 
   VmHandle vm(std::move(record), jailed.TakeProcess(), std::move(words_read));
-  if (absl::Status answered = AwaitMonitor(vm, deadline, cancel); !answered.ok()) {
+  const absl::Status answered = AwaitMonitor(vm, snapshot != nullptr, deadline, cancel);
+  if (!answered.ok()) {
     absl::StatusOr<VmExit> ended = Kill(vm);
     RETURN_IF_ERROR(cancel.Check());
     if (!ended.ok()) return ended.status();

@@ -1,10 +1,13 @@
-// QEMU's `microvm` machine as a Vmm driver: cold boots of a Linux kernel, two virtio disks, one
-// channel, no network card, in the cage of jail.h. The rules for its argv are in vm_args.h.
+// QEMU's `microvm` machine as a Vmm driver: boots of a Linux kernel and restored snapshots, two
+// virtio disks, one channel, no network card, in the cage of jail.h. The rules for its argv are in
+// vm_args.h.
 #pragma once
 
 #include <string>
 
+#include "agent/vm/vm_args.h"
 #include "agent/vm/vmm.h"
+#include "common/proc/deadline.h"
 
 namespace bunker::agent {
 
@@ -25,7 +28,7 @@ class QemuMicrovm final : public Vmm {
   explicit QemuMicrovm(QemuOptions options);
 
   std::string Name() const override { return "qemu-microvm"; }
-  VmmCapabilities Capabilities() const override { return {.pause = true}; }
+  VmmCapabilities Capabilities() const override { return kCapabilities; }
   absl::StatusOr<AcceleratorVerdict> Probe(CancelToken& cancel) override;
   absl::StatusOr<VmHandle> Start(const VmSpec& spec, const Spawned& spawned,
                                  CancelToken& cancel) override;
@@ -35,12 +38,32 @@ class QemuMicrovm final : public Vmm {
   absl::StatusOr<VmExit> Kill(VmHandle& vm) override;
   absl::Status Pause(const RunningVm& record) override;
   absl::Status Resume(const RunningVm& record) override;
+  absl::StatusOr<std::string> SnapshotBasis(const VmSpec& spec) override;
+  absl::StatusOr<VmSnapshot> Snapshot(const RunningVm& record, std::string basis) override;
+  absl::StatusOr<VmHandle> Restore(const VmSpec& spec, const VmSnapshot& snapshot,
+                                   const Spawned& spawned, CancelToken& cancel) override;
+  absl::Status GrowDisk(const RunningVm& record, uint64_t bytes) override;
   absl::StatusOr<VmExit> Reap(VmHandle& vm) override;
   absl::StatusOr<std::string> ReadConsole(const RunningVm& record) override;
   absl::Status Clean(const std::string& folder) override;
 
  private:
+  static constexpr VmmCapabilities kCapabilities{
+      .snapshots = true, .pause = true, .grow_disk = true};
+
+  // The program with all links followed; kNotFound with the remedy.
+  absl::StatusOr<std::string> Binary() const;
+  QemuArgs ArgsFor(const VmSpec& spec, const std::string& binary) const;
+  // Cold where `snapshot` is null.
+  absl::StatusOr<VmHandle> Launch(const VmSpec& spec, const VmSnapshot* snapshot,
+                                  const Spawned& spawned, CancelToken& cancel);
+  absl::Status CheckBasis(const VmSpec& spec, const VmSnapshot& snapshot);
+
   const QemuOptions options_;
 };
+
+// OK once the guest of a VM that was started with a snapshot runs; ends with the connection where
+// the VMM refuses the snapshot and ends.
+absl::Status AwaitRestored(const std::string& control_path, const Deadline& deadline);
 
 }  // namespace bunker::agent

@@ -2,7 +2,9 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <string.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 
 #include <array>
 #include <nlohmann/json.hpp>
@@ -95,12 +97,40 @@ absl::Status QmpClient::Send(std::string_view line, Deadline deadline) {
   return absl::OkStatus();
 }
 
+// The first byte takes the fd along; what is left of `line` comes after it.
+absl::Status QmpClient::SendFirstWith(int fd, std::string_view* line, Deadline deadline) {
+  RETURN_IF_ERROR(WaitReady(fd_.get(), POLLOUT, deadline));
+  iovec first{const_cast<char*>(line->data()), 1};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+  msghdr message{};
+  message.msg_iov = &first;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof(control);
+  cmsghdr* header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(sizeof(int));
+  memcpy(CMSG_DATA(header), &fd, sizeof(int));
+  if (sendmsg(fd_.get(), &message, MSG_NOSIGNAL) != 1) return ErrnoError(errno, "hand over a file");
+  line->remove_prefix(1);
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::string> QmpClient::Execute(std::string_view command,
                                                std::string_view arguments, Deadline deadline) {
+  return ExecuteWithFd(command, arguments, -1, deadline);
+}
+
+absl::StatusOr<std::string> QmpClient::ExecuteWithFd(std::string_view command,
+                                                     std::string_view arguments, int fd,
+                                                     Deadline deadline) {
   std::string line = absl::StrCat("{\"execute\":\"", ToAbsl(command), "\"");
   if (!arguments.empty()) absl::StrAppend(&line, ",\"arguments\":", ToAbsl(arguments));
   absl::StrAppend(&line, "}\n");
-  RETURN_IF_ERROR(Send(line, deadline));
+  std::string_view rest = line;
+  if (fd >= 0) RETURN_IF_ERROR(SendFirstWith(fd, &rest, deadline));
+  RETURN_IF_ERROR(Send(rest, deadline));
   while (true) {
     ASSIGN_OR_RETURN(const std::string answer, ReadLine(deadline));
     const Json message = ParseObject(answer);

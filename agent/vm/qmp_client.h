@@ -27,6 +27,10 @@ class QmpClient {
   absl::StatusOr<std::string> Execute(std::string_view command, std::string_view arguments,
                                       Deadline deadline);
 
+  // The same, handing over `fd` with the command (QEMU's getfd and add-fd).
+  absl::StatusOr<std::string> ExecuteWithFd(std::string_view command, std::string_view arguments,
+                                            int fd, Deadline deadline);
+
   // "running", "paused", "shutdown", "internal-error", …
   absl::StatusOr<std::string> QueryStatus(Deadline deadline);
 
@@ -41,6 +45,7 @@ class QmpClient {
 
   absl::StatusOr<std::string> ReadLine(Deadline deadline);
   absl::Status Send(std::string_view line, Deadline deadline);
+  absl::Status SendFirstWith(int fd, std::string_view* line, Deadline deadline);
 
   UniqueFd fd_;
   std::string buffer_;

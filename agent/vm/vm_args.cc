@@ -32,6 +32,29 @@ std::string KernelCommandLine(const QemuArgs& args) {
   return absl::StrJoin(words, " ");
 }
 
+namespace {
+
+// Where the memory lies is no part of a snapshot's form: what is taken of kFile restores as
+// kRestored.
+void AddMemory(const QemuArgs& args, std::vector<std::string>* argv) {
+  std::string machine = "microvm,acpi=on,isa-serial=off";
+  if (args.memory != GuestMemory::kAnonymous) {
+    const bool restored = args.memory == GuestMemory::kRestored;
+    argv->insert(argv->end(),
+                 {"-object", absl::StrCat("memory-backend-file,id=ram,size=", args.memory_mb,
+                                          "M,share=", restored ? "off" : "on", ",mem-path=",
+                                          kJailFds, "/", kMemoryFd)});
+    absl::StrAppend(&machine, restored ? ",suppress-vmdesc=on" : "", ",memory-backend=ram");
+  }
+  argv->insert(argv->end(), {"-M", machine});
+  if (args.memory == GuestMemory::kRestored) {
+    argv->insert(argv->end(), {"-global", "migration.send-configuration=off", "-incoming",
+                               absl::StrCat("fd:", kDevicesFd)});
+  }
+}
+
+}  // namespace
+
 std::vector<std::string> BuildQemuArgs(const QemuArgs& args) {
   const bool hardware = args.accelerator == Accelerator::kHardware;
   std::vector<std::string> argv = {args.binary, "-name", args.name};
@@ -49,7 +72,7 @@ std::vector<std::string> BuildQemuArgs(const QemuArgs& args) {
 
   // acpi=on: stock kernels find the devices through it (theirs can't take them from the command
   // line). Only virtio 1.
-  add("-M", "microvm,acpi=on,isa-serial=off");
+  AddMemory(args, &argv);
   add("-global", "virtio-mmio.force-legacy=false");
   if (hardware) {
     add("-accel", "kvm");

@@ -20,6 +20,18 @@ inline constexpr char kJailInitrd[] = "/vm/initrd";
 // Inherited listening sockets.
 inline constexpr int kChannelFd = 3;
 inline constexpr int kControlFd = 4;
+// Inherited files, where memory is kFile or kRestored, and where it is kRestored.
+inline constexpr int kMemoryFd = 5;
+inline constexpr int kDevicesFd = 6;
+// Where a jailed VMM finds its own open files by number.
+inline constexpr char kJailFds[] = "/vm/fds";
+
+// Where the guest's memory lies.
+enum class GuestMemory {
+  kAnonymous,
+  kFile,      // is kMemoryFd, so that it can be copied
+  kRestored,  // a private copy of kMemoryFd, with the devices as kDevicesFd has them
+};
 
 // The CPU model that KVM guests get: named and versioned, so that equal hosts give equal CPUs.
 // `vendor` is "AuthenticAMD" or "GenuineIntel" as /proc/cpuinfo has it, "" for others.
@@ -35,6 +47,7 @@ struct QemuArgs {
   uint64_t tsc_khz = 0;        // the host's; 0 leaves it out (then stock kernels hang)
   std::vector<std::string> kernel_args;
   uint32_t console_kib = 64;
+  GuestMemory memory = GuestMemory::kAnonymous;
 };
 
 // The guest kernel's command line: ours, then `kernel_args`.

@@ -127,6 +127,9 @@ std::string FloodConsole() {
 void Obey(const std::string& word, int channel) {
   std::string answer;
   if (word == "ping") answer = "pong";
+  static int counted = 0;
+  if (word == "count") answer = std::to_string(++counted);
+  if (word == "rw-sectors") answer = ReadText("/sys/block/vdb/size");
   if (word == "disks") answer = Disks();
   if (word == "nics") answer = Join(List("/sys/class/net"));
   if (word == "devices") answer = Join(List("/sys/bus/virtio/devices"));

@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 namespace bunker::agent {
 namespace {
 
@@ -69,6 +71,34 @@ TEST(VmArgsTest, KvmHasAPinnedCpuWithoutNestingAndKeepsItsMitigations) {
                                       "quiet console=hvc0 rdinit=/init panic=-1 reboot=t "
                                       "tsc_early_khz=2445426 tsc=reliable no_timer_check "
                                       "noreplace-smp bunker.x=1")));
+}
+
+// What a snapshot is restored under differs from what it was taken under in this alone.
+TEST(VmArgsTest, MemoryThatCanBeCopiedAndMemoryThatIsACopy) {
+  const std::vector<std::string> golden =
+      Golden({"-accel", "tcg,tb-size=32", "-cpu", "max,-erms,-fsrm"}, {"-smp", "1", "-m", "256M"},
+             KernelCommandLine(Args()));
+  const auto with_memory = [&](std::vector<std::string> object, std::string machine,
+                               std::vector<std::string> after) {
+    std::vector<std::string> argv = golden;
+    const auto at = std::find(argv.begin(), argv.end(), "-M");
+    *(at + 1) = machine;
+    argv.insert(argv.insert(at, object.begin(), object.end()) + 4, after.begin(), after.end());
+    return argv;
+  };
+  QemuArgs args = Args();
+  args.memory = GuestMemory::kFile;
+  EXPECT_THAT(BuildQemuArgs(args),
+              ElementsAreArray(with_memory(
+                  {"-object", "memory-backend-file,id=ram,size=256M,share=on,mem-path=/vm/fds/5"},
+                  "microvm,acpi=on,isa-serial=off,memory-backend=ram", {})));
+  args.memory = GuestMemory::kRestored;
+  EXPECT_THAT(BuildQemuArgs(args),
+              ElementsAreArray(with_memory(
+                  {"-object",
+                   "memory-backend-file,id=ram,size=256M,share=off,mem-path=/vm/fds/5"},
+                  "microvm,acpi=on,isa-serial=off,suppress-vmdesc=on,memory-backend=ram",
+                  {"-global", "migration.send-configuration=off", "-incoming", "fd:6"})));
 }
 
 TEST(VmArgsTest, CpuModelsAreNamedVersions) {
