@@ -32,6 +32,7 @@
 #include "controller/engine/core.h"
 #include "controller/engine/engine.h"
 #include "controller/exec_adapter.h"
+#include "controller/talk_adapter.h"
 #include "controller/init.h"
 #include "controller/link/admin_server.h"
 #include "controller/link/link_server.h"
@@ -132,6 +133,7 @@ struct Server::Impl {
   std::unique_ptr<LinkServer> link;
   std::unique_ptr<AuditReader> audit_reader;
   std::unique_ptr<ExecAdapter> exec;
+  std::unique_ptr<TalkAdapter> talks;
   std::unique_ptr<ScanWork> scans;
   std::unique_ptr<Cursors> cursors;
   std::unique_ptr<AuditRetention> retention;
@@ -181,6 +183,7 @@ absl::Status Server::Impl::Open() {
   ping_period = std::min(ping_period, engine->options().offline_after / 3);
   link = std::make_unique<LinkServer>(*core, link_options);
   exec = std::make_unique<ExecAdapter>(link->tunnels());
+  talks = std::make_unique<TalkAdapter>(link->tunnels());
   ASSIGN_OR_RETURN(std::string secret, LoadCursorSecret(config.state_dir + "/cursor.key"));
   cursors = std::make_unique<Cursors>(std::move(secret));
   Dispatcher::Options limits;
@@ -198,7 +201,7 @@ absl::Status Server::Impl::Open() {
   scan_options.period = absl::Seconds(config.scan_interval_s);
   scans = std::make_unique<ScanWork>(*core, *store, scan_options);
   RegisterAllServices({cursors.get(), exec.get(), kVersion, audit_reader.get(), keys.get(),
-                       config.modelarts_size_mib, scans.get()},
+                       config.modelarts_size_mib, scans.get(), talks.get()},
                       dispatcher.get());
   Gateway::Options rest;
   rest.version = kVersion;

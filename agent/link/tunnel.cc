@@ -17,6 +17,7 @@ constexpr size_t kMaxWaitingBytes = 1 << 20;
 // Frames of 64 KiB: the mark of kHighWaterBytes stops a handler long before.
 constexpr size_t kMaxQueuedFrames = 1024;
 constexpr size_t kBusyFrames = 64;  // from here on output is gathered
+constexpr size_t kPieceBytes = 64;  // what a piece of output costs beside its data
 
 }  // namespace
 
@@ -57,25 +58,35 @@ bool Tunnel::SendOutput(bool is_stderr, std::string_view data) {
   if (closed_ || result_sent_) return true;
   // A command that writes a line at a time makes many small pieces: they are gathered while the
   // stream is busy, so that neither its queue nor the wire is full of tiny frames.
-  gathered_[is_stderr ? 1 : 0].append(data);
-  if (stream_->queued_messages() < kBusyFrames) FlushOutput();
-  above_mark_ =
-      stream_->queued_bytes() + gathered_[0].size() + gathered_[1].size() > kHighWaterBytes;
+  while (!data.empty()) {
+    const bool fits = !gathered_.empty() && gathered_.back().stderr() == is_stderr &&
+                      gathered_.back().data().size() < kMaxOutputBytes;
+    if (!fits) {
+      gathered_.emplace_back().set_stderr(is_stderr);
+      gathered_bytes_ += kPieceBytes;
+    }
+    std::string& piece = *gathered_.back().mutable_data();
+    const size_t size = std::min(data.size(), kMaxOutputBytes - piece.size());
+    piece.append(data.substr(0, size));
+    gathered_bytes_ += size;
+    data.remove_prefix(size);
+  }
+  FlushOutput();
+  above_mark_ = stream_->queued_bytes() + gathered_bytes_ > kHighWaterBytes;
   return !above_mark_;
 }
 
 void Tunnel::FlushOutput() {
-  for (const bool is_stderr : {false, true}) {
-    std::string_view data = gathered_[is_stderr ? 1 : 0];
-    while (!data.empty()) {
-      AgentTunnelFrame frame;
-      frame.mutable_output()->set_stderr(is_stderr);
-      frame.mutable_output()->set_data(data.data(), std::min(data.size(), kMaxOutputBytes));
-      data.remove_prefix(frame.output().data().size());
-      stream_->Write(std::move(frame));
-    }
-    gathered_[is_stderr ? 1 : 0].clear();
+  while (!gathered_.empty() && stream_->queued_messages() < kBusyFrames) {
+    gathered_bytes_ -= gathered_.front().data().size() + kPieceBytes;
+    AgentTunnelFrame frame;
+    *frame.mutable_output() = std::move(gathered_.front());
+    gathered_.pop_front();
+    stream_->Write(std::move(frame));
   }
+  if (!gathered_.empty() || !last_) return;
+  stream_->Write(*std::exchange(last_, std::nullopt));
+  stream_->WritesDone();
 }
 
 void Tunnel::SendExit(const link::v1::ExecExit& exit) {
@@ -97,9 +108,8 @@ void Tunnel::SendError(const absl::Status& error) {
 }
 
 void Tunnel::SendLast(AgentTunnelFrame frame) {
+  last_ = std::move(frame);
   FlushOutput();
-  stream_->Write(std::move(frame));
-  stream_->WritesDone();
   waiting_.clear();
   waiting_bytes_ = 0;
   ReadOn();
@@ -170,7 +180,7 @@ void Tunnel::Deliver() {
 
 void Tunnel::OnWritten() {
   if (closed_) return;
-  if (!result_sent_ && stream_->queued_messages() < kBusyFrames) FlushOutput();
+  FlushOutput();
   if (!above_mark_ || stream_->queued_bytes() > kHighWaterBytes / 2) return;
   above_mark_ = false;
   if (handler_ != nullptr) handler_->OnWritable();

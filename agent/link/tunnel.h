@@ -6,6 +6,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -65,7 +66,7 @@ class Tunnel : public std::enable_shared_from_this<Tunnel> {
 
   Tunnel() = default;
 
-  // Sends what SendOutput() has gathered, split to kMaxOutputBytes.
+  // Sends what SendOutput() has gathered while the stream is not busy; then the last frame.
   void FlushOutput();
   void SendLast(link::v1::AgentTunnelFrame frame);
   void OnFrame(link::v1::ControllerTunnelFrame frame);
@@ -81,7 +82,9 @@ class Tunnel : public std::enable_shared_from_this<Tunnel> {
   // Frames that the handler has not taken yet. Reading pauses above kMaxWaitingBytes.
   std::deque<link::v1::ControllerTunnelFrame> waiting_;
   size_t waiting_bytes_ = 0;
-  std::string gathered_[2];     // stdout and stderr, not yet in the stream's queue
+  std::deque<link::v1::ExecOutput> gathered_;  // not yet in the stream's queue, in order
+  size_t gathered_bytes_ = 0;
+  std::optional<link::v1::AgentTunnelFrame> last_;  // goes once nothing is gathered any more
   bool stdin_pending_ = false;  // the handler works on a chunk
   bool read_paused_ = false;
   bool above_mark_ = false;

@@ -108,6 +108,8 @@ CallAudit::CallAudit(AuditTrail& trail, const MethodRule& rule, const Caller& ca
       AddDetail(std::string(name) + "=" + request.GetReflection()->GetEnum(request, field)->name());
     }
   }
+  // A call that has no path of its own.
+  if (entry_.target.empty()) entry_.target = Shortened(TextOf(request, "bunker"), kMaxTargetBytes);
   // What a create would have been called, where it is refused.
   if (entry_.target.empty()) entry_.target = Shortened(TextOf(request, "name"), kMaxTargetBytes);
 }

@@ -48,7 +48,8 @@ absl::Status CheckIdempotencyKey(const MethodRule& rule, const CallInfo& info) {
   return absl::OkStatus();
 }
 
-// Its HTTP status.
+}  // namespace
+
 int CountRefusal(const absl::Status& status, RefusalStats& stats) {
   const ErrorView view = ViewOf(status);
   const std::string_view code = view.row->reason;
@@ -61,8 +62,6 @@ int CountRefusal(const absl::Status& status, RefusalStats& stats) {
   }
   return view.row->http_status;
 }
-
-}  // namespace
 
 struct Dispatcher::Running {
   const Entry* entry = nullptr;
@@ -322,27 +321,6 @@ absl::Status Dispatcher::Remember(const Running& call, const std::string& tenant
   }
   record.created_at = turn.now();
   return engine.StoreIdempotent(turn, std::move(record));
-}
-
-void Dispatcher::Admit(std::string_view method, CallInfo info,
-                       absl::AnyInvocable<void(CallContext&)> run,
-                       absl::AnyInvocable<void(absl::Status)> refused) {
-  const MethodRule* rule = FindRule(method);
-  BUNKER_CHECK(rule != nullptr);
-  core_.Post([this, rule, info = std::move(info), run = std::move(run),
-              refused = std::move(refused)](Engine& engine, Turn& turn) mutable {
-    std::string sha256;
-    absl::StatusOr<Caller> caller = Identify(*rule, info, nullptr, engine, turn, &sha256);
-    if (!caller.ok()) {
-      CountRefusal(caller.status(), *refusals_);
-      turn.AfterCommit([refused = std::move(refused), status = caller.status()](
-                           const absl::Status&) mutable { refused(status); });
-      return;
-    }
-    CallContext context{core_, engine, turn, *std::move(caller), std::move(info), *rule, nullptr};
-    context.admission = admissions_.Add(*rule, sha256, context.caller, engine);
-    run(context);
-  });
 }
 
 }  // namespace bunker::controller

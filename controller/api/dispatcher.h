@@ -20,6 +20,7 @@
 #include "controller/api/audit_trail.h"
 #include "common/metrics/metrics.h"
 #include "controller/api/auth.h"
+#include "controller/api/stream_sink.h"
 #include "controller/engine/core.h"
 #include "google/protobuf/message.h"
 
@@ -73,6 +74,9 @@ struct RefusalStats {
   metrics::Counter rate_limited;
 };
 
+// Counts a refused call; its HTTP status.
+int CountRefusal(const absl::Status& status, RefusalStats& stats);
+
 class Dispatcher {
  public:
   using Message = google::protobuf::Message;
@@ -125,6 +129,17 @@ class Dispatcher {
   // A stream, which no handler answers: its transport calls Admit().
   void RegisterStream() { adding_ = nullptr; }
 
+  // A stream that OpenStream() begins: `void (CallContext&, const Req&, shared_ptr<StreamSink>)`.
+  // The handler ends the sink, whatever happens; `context.admission` is its to keep.
+  using Sink = std::shared_ptr<StreamSink>;
+  template <typename Req, typename F>
+  void RegisterStream(F handler) {
+    AddStream(Req::descriptor(), [handler](CallContext& context, const Message& request,
+                                           Sink sink) {
+      handler(context, static_cast<const Req&>(request), std::move(sink));
+    });
+  }
+
   // For the next Register call: which RPC. Dies on one that the table of rules does not have, or
   // that has a handler.
   Dispatcher& For(std::string_view method);
@@ -145,14 +160,21 @@ class Dispatcher {
              absl::AnyInvocable<void(CallContext&)> run,
              absl::AnyInvocable<void(absl::Status)> refused);
 
+  // Checks the call as Invoke() does and has its stream's handler feed `sink`. Thread-safe.
+  void OpenStream(const google::protobuf::MethodDescriptor* method,
+                  std::shared_ptr<const Message> request, CallInfo info,
+                  std::string_view body_field, Sink sink);
+
   const RefusalStats& refusals() const { return *refusals_; }
 
  private:
   using FinishFn = std::function<void(Answer)>;
   using Handler = std::function<void(CallContext&, const Message&, FinishFn)>;
+  using StreamHandler = std::function<void(CallContext&, const Message&, Sink)>;
   struct Entry {
     const MethodRule* rule = nullptr;
     Handler handler;
+    StreamHandler stream;
     const google::protobuf::Descriptor* request = nullptr;
     const google::protobuf::Descriptor* response = nullptr;
   };
@@ -170,6 +192,7 @@ class Dispatcher {
 
   void Add(const google::protobuf::Descriptor* request,
            const google::protobuf::Descriptor* response, Handler handler);
+  void AddStream(const google::protobuf::Descriptor* request, StreamHandler handler);
   // Who calls, and whether it may; `*sha256` of the key ("" = the operator's or none). A refusal
   // of one who is known is audited, `request` (may be null) telling what it was about.
   absl::StatusOr<Caller> Identify(const MethodRule& rule, const CallInfo& info,

@@ -1,18 +1,18 @@
-// Exec: waits for a bunker that is still coming up, runs the command through the backend, keeps
-// the bunker from counting as idle meanwhile.
-#include <algorithm>
+// Exec: runs a command through the backend and answers with all of it, or as it comes.
+#include <limits>
 #include <memory>
 #include <string>
 #include <utility>
 
 #include "absl/strings/escaping.h"
-#include "absl/time/clock.h"
 #include "bunker/v1/bunker.pb.h"
 #include "common/base/reason.h"
 #include "common/base/status_macros.h"
 #include "common/base/utf8.h"
 #include "controller/api/auth.h"
+#include "controller/api/bunker_use.h"
 #include "controller/api/errors.h"
+#include "controller/api/output_feed.h"
 #include "controller/api/services.h"
 #include "controller/api/validate.h"
 
@@ -23,17 +23,12 @@ using FinishExec = Dispatcher::Finish<v1::ExecResponse>;
 
 // One exec from its arrival to its answer. On the loop.
 struct Exec {
-  Core* core = nullptr;
   ExecBackend* backend = nullptr;
-  Caller caller;
-  std::string bunker_id;
   ExecCommand command;
   bool base64 = false;
-  absl::Time deadline;
   FinishExec finish;
-  std::shared_ptr<CallAudit> audit;
+  std::shared_ptr<BunkerUse> use;
   bool cancelled = false;
-  Core::WaitId wait = 0;
   ExecBackend::Id run_id = 0;
   bool running = false;
 };
@@ -73,12 +68,14 @@ v1::ExecResponse ResponseOf(ExecOutcome result, bool base64) {
   return response;
 }
 
-void Begin(std::shared_ptr<Exec> exec, Engine& engine, Turn& turn);
-
 // Once: a client that went away has been answered already.
 void Answer(const std::shared_ptr<Exec>& exec, absl::StatusOr<v1::ExecResponse> response) {
   if (!exec->finish) return;
   std::exchange(exec->finish, nullptr)(std::move(response));
+}
+
+absl::Status NoLink() {
+  return ApiError("UNAVAILABLE", "this controller has no link to workers; start one");
 }
 
 void Fail(const std::shared_ptr<Exec>& exec, Turn& turn, const absl::Status& status) {
@@ -91,68 +88,20 @@ void Cancel(const std::shared_ptr<Exec>& exec) {
   if (exec->cancelled || !exec->finish) return;
   exec->cancelled = true;
   if (exec->running) return exec->backend->Cancel(exec->run_id);
-  exec->core->CancelWait(exec->wait);
+  exec->use->Cancel();
   exec->command = ExecCommand();
   Answer(exec, ApiError("UNAVAILABLE", "the client went away"));
 }
 
-void WaitUntilRunning(std::shared_ptr<Exec> exec, RowPtr<Bunker> bunker) {
-  if (exec->cancelled) return;
-  exec->wait = exec->core->WaitForBunker(bunker, {BunkerStatus::kRunning}, exec->deadline,
-                                         [exec](RowPtr<Bunker>) {
-    exec->core->Post([exec](Engine& engine, Turn& turn) { Begin(exec, engine, turn); });
-  });
-}
-
-void Finished(const std::shared_ptr<Exec>& exec, absl::StatusOr<ExecOutcome> result) {
-  exec->running = false;
-  exec->core->Post([exec, result = std::move(result)](Engine& engine, Turn& turn) mutable {
-    engine.EndExec(turn, exec->bunker_id);
-    if (!result.ok()) return Fail(exec, turn, result.status());
-    auto response = std::make_shared<v1::ExecResponse>(
-        ResponseOf(*std::move(result), exec->base64));
-    turn.AfterCommit([exec, response](const absl::Status&) { Answer(exec, *response); });
-  });
-}
-
-void RunNow(const std::shared_ptr<Exec>& exec, const Bunker& bunker,
-            const absl::Status& committed) {
-  if (exec->cancelled || !committed.ok()) {
-    exec->core->Post([exec](Engine& engine, Turn& turn) {
-      engine.EndExec(turn, exec->bunker_id);
-    });
-    if (!committed.ok()) Answer(exec, committed);
-    return;
-  }
+void RunNow(const std::shared_ptr<Exec>& exec, const Bunker& bunker) {
   exec->running = true;
-  exec->run_id = exec->backend->Run(bunker, std::move(exec->command),
-                                    [exec](absl::StatusOr<ExecOutcome> result) {
-                                      Finished(exec, std::move(result));
-                                    });
-}
-
-bool IsComingUp(const Bunker& bunker) {
-  return bunker.live() && (bunker.status == BunkerStatus::kPending ||
-                           bunker.status == BunkerStatus::kProvisioning);
-}
-
-void Begin(std::shared_ptr<Exec> exec, Engine& engine, Turn& turn) {
-  if (exec->cancelled) return;
-  const auto bunker = engine.FindBunker(exec->caller, exec->bunker_id);
-  if (!bunker.ok()) return Fail(exec, turn, bunker.status());
-  exec->bunker_id = (*bunker)->id;  // by now the name may be another's
-  if (IsComingUp(**bunker) && turn.now() < exec->deadline) {
-    turn.AfterCommit([exec, row = *bunker](const absl::Status& committed) {
-      if (!committed.ok()) return Answer(exec, committed);
-      WaitUntilRunning(exec, row);
-    });
-    return;
-  }
-  const auto begun = engine.BeginExec(turn, exec->caller, exec->bunker_id);
-  if (!begun.ok()) return Fail(exec, turn, begun.status());
-  exec->audit->Started(engine, turn, **begun);
-  turn.AfterCommit(
-      [exec, row = *begun](const absl::Status& committed) { RunNow(exec, *row, committed); });
+  exec->run_id = exec->backend->Run(
+      bunker, std::move(exec->command), [exec](absl::StatusOr<ExecOutcome> result) {
+        exec->running = false;
+        exec->use->End();
+        if (!result.ok()) return Answer(exec, result.status());
+        Answer(exec, ResponseOf(*std::move(result), exec->base64));
+      });
 }
 
 void RunExec(ExecBackend* backend, CallContext& context, const v1::ExecRequest& request,
@@ -161,21 +110,50 @@ void RunExec(ExecBackend* backend, CallContext& context, const v1::ExecRequest& 
   exec->finish = std::move(finish);
   if (const absl::Status valid = ValidateExec(request); !valid.ok())
     return Fail(exec, context.turn, valid);
-  if (backend == nullptr)
+  if (request.stream()) {
     return Fail(exec, context.turn,
-                ApiError("UNAVAILABLE", "this controller has no link to workers; start one"));
-  exec->core = &context.core;
+                ValidationError("stream", "is for REST; over gRPC call ExecStream"));
+  }
+  if (backend == nullptr) return Fail(exec, context.turn, NoLink());
   exec->backend = backend;
-  exec->caller = context.caller;
-  exec->audit = context.audit;
-  exec->bunker_id = request.bunker();
   exec->command = CommandOf(request, context.caller);
   exec->base64 = request.output() == v1::OUTPUT_ENCODING_BASE64;
-  exec->deadline = context.turn.now() + exec->command.timeout;
   if (context.info.cancel != nullptr) {
     *context.info.cancel = [exec] { Cancel(exec); };
   }
-  Begin(exec, context.engine, context.turn);
+  exec->use = BunkerUse::Begin(context, request.bunker(),
+                               context.turn.now() + exec->command.timeout,
+                               [exec](const absl::StatusOr<RowPtr<Bunker>>& bunker) {
+                                 if (!bunker.ok()) return Answer(exec, bunker.status());
+                                 RunNow(exec, **bunker);
+                               });
+}
+
+void StreamExec(GuestTalkBackend* backend, CallContext& context, const v1::ExecRequest& request,
+                std::shared_ptr<StreamSink> sink) {
+  absl::Status refused = ValidateExec(request);
+  if (refused.ok() && backend == nullptr) refused = NoLink();
+  if (!refused.ok()) {
+    context.audit->Refused(context.engine, context.turn, refused);
+    context.turn.AfterCommit([sink, refused](const absl::Status&) { sink->End(refused); });
+    return;
+  }
+  const ExecCommand command = CommandOf(request, context.caller);
+  OutputFeed::Start start;
+  link::v1::ExecStart& exec = *start.opening.mutable_exec();
+  exec.mutable_argv()->Add(command.argv.begin(), command.argv.end());
+  exec.set_shell(command.shell);
+  exec.set_cwd(command.cwd);
+  exec.mutable_env()->insert(command.env.begin(), command.env.end());
+  exec.set_user(command.user);
+  exec.set_timeout_ms(static_cast<uint32_t>(absl::ToInt64Milliseconds(command.timeout)));
+  exec.set_allow_root(command.allow_root);
+  exec.set_default_to_1000(command.default_to_1000);
+  exec.set_max_output_bytes(std::numeric_limits<uint64_t>::max());
+  start.stdin_data = command.stdin_data;
+  start.closes_stdin = true;
+  OutputFeed::Run(context, backend, request.bunker(), context.turn.now() + command.timeout,
+                  std::move(start), std::move(sink));
 }
 
 }  // namespace
@@ -186,6 +164,12 @@ void RegisterExecService(const ServiceDeps& deps, Dispatcher* dispatcher) {
       .RegisterAsync<v1::ExecRequest, v1::ExecResponse>(
           [backend](CallContext& context, const v1::ExecRequest& request, FinishExec finish) {
             RunExec(backend, context, request, std::move(finish));
+          });
+  dispatcher->For("bunker.v1.Bunkers.ExecStream")
+      .RegisterStream<v1::ExecRequest>(
+          [talks = deps.talks](CallContext& context, const v1::ExecRequest& request,
+                               std::shared_ptr<StreamSink> sink) {
+            StreamExec(talks, context, request, std::move(sink));
           });
 }
 

@@ -85,7 +85,7 @@ class GrpcSurface::DescribedService final : public grpc::Service {
       const MethodDescriptor* method = service->method(i);
       names_.push_back("/" + service->full_name() + "/" + method->name());
       if (method->server_streaming()) {
-        AddStream(i);
+        AddStream(i, method);
         continue;
       }
       AddMethod(new grpc::internal::RpcServiceMethod(
@@ -100,16 +100,16 @@ class GrpcSurface::DescribedService final : public grpc::Service {
   }
 
  private:
-  // There is one: Images.WatchImageCache.
-  void AddStream(int index) {
+  void AddStream(int index, const MethodDescriptor* method) {
     using Handler =
         grpc::internal::CallbackServerStreamingHandler<grpc::ByteBuffer, grpc::ByteBuffer>;
     AddMethod(new grpc::internal::RpcServiceMethod(
         names_.back().c_str(), grpc::internal::RpcMethod::SERVER_STREAMING, nullptr));
-    MarkMethodRawCallback(index, new Handler([this](grpc::CallbackServerContext* context,
-                                                    const grpc::ByteBuffer* request) {
-                            return ServeCacheWatch(core_, dispatcher_, InfoOf(*context), *request);
-                          }));
+    MarkMethodRawCallback(
+        index, new Handler([this, method](grpc::CallbackServerContext* context,
+                                          const grpc::ByteBuffer* request) {
+          return ServeStream(core_, dispatcher_, method, InfoOf(*context), *request);
+        }));
   }
 
   grpc::ServerUnaryReactor* Serve(const MethodDescriptor* method,

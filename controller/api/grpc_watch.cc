@@ -3,6 +3,7 @@
 #include <deque>
 #include <memory>
 #include <optional>
+#include <string_view>
 #include <utility>
 
 #include "common/base/mutex.h"
@@ -16,8 +17,9 @@ namespace {
 
 // So many events wait for a reader; of what changes meanwhile it gets the newest.
 constexpr size_t kMaxQueuedEvents = 64;
+constexpr std::string_view kCacheMethod = "bunker.v1.Images.WatchImageCache";
 
-grpc::ByteBuffer Serialize(const v1::CacheEvent& event) {
+grpc::ByteBuffer Serialize(const google::protobuf::Message& event) {
   grpc::ByteBuffer bytes;
   bool own_buffer = false;
   grpc::GenericSerialize<grpc::ProtoBufferWriter, google::protobuf::Message>(event, &bytes,
@@ -40,8 +42,8 @@ class WatchReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
   const std::shared_ptr<WatchSink> sink_;
 };
 
-// The feed's half.
-class WatchSink final : public CacheSink {
+// The feed's half, whichever feed it is.
+class WatchSink final : public CacheSink, public StreamSink {
  public:
   void Attach(WatchReactor* reactor) {
     MutexLock lock(mutex_);
@@ -49,6 +51,11 @@ class WatchSink final : public CacheSink {
   }
 
   void Begin(std::function<void()> closed, std::function<void()> drained) override {
+    Listen(std::move(closed), std::move(drained));
+  }
+  void Begin() override {}
+
+  void Listen(std::function<void()> closed, std::function<void()> drained) override {
     bool gone = false;
     {
       MutexLock lock(mutex_);
@@ -64,7 +71,10 @@ class WatchSink final : public CacheSink {
     return queue_.size() < kMaxQueuedEvents;
   }
 
-  void Send(const v1::CacheEvent& event) override {
+  void Send(const v1::CacheEvent& event) override { Queue(event); }
+  void Send(const google::protobuf::Message& event) override { Queue(event); }
+
+  void Queue(const google::protobuf::Message& event) {
     MutexLock lock(mutex_);
     if (gone_ || end_) return;
     queue_.push_back(Serialize(event));
@@ -77,8 +87,8 @@ class WatchSink final : public CacheSink {
     MutexLock lock(mutex_);
     if (gone_ || end_) return;
     end_ = ToGrpcStatus(why);
-    // What was not begun is not told any more; what is under way ends first.
-    if (queue_.size() > 1) queue_.erase(queue_.begin() + 1, queue_.end());
+    // Of a stream that breaks off, what was not begun is not told any more.
+    if (!why.ok() && queue_.size() > 1) queue_.erase(queue_.begin() + 1, queue_.end());
     if (queue_.empty()) Finish(*end_);
   }
 
@@ -159,23 +169,32 @@ void WatchReactor::OnDone() {
 
 }  // namespace
 
-grpc::ServerWriteReactor<grpc::ByteBuffer>* ServeCacheWatch(Core& core, Dispatcher& dispatcher,
-                                                            CallInfo info,
-                                                            const grpc::ByteBuffer& request) {
+grpc::ServerWriteReactor<grpc::ByteBuffer>* ServeStream(
+    Core& core, Dispatcher& dispatcher, const google::protobuf::MethodDescriptor* method,
+    CallInfo info, const grpc::ByteBuffer& request) {
   auto sink = std::make_shared<WatchSink>();
   auto* reactor = new WatchReactor(sink);
   sink->Attach(reactor);
-  v1::WatchImageCacheRequest message;
+  std::shared_ptr<google::protobuf::Message> message(
+      google::protobuf::MessageFactory::generated_factory()
+          ->GetPrototype(method->input_type())
+          ->New());
   grpc::ByteBuffer bytes(request);
   const grpc::Status parsed =
       grpc::GenericDeserialize<grpc::ProtoBufferReader, google::protobuf::Message>(&bytes,
-                                                                                   &message);
+                                                                                   message.get());
   if (!parsed.ok()) {
-    sink->End(ValidationError("", "the request is no bunker.v1.WatchImageCacheRequest"));
+    static_cast<StreamSink&>(*sink).End(
+        ValidationError("", "the request is no " + method->input_type()->full_name()));
     return reactor;
   }
-  StartCacheFeed(core, dispatcher, "bunker.v1.Images.WatchImageCache", std::move(info), message,
-                 CacheFeedOptions(), std::move(sink));
+  if (method->full_name() == kCacheMethod) {
+    StartCacheFeed(core, dispatcher, kCacheMethod, std::move(info),
+                   static_cast<const v1::WatchImageCacheRequest&>(*message), CacheFeedOptions(),
+                   std::move(sink));
+  } else {
+    dispatcher.OpenStream(method, std::move(message), std::move(info), "", std::move(sink));
+  }
   return reactor;
 }
 

@@ -1,4 +1,4 @@
-// WatchImageCache over gRPC: the cache feed as a server stream.
+// Calls that answer with a stream, over gRPC.
 #pragma once
 
 #include "controller/api/dispatcher.h"
@@ -7,10 +7,10 @@
 
 namespace bunker::controller {
 
-// Serves one call; the library owns the reactor. `core` and `dispatcher` must outlive it.
-// Thread-safe.
-grpc::ServerWriteReactor<grpc::ByteBuffer>* ServeCacheWatch(Core& core, Dispatcher& dispatcher,
-                                                            CallInfo info,
-                                                            const grpc::ByteBuffer& request);
+// Serves one call of `method`; the library owns the reactor. `core` and `dispatcher` must outlive
+// it. Thread-safe.
+grpc::ServerWriteReactor<grpc::ByteBuffer>* ServeStream(
+    Core& core, Dispatcher& dispatcher, const google::protobuf::MethodDescriptor* method,
+    CallInfo info, const grpc::ByteBuffer& request);
 
 }  // namespace bunker::controller

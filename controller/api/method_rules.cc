@@ -113,6 +113,7 @@ constexpr MethodRule kRules[] = {
     {BUNKER_API "Bunkers.GetBunker", Need::kRead},
     {BUNKER_API "Bunkers.DeleteBunker", Need::kKey, "create", true},
     {BUNKER_API "Bunkers.Exec", Need::kKey, "execute", false, "", Extra::kStart},
+    {BUNKER_API "Bunkers.ExecStream", Need::kKey, "execute", false, "", Extra::kStart},
 
     {BUNKER_API "QuotaProfiles.CreateQuotaProfile", Need::kScopedKey, "admin:tenant", true,
      "admin:platform"},

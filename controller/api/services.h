@@ -3,6 +3,7 @@
 
 #include "controller/api/dispatcher.h"
 #include "controller/api/exec_backend.h"
+#include "controller/api/guest_talk.h"
 #include "controller/api/paging.h"
 #include "controller/engine/audit_reader.h"
 
@@ -13,7 +14,7 @@ class KeyRing;
 
 namespace bunker::controller {
 
-// All must outlive the dispatcher. `exec` and `scans` may be null: what needs them
+// All must outlive the dispatcher. `exec`, `scans` and `talks` may be null: what needs them
 // answers UNAVAILABLE.
 struct ServiceDeps {
   const Cursors* cursors = nullptr;
@@ -23,6 +24,7 @@ struct ServiceDeps {
   const KeyRing* keys = nullptr;  // null: no secret can be stored (UNAVAILABLE)
   uint32_t modelarts_size_mib = 16384;  // cap on the files of images that come through it
   ScanWork* scans = nullptr;
+  GuestTalkBackend* talks = nullptr;  // null: streams of commands answer UNAVAILABLE
 };
 
 void RegisterImageService(const ServiceDeps& deps, Dispatcher* dispatcher);

@@ -24,6 +24,7 @@
 #include "controller/rest/cache_stream.h"
 #include "controller/rest/envelope.h"
 #include "controller/rest/openapi.h"
+#include "controller/rest/output_stream.h"
 #include "controller/rest/request_reader.h"
 #include "controller/rest/unikraft.h"
 
@@ -34,6 +35,7 @@ using google::protobuf::Message;
 using google::protobuf::MethodDescriptor;
 
 constexpr std::string_view kCacheMethod = "bunker.v1.Images.GetImageCache";
+constexpr std::string_view kExecMethod = "bunker.v1.Bunkers.Exec";
 
 std::string NewRequestId() {
   SystemRng rng;
@@ -188,7 +190,21 @@ void Gateway::Answer(const HttpRequest& request, const Router::Match& match, Cal
         core_, dispatcher_, std::move(info), static_cast<const v1::GetImageCacheRequest&>(*message),
         std::string(request.Header("last-event-id")), options_.sse_heartbeat, std::move(exchange));
   }
+  if (method->full_name() == kExecMethod) {
+    const auto& exec = static_cast<const v1::ExecRequest&>(*message);
+    if (exec.stream()) return StreamExec(*match.route, exec, std::move(info), std::move(exchange));
+  }
   Call(*match.route, std::move(message), std::move(info), std::move(exchange));
+}
+
+void Gateway::StreamExec(const Route& route, const v1::ExecRequest& request, CallInfo info,
+                         std::shared_ptr<HttpExchange> exchange) {
+  const MethodDescriptor* method = route.method->service()->FindMethodByName("ExecStream");
+  auto sink = MakeOutputStream(info.request_id,
+                               request.output() == v1::OUTPUT_ENCODING_BASE64,
+                               std::move(exchange));
+  dispatcher_.OpenStream(method, std::make_shared<v1::ExecRequest>(request), std::move(info),
+                         route.body, std::move(sink));
 }
 
 void Gateway::Call(const Route& route, std::shared_ptr<Message> message, CallInfo info,

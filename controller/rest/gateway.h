@@ -11,6 +11,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "bunker/v1/bunker.pb.h"
 #include "controller/api/dispatcher.h"
 #include "controller/rest/http_types.h"
 #include "controller/rest/metered_exchange.h"
@@ -44,6 +45,8 @@ class Gateway final : public HttpHandler {
                    std::shared_ptr<HttpExchange> exchange);
   void Answer(const HttpRequest& request, const Router::Match& match, CallInfo info,
               std::shared_ptr<HttpExchange> exchange);
+  void StreamExec(const Route& route, const v1::ExecRequest& request, CallInfo info,
+                  std::shared_ptr<HttpExchange> exchange);
   void Call(const Route& route, std::shared_ptr<google::protobuf::Message> message, CallInfo info,
             std::shared_ptr<HttpExchange> exchange);
 

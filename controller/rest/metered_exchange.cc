@@ -40,6 +40,8 @@ class MeteredExchange final : public HttpExchange {
     inner_->EndStream();
   }
 
+  size_t QueuedBytes() const override { return inner_->QueuedBytes(); }
+  void OnDrained(std::function<void()> drained) override { inner_->OnDrained(std::move(drained)); }
   void OnClosed(std::function<void()> closed) override { inner_->OnClosed(std::move(closed)); }
 
  private:

@@ -111,8 +111,6 @@ TEST_F(GatewayTest, WhatIsNotBuiltYetIsRefusedByName) {
     EXPECT_EQ(answer.status, 403);
     EXPECT_EQ(answer.code(), "NETWORK_PROFILE_DENIED");
   }
-  EXPECT_EQ(Call("POST", "/bunkers/b/exec", R"({"command": "x", "stream": true})").field(),
-            "stream");
   EXPECT_EQ(Call("DELETE", "/bunkers/b?snapshot=true").field(), "snapshot");
   EXPECT_EQ(Call("POST", "/bunkers/b/exec", R"({"command": "x", "stream": false})").code(),
             "NOT_FOUND");

@@ -1,0 +1,32 @@
+// One reader of a stream of events, whichever transport carries them.
+//
+// Thread-safe; calls that send don't overlap each other.
+#pragma once
+
+#include <functional>
+
+#include "absl/status/status.h"
+#include "google/protobuf/message.h"
+
+namespace bunker::controller {
+
+class StreamSink {
+ public:
+  virtual ~StreamSink() = default;
+
+  // First, once. `closed` may be called on any thread, once, when the reader goes before the end,
+  // at once where it has gone already; `drained`, on any thread, whenever CanSend() has become
+  // true again. Neither blocks.
+  virtual void Listen(std::function<void()> closed, std::function<void()> drained) = 0;
+  // The stream begins: no error of its own status can be told any more. Once, before Send().
+  virtual void Begin() = 0;
+  // Whether it takes another event now; one of up to 16 KiB of data.
+  virtual bool CanSend() = 0;
+  virtual void Send(const google::protobuf::Message& event) = 0;
+  // Nothing new; keeps the reader and what lies between awake.
+  virtual void Heartbeat() = 0;
+  // The last call. OK: all was told. Before Begin(): the stream was refused.
+  virtual void End(const absl::Status& why) = 0;
+};
+
+}  // namespace bunker::controller

@@ -1,0 +1,134 @@
+#include "controller/rest/output_stream.h"
+
+#include <utility>
+
+#include "absl/strings/escaping.h"
+#include "bunker/v1/bunker.pb.h"
+#include "common/base/utf8.h"
+#include "controller/api/errors.h"
+#include "controller/rest/envelope.h"
+#include "controller/rest/json_codec.h"
+#include "controller/rest/json_value.h"
+#include "controller/rest/sse.h"
+
+namespace bunker::controller {
+namespace {
+
+// So much may wait for a client; an event of 16 KiB of data is below 100 KiB.
+constexpr size_t kMaxQueuedBytes = 64u << 10;
+constexpr char kTooSlow[] = "this client reads too slowly and was dropped";
+
+// How many bytes at the end of `text` are the beginning of a character.
+size_t UnfinishedBytes(std::string_view text) {
+  for (size_t back = 1; back <= 3 && back <= text.size(); ++back) {
+    const auto byte = static_cast<unsigned char>(text[text.size() - back]);
+    if ((byte & 0xc0) == 0x80) continue;
+    const size_t length = byte >= 0xf0 ? 4 : byte >= 0xe0 ? 3 : byte >= 0xc2 ? 2 : 1;
+    return byte <= 0xf4 && back < length ? back : 0;
+  }
+  return 0;
+}
+
+class OutputStream final : public StreamSink {
+ public:
+  OutputStream(std::string request_id, bool base64, std::shared_ptr<HttpExchange> exchange)
+      : request_id_(std::move(request_id)),
+        base64_(base64),
+        exchange_(std::move(exchange)),
+        last_words_(SseError(ApiError("UNAVAILABLE", kTooSlow))) {}
+
+  void Listen(std::function<void()> closed, std::function<void()> drained) override {
+    exchange_->OnDrained(std::move(drained));
+    exchange_->OnClosed(std::move(closed));
+  }
+
+  void Begin() override {
+    begun_ = true;
+    exchange_->StartStream(SseHead(request_id_));
+  }
+
+  bool CanSend() override { return exchange_->QueuedBytes() < kMaxQueuedBytes; }
+
+  void Send(const google::protobuf::Message& message) override {
+    const auto& event = static_cast<const v1::OutputEvent&>(message);
+    switch (event.event_case()) {
+      case v1::OutputEvent::kStdout:
+        return SendData(event, 0, event.stdout());
+      case v1::OutputEvent::kStderr:
+        return SendData(event, 1, event.stderr());
+      case v1::OutputEvent::kExit: {
+        for (size_t i = 0; i < 2; ++i) SendText("", i, text_[i].Rest());
+        std::string json;
+        AppendMessageJson(&json, event.exit());
+        return Write(SseEvent("", "exit", json));
+      }
+      case v1::OutputEvent::EVENT_NOT_SET:
+        return;
+    }
+  }
+
+  void Heartbeat() override { Write(SseHeartbeat()); }
+
+  void End(const absl::Status& why) override {
+    if (!begun_) {
+      const absl::Status told = why.ok() ? absl::InternalError("a stream without a word") : why;
+      return exchange_->Send(ErrorResponse(ViewOf(told), request_id_));
+    }
+    if (!why.ok()) Write(SseError(why));
+    exchange_->EndStream();
+  }
+
+ private:
+  static constexpr const char* kNames[] = {"stdout", "stderr"};
+
+  void SendData(const v1::OutputEvent& event, size_t stream, const std::string& bytes) {
+    const bool has_id = event.has_offset();
+    if (base64_) {
+      return SendText(has_id ? std::to_string(event.offset()) : "", stream,
+                      absl::Base64Escape(bytes));
+    }
+    // An id says that everything before it was told: a character must not wait behind it.
+    if (has_id && text_[1 - stream].waiting_bytes() > 0) {
+      SendText(std::to_string(event.offset() - bytes.size()), 1 - stream, text_[1 - stream].Rest());
+    }
+    const std::string text = text_[stream].Take(bytes);
+    SendText(has_id ? std::to_string(event.offset() - text_[stream].waiting_bytes()) : "", stream,
+             text);
+  }
+
+  void SendText(const std::string& id, size_t stream, const std::string& text) {
+    if (text.empty()) return;
+    std::string json = "{\"data\":";
+    AppendJsonString(&json, text);
+    Write(SseEvent(id, kNames[stream], json + "}"));
+  }
+
+  void Write(std::string bytes) { exchange_->WriteEvent(std::move(bytes), last_words_); }
+
+  const std::string request_id_;
+  const bool base64_;
+  const std::shared_ptr<HttpExchange> exchange_;
+  const std::string last_words_;
+  bool begun_ = false;
+  TextPieces text_[2];
+};
+
+}  // namespace
+
+std::string TextPieces::Take(std::string_view bytes) {
+  std::string text = std::move(unfinished_);
+  text.append(bytes);
+  const size_t unfinished = UnfinishedBytes(text);
+  unfinished_ = text.substr(text.size() - unfinished);
+  text.resize(text.size() - unfinished);
+  return ToValidUtf8(std::move(text));
+}
+
+std::string TextPieces::Rest() { return ToValidUtf8(std::exchange(unfinished_, "")); }
+
+std::shared_ptr<StreamSink> MakeOutputStream(std::string request_id, bool base64,
+                                             std::shared_ptr<HttpExchange> exchange) {
+  return std::make_shared<OutputStream>(std::move(request_id), base64, std::move(exchange));
+}
+
+}  // namespace bunker::controller
