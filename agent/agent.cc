@@ -23,6 +23,7 @@
 #include "agent/link/join.h"
 #include "agent/link/link_client.h"
 #include "agent/link/login_client.h"
+#include "agent/net/bunker_network.h"
 #include "agent/pull/backoff.h"
 #include "agent/pull/image_source.h"
 #include "agent/pull_config.h"
@@ -32,6 +33,7 @@
 #include "agent/reconcile/exec_tunnel.h"
 #include "agent/reconcile/image_runner.h"
 #include "agent/reconcile/image_table.h"
+#include "agent/reconcile/network_keeper.h"
 #include "agent/reconcile/scan_runner.h"
 #include "agent/reconcile/scan_table.h"
 #include "agent/scan/scanner.h"
@@ -50,6 +52,7 @@ namespace {
 constexpr size_t kMaxQueuedImageJobs = 1024;
 constexpr size_t kMaxQueuedVmJobs = 4096;
 constexpr size_t kMaxQueuedScans = 1024;
+constexpr size_t kMaxQueuedNetJobs = 16;
 constexpr absl::Duration kActivityPeriod = absl::Seconds(5);
 constexpr absl::Duration kLoginTimeout = absl::Seconds(30);
 constexpr absl::Duration kJoinRetryPause = absl::Seconds(2);
@@ -133,6 +136,7 @@ class Agent final : public LinkHandler, public ObservationSink {
     BeatForActivity();
     BeatForWatchdog();
     keeper_->Start();
+    network_keeper_->Start();
     link_->Start();
     ::sd_notify(0, "READY=1");
     Log(Severity::kInfo, "agent.started",
@@ -148,13 +152,13 @@ class Agent final : public LinkHandler, public ObservationSink {
 
   // ---- LinkHandler ----------------------------------------------------------------------------
   absl::Status AdmitAssignment(const link::v1::Assignment& row) override {
-    if (row.has_bunker() && row.bunker().network_profile() != "isolated" &&
-        row.bunker().network_profile() != "registry") {
-      return ReasonError(absl::StatusCode::kFailedPrecondition, "NETWORK_PROFILE_DENIED",
-                         "this agent can't enforce the network profile " +
-                             row.bunker().network_profile() + " yet: use isolated or registry");
-    }
-    return absl::OkStatus();
+    if (!row.has_bunker()) return absl::OkStatus();
+    const std::string& profile = row.bunker().network_profile();
+    const auto& known = abilities_.profiles;
+    if (std::find(known.begin(), known.end(), profile) != known.end()) return absl::OkStatus();
+    return ReasonError(absl::StatusCode::kFailedPrecondition, "NETWORK_PROFILE_DENIED",
+                       "this worker can't enforce the network profile " + profile +
+                           (abilities_.reason.empty() ? "" : ": " + abilities_.reason));
   }
 
   void OnAssignments(AssignmentChanges changes, std::function<void()> durable) override {
@@ -255,9 +259,17 @@ class Agent final : public LinkHandler, public ObservationSink {
     options.job.boot_deadline = absl::Seconds(config_.boot_deadline_s);
     options.uid_base = config_.uid_base;
     options.uid_count = config_.uid_count;
+    RETURN_IF_ERROR(BuildNetworks());
     bunker_runner_ = std::make_unique<BunkerRunner>(
-        *loop_, *vm_pool_, BunkerJobParts{*vmm_, *images_, *journal_}, options, Listeners());
+        *loop_, *vm_pool_, BunkerJobParts{*vmm_, *images_, *journal_, networks_.get()}, options,
+        Listeners());
     bunker_table_ = std::make_unique<BunkerTable>(*bunker_runner_, *image_table_, *this);
+    network_keeper_ = std::make_unique<NetworkKeeper>(
+        *loop_, *net_pool_, *networks_,
+        [this](const std::string& id, uint32_t incarnation,
+               const std::vector<link::v1::NetworkEvent>& events) {
+          bunker_table_->OnNetwork(id, incarnation, events);
+        });
     CacheKeeper::Options keeping;
     keeping.state_dir = config_.state_dir;
     keeping.cap_bytes = config_.disk_mb << 20;
@@ -269,6 +281,19 @@ class Agent final : public LinkHandler, public ObservationSink {
         [this](const std::string& recipe) { return bunker_table_->Uses(recipe); },
         std::move(keeping));
     return BuildLink();
+  }
+
+  // A host without what the rules need still runs bunkers that have no network card.
+  absl::Status BuildNetworks() {
+    net_pool_ = std::make_unique<WorkerPool>("net", 1, kMaxQueuedNetJobs);
+    ASSIGN_OR_RETURN(networks_, BunkerNetworks::Create(NetworkOptionsOf(config_)));
+    // Asked for before the first bunker needs it.
+    auto look = [this](CancelToken&) { networks_->RegistryNames(); };
+    RETURN_IF_ERROR(net_pool_->Submit(std::move(look)).status());
+    abilities_ = networks_->Probe();
+    if (!abilities_.reason.empty())
+      Log(Severity::kWarning, "agent.no_networks", {{"why", abilities_.reason}});
+    return absl::OkStatus();
   }
 
   absl::Status BuildScanner() {
@@ -306,6 +331,9 @@ class Agent final : public LinkHandler, public ObservationSink {
     options.boot_id = HostBootId();
     options.agent_version = kAgentVersion;
     ASSIGN_OR_RETURN(options.facts, ReadHostFacts(config_, verdict_));
+    for (const std::string& profile : abilities_.profiles)
+      options.facts.add_network_profiles(profile);
+    options.facts.set_network_reason(abilities_.reason);
     options.boot_counter = journal_->boot_counter();
     ASSIGN_OR_RETURN(held_, journal_->Assignments());
     options.held = VersionsOf(held_);
@@ -409,6 +437,7 @@ class Agent final : public LinkHandler, public ObservationSink {
     image_pool_->Shutdown();
     collect_pool_->Shutdown();
     vm_pool_->Shutdown();
+    net_pool_->Shutdown();
     scan_pool_->Shutdown();
   }
 
@@ -430,10 +459,14 @@ class Agent final : public LinkHandler, public ObservationSink {
   std::unique_ptr<WorkerPool> collect_pool_;
   std::unique_ptr<WorkerPool> vm_pool_;
   std::unique_ptr<WorkerPool> scan_pool_;
+  std::unique_ptr<WorkerPool> net_pool_;
+  std::unique_ptr<BunkerNetworks> networks_;
+  NetworkAbilities abilities_;
   std::unique_ptr<ImageRunner> image_runner_;
   std::unique_ptr<BunkerRunner> bunker_runner_;
   std::unique_ptr<ImageTable> image_table_;
   std::unique_ptr<BunkerTable> bunker_table_;
+  std::unique_ptr<NetworkKeeper> network_keeper_;
   std::unique_ptr<CacheKeeper> keeper_;
   std::unique_ptr<ScanRunner> scan_runner_;
   std::unique_ptr<ScanTable> scan_table_;

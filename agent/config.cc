@@ -5,6 +5,7 @@
 
 #include <utility>
 
+#include "agent/net/name_set.h"
 #include "common/base/files.h"
 #include "common/base/status_macros.h"
 #include "common/config/strict_table.h"
@@ -124,13 +125,25 @@ absl::Status ReadScan(const toml::table& table, AgentConfig* config) {
 absl::Status ReadNetwork(const toml::table& table, AgentConfig* config) {
   StrictTable in(table, "network");
   in.Read("package_registries", &config->package_registries);
+  in.Read("egress_ports", &config->egress_ports);
+  in.Read("egress_deny", &config->egress_deny);
+  in.Read("egress_allow", &config->egress_allow);
+  in.Read("uplinks", &config->uplinks);
+  in.Read("guard_uid", &config->guard_uid, 1u, kMaxUid);
   RETURN_IF_ERROR(in.Finish());
-  if (!config->package_registries.empty()) {
-    return absl::InvalidArgumentError(
-        "config option network.package_registries must be empty: the filter that would hold a "
-        "bunker to such a list is not built yet, so nothing may be opened; remove the entries");
+  for (const uint32_t port : config->egress_ports) {
+    if (port == 0 || port > 65535)
+      return absl::InvalidArgumentError("config option network.egress_ports: ports are 1 to 65535");
   }
-  return absl::OkStatus();
+  if (config->egress_ports.empty())
+    return absl::InvalidArgumentError("config option network.egress_ports must name a port");
+  for (const std::string& name : config->package_registries) {
+    if (NameSet({name}).empty()) {
+      return absl::InvalidArgumentError("config option network.package_registries: '" + name +
+                                        "' is no host name, nor *. before one");
+    }
+  }
+  return BunkerNetworks::Create(NetworkOptionsOf(*config)).status();
 }
 
 std::string HostName() {
@@ -139,6 +152,19 @@ std::string HostName() {
 }
 
 }  // namespace
+
+NetworkOptions NetworkOptionsOf(const AgentConfig& config) {
+  NetworkOptions options;
+  options.registry_names = config.package_registries;
+  options.ports.assign(config.egress_ports.begin(), config.egress_ports.end());
+  options.refused = config.egress_deny.empty() ? DefaultRefusedRanges() : config.egress_deny;
+  options.exempt = config.egress_allow;
+  options.uplinks = config.uplinks;
+  options.slots = config.uid_count;
+  options.guard_uid = config.guard_uid;
+  options.state_dir = config.state_dir;
+  return options;
+}
 
 absl::StatusOr<AgentConfig> ParseAgentConfig(const std::string& text, const std::string& origin) {
   toml::table root;

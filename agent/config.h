@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "agent/net/bunker_network.h"
 #include "agent/scan/scanner.h"
 
 namespace bunker::agent {
@@ -71,8 +72,16 @@ struct AgentConfig {
   ScanOptions scan;
 
   // [network]
-  std::vector<std::string> package_registries;  // profile `registry`; must be empty for now
+  std::vector<std::string> package_registries;  // profile `registry`; empty: the worker's own
+  std::vector<uint32_t> egress_ports = {80, 443};  // TCP
+  std::vector<std::string> egress_deny;   // IPv4 ranges; empty: DefaultRefusedRanges()
+  std::vector<std::string> egress_allow;  // exceptions: IPv4 ranges and host names
+  std::string uplinks = "10.201.0.0/16";  // two addresses a bunker
+  uint32_t guard_uid = 64030;
 };
+
+// What the section [network] asks of the networks.
+NetworkOptions NetworkOptionsOf(const AgentConfig& config);
 
 // Reads and checks `path`. Unknown keys, wrong types and values out of range are errors that name
 // the key and the remedy.

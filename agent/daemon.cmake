@@ -1,5 +1,5 @@
 bunker_library(NAME bunker_agent_config SRCS config.cc
-  DEPS bunker_base bunker_config bunker_agent_scan)
+  DEPS bunker_base bunker_config bunker_agent_net bunker_agent_scan)
 bunker_library(NAME bunker_agent_pull_config SRCS pull_config.cc
   DEPS bunker_agent_config bunker_agent_pull)
 

@@ -16,6 +16,7 @@
 #include "agent/config.h"
 #include "agent/confined/confined_command.h"
 #include "agent/link/join.h"
+#include "agent/net/guard_child.h"
 #include "agent/scan/scan_child.h"
 #include "agent/version.h"
 #include "common/base/files.h"
@@ -145,6 +146,8 @@ int main(int argc, char** argv) {
   if (std::strcmp(first, bunker::agent::kBakeChildArgument) == 0)
     return bunker::agent::BakeChildMain();
   if (std::strcmp(first, bunker::agent::kScanChildArgument) == 0) bunker::agent::ScanChildMain();
+  if (std::strcmp(first, bunker::agent::kNetGuardArgument) == 0)
+    return bunker::agent::NetGuardMain();
   if (std::strcmp(first, bunker::agent::kConfinedCommandArgument) == 0)
     return bunker::agent::ConfinedCommandMain(argc, argv);
   return bunker::agent::Main(argc, argv);

@@ -14,6 +14,7 @@
 
 #include "agent/guest/command.h"
 #include "agent/guest/fd.h"
+#include "agent/guest/network.h"
 #include "agent/guest/small_file.h"
 #include "agent/guest/users.h"
 
@@ -88,6 +89,7 @@ std::vector<std::string> ApplyConfig(const v1::GuestConfig& config) {
   if (!config.entropy().empty()) note(AddEntropy(config.entropy()));
   if (config.realtime_ns() != 0) note(SetClock(config.realtime_ns()));
   if (!config.hostname().empty()) note(SetHostname(config.hostname()));
+  if (config.has_network()) note(BringNetworkUp(config.network()));
   return problems;
 }
 

@@ -46,6 +46,10 @@ void PutRecord(const RunningVm& vm, v1::VmRow* row) {
   row->set_hardware_accelerated(vm.accelerator == Accelerator::kHardware);
 }
 
+bool HasNetworkCard(const link::v1::BunkerAssignment& wanted) {
+  return wanted.network_profile() != "isolated" && !wanted.network_profile().empty();
+}
+
 guest::v1::GuestConfig ConfigFor(const link::v1::BunkerAssignment& wanted) {
   guest::v1::GuestConfig config;
   config.set_hostname(wanted.hostname());
@@ -55,6 +59,13 @@ guest::v1::GuestConfig ConfigFor(const link::v1::BunkerAssignment& wanted) {
   config.set_realtime_ns(static_cast<uint64_t>(absl::ToUnixNanos(absl::Now())));
   SystemRng rng;
   config.set_entropy(rng.Bytes(kEntropyBytes));
+  if (HasNetworkCard(wanted)) {
+    guest::v1::GuestNetwork* network = config.mutable_network();
+    network->set_address(kGuestAddress);
+    network->set_prefix_bits(kGuestPrefixBits);
+    network->set_gateway(kGatewayAddress);
+    network->set_nameserver(kGatewayAddress);
+  }
   return config;
 }
 
@@ -142,6 +153,9 @@ class StartJob {
     spec.memory_mb = std::max(wanted_.memory_mb(), kMinGuestMemoryMb);
     spec.accelerator = options_.accelerator;
     spec.uid = uid_;
+    ASSIGN_OR_RETURN(const BunkerNetwork network, MakeNetwork());
+    spec.tap_fd = network.tap.get();
+    spec.nic_mac = kGuestMac;
     ASSIGN_OR_RETURN(running_->vm, parts_.vmm.Start(
                                        spec,
                                        [this](const RunningVm& vm) {
@@ -151,6 +165,20 @@ class StartJob {
                                        cancel_));
     PutRecord(running_->vm.record(), &running_->row);
     return absl::OkStatus();
+  }
+
+  // Closed, never open: a bunker whose network can't be held to its profile does not start.
+  absl::StatusOr<BunkerNetwork> MakeNetwork() {
+    const std::optional<NetworkRequest> request =
+        NetworkOf(running_->row, uid_);
+    if (!request) return BunkerNetwork();
+    if (parts_.networks == nullptr) {
+      return ReasonError(absl::StatusCode::kFailedPrecondition, "NETWORK_PROFILE_DENIED",
+                         "this worker can't enforce the network profile " + request->profile);
+    }
+    ASSIGN_OR_RETURN(BunkerNetwork network, parts_.networks->SetUp(*request));
+    running_->row.mutable_observed()->set_private_ip(network.private_ip);
+    return network;
   }
 
   // In slices, so that a VMM which ends during the boot is noticed at once.
@@ -212,6 +240,20 @@ static absl::Status AskGuestToEnd(RunningBunker& bunker, absl::Duration grace) {
   return absl::OkStatus();
 }
 
+std::optional<NetworkRequest> NetworkOf(const v1::VmRow& row, uid_t uid) {
+  const link::v1::BunkerAssignment& wanted = row.wanted();
+  if (!HasNetworkCard(wanted)) return std::nullopt;
+  NetworkRequest request;
+  request.bunker_id = wanted.bunker_id();
+  request.incarnation = wanted.incarnation();
+  request.folder = row.folder();
+  request.profile = wanted.network_profile();
+  request.allowlist.assign(wanted.network_allowlist().begin(), wanted.network_allowlist().end());
+  request.slot = uid;
+  request.bandwidth_mbit = wanted.bandwidth_mbit();
+  return request;
+}
+
 RunningVm RecordOf(const v1::VmRow& row) {
   RunningVm vm;
   vm.driver = row.driver();
@@ -255,7 +297,7 @@ absl::Status StopBunker(const BunkerJobParts& parts, RunningBunker& bunker, absl
       row.mutable_observed()->set_status(link::v1::BunkerObservation::STOPPED);
     tell("journal", parts.journal.PutVm(row));
   }
-  tell("remove folder", RemoveVmFolder(parts.vmm, row.folder()));
+  tell("remove folder", RemoveVmFolder(parts, row.folder()));
   if (row_after == RowAfter::kRemoved)
     tell("journal", parts.journal.RemoveVm(id, row.wanted().incarnation()));
   parts.images.Unpin(row.recipe_digest());
@@ -269,9 +311,11 @@ std::shared_ptr<GuestChannel> OpenGuestChannel(Vmm& vmm, const v1::VmRow& row) {
   return std::make_shared<GuestChannel>(std::move(options));
 }
 
-absl::Status RemoveVmFolder(Vmm& vmm, const std::string& folder) {
+absl::Status RemoveVmFolder(const BunkerJobParts& parts, const std::string& folder) {
   if (!fs::exists(folder)) return absl::OkStatus();
-  RETURN_IF_ERROR(vmm.Clean(folder));
+  // Before the folder: as long as that is there, the next life finds the network by its name.
+  if (parts.networks != nullptr) RETURN_IF_ERROR(parts.networks->TearDown(folder));
+  RETURN_IF_ERROR(parts.vmm.Clean(folder));
   std::error_code error;
   fs::remove_all(folder, error);
   if (error) return absl::InternalError("removing " + folder + ": " + error.message());

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -11,6 +12,7 @@
 #include "agent/cache/image_store.h"
 #include "agent/exec/guest_channel.h"
 #include "agent/journal/journal.h"
+#include "agent/net/bunker_network.h"
 #include "agent/vm/vmm.h"
 #include "bunker/agent/v1/journal.pb.h"
 #include "common/base/cancel.h"
@@ -22,6 +24,7 @@ struct BunkerJobParts {
   Vmm& vmm;
   ImageStore& images;
   Journal& journal;
+  BunkerNetworks* networks = nullptr;  // null: bunkers without a network card alone
 };
 
 struct BunkerJobOptions {
@@ -69,8 +72,11 @@ enum class RowAfter {
 absl::Status StopBunker(const BunkerJobParts& parts, RunningBunker& bunker, absl::Duration grace,
                         RowAfter row_after);
 
-// Removes the folder of a VM that does not run.
-absl::Status RemoveVmFolder(Vmm& vmm, const std::string& folder);
+// Removes the folder of a VM that does not run, and the network named after it.
+absl::Status RemoveVmFolder(const BunkerJobParts& parts, const std::string& folder);
+
+// The network of that row's bunker; nothing where its profile has none.
+std::optional<NetworkRequest> NetworkOf(const v1::VmRow& row, uid_t uid);
 
 // The channel to the guest of that VM; it connects in the background. `vmm` must outlive it.
 std::shared_ptr<GuestChannel> OpenGuestChannel(Vmm& vmm, const v1::VmRow& row);

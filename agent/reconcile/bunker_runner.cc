@@ -68,7 +68,7 @@ absl::StatusOr<std::vector<BunkerRunner::Recovered>> BunkerRunner::Recover() {
 absl::Status BunkerRunner::RecoverOne(const v1::VmRow& row, std::vector<Recovered>* recovered) {
   const link::v1::BunkerAssignment& wanted = row.wanted();
   if (IsFinal(row.observed())) {
-    RETURN_IF_ERROR(RemoveVmFolder(parts_.vmm, row.folder()));
+    RETURN_IF_ERROR(RemoveVmFolder(parts_, row.folder()));
     recovered->push_back({wanted, row.observed(), ""});
     return absl::OkStatus();
   }
@@ -84,6 +84,8 @@ absl::Status BunkerRunner::RecoverOne(const v1::VmRow& row, std::vector<Recovere
     running->channel = OpenGuestChannel(parts_.vmm, row);
     parts_.images.Pin(row.recipe_digest());
     used_uids_.insert(row.uid());
+    const auto network = NetworkOf(row, row.uid());
+    if (network && parts_.networks != nullptr) parts_.networks->Adopt(*network);
     entries_[wanted.bunker_id()].running = std::move(running);
     recovered->push_back({wanted, row.observed(), row.recipe_digest()});
     Log(Severity::kInfo, "vm.adopted",
@@ -95,7 +97,7 @@ absl::Status BunkerRunner::RecoverOne(const v1::VmRow& row, std::vector<Recovere
   }
   // Half booted when the agent died: start over, with nothing of the first try alive.
   if (vm.ok()) RETURN_IF_ERROR(parts_.vmm.Kill(*vm).status());
-  RETURN_IF_ERROR(RemoveVmFolder(parts_.vmm, row.folder()));
+  RETURN_IF_ERROR(RemoveVmFolder(parts_, row.folder()));
   Log(Severity::kWarning, "vm.not_adopted",
       {{"bunker", wanted.bunker_id()},
        {"incarnation", wanted.incarnation()},
@@ -118,7 +120,7 @@ void BunkerRunner::SweepFolders() {
   std::error_code error;
   for (const fs::directory_entry& folder : fs::directory_iterator(options_.job.vm_dir, error)) {
     if (kept.count(folder.path()) != 0) continue;
-    const absl::Status removed = RemoveVmFolder(parts_.vmm, folder.path());
+    const absl::Status removed = RemoveVmFolder(parts_, folder.path());
     Log(Severity::kWarning, "vm.folder_swept",
         {{"folder", folder.path().string()}, {"status", std::string(removed.message())}});
   }

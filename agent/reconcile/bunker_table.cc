@@ -1,5 +1,6 @@
 #include "agent/reconcile/bunker_table.h"
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -183,6 +184,20 @@ void BunkerTable::OnActivity(const std::string& bunker_id, uint32_t incarnation,
   if (row == nullptr) return;
   row->observed.set_active_execs(active_execs);
   row->observed.set_last_activity_unix_ms(at_unix_ms);
+  Publish(*row);
+}
+
+void BunkerTable::OnNetwork(const std::string& bunker_id, uint32_t incarnation,
+                            const std::vector<link::v1::NetworkEvent>& events) {
+  Row* row = FindRunning(bunker_id, incarnation);
+  if (row == nullptr) return;
+  const auto& old = row->observed.network_events();
+  const bool same = std::equal(old.begin(), old.end(), events.begin(), events.end(),
+                               [](const auto& a, const auto& b) {
+                                 return a.SerializeAsString() == b.SerializeAsString();
+                               });
+  if (same) return;
+  row->observed.mutable_network_events()->Assign(events.begin(), events.end());
   Publish(*row);
 }
 

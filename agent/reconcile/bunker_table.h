@@ -12,6 +12,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "agent/reconcile/image_table.h"
 #include "bunker/link/v1/agent_link.pb.h"
@@ -63,6 +64,10 @@ class BunkerTable {
   // An exec began or ended; `at_unix_ms` is the time of it.
   void OnActivity(const std::string& bunker_id, uint32_t incarnation, uint32_t active_execs,
                   int64_t at_unix_ms);
+
+  // What happened in its network, newest first; told where it is news.
+  void OnNetwork(const std::string& bunker_id, uint32_t incarnation,
+                 const std::vector<link::v1::NetworkEvent>& events);
 
   // The first command in it took so long; for the row's timings.
   void OnFirstExec(const std::string& bunker_id, uint32_t incarnation, double ms);

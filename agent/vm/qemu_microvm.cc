@@ -202,6 +202,7 @@ QemuArgs QemuMicrovm::ArgsFor(const VmSpec& spec, const std::string& binary) con
   args.kernel_args = spec.kernel_args;
   args.console_kib = spec.console_kib;
   if (spec.snapshots) args.memory = GuestMemory::kFile;
+  if (spec.tap_fd >= 0) args.nic_mac = spec.nic_mac;
   return args;
 }
 
@@ -227,9 +228,8 @@ absl::StatusOr<VmHandle> QemuMicrovm::Launch(const VmSpec& spec, const VmSnapsho
   ASSIGN_OR_RETURN(UniqueFd channel, ListenUnix(ChannelPath(spec.folder)));
   FolderGuard guard(this, spec.folder);
   ASSIGN_OR_RETURN(UniqueFd control, ListenUnix(ControlPath(spec.folder)));
-  if (mkdir(StagingPath(spec.folder).c_str(), 0700) != 0) {
+  if (mkdir(StagingPath(spec.folder).c_str(), 0700) != 0)
     return ErrnoError(errno, absl::StrCat("mkdir ", StagingPath(spec.folder)));
-  }
   // Non-blocking: a VMM that talks more than anybody reads loses words, it does not stand still.
   int last_words[2];
   if (pipe2(last_words, O_CLOEXEC | O_NONBLOCK) != 0) return ErrnoError(errno, "pipe2");
@@ -242,9 +242,8 @@ absl::StatusOr<VmHandle> QemuMicrovm::Launch(const VmSpec& spec, const VmSnapsho
   UniqueFd memory, devices;
   if (args.memory == GuestMemory::kFile) {
     ASSIGN_OR_RETURN(memory, MakeMemoryFile(kGuestMemoryName));
-    if (ftruncate(memory.get(), static_cast<off_t>(spec.memory_mb) << 20) != 0) {
+    if (ftruncate(memory.get(), static_cast<off_t>(spec.memory_mb) << 20) != 0)
       return ErrnoError(errno, "size the guest's memory");
-    }
     jail.fds.push_back(memory.get());  // kMemoryFd
   } else if (snapshot != nullptr) {
     // Opened anew: an offset of its own.
@@ -252,6 +251,7 @@ absl::StatusOr<VmHandle> QemuMicrovm::Launch(const VmSpec& spec, const VmSnapsho
     jail.fds.insert(jail.fds.end(), {snapshot->memory.get(), devices.get()});
   }
   if (jail.fds.size() > kMemoryFd - kChannelFd) jail.fds_folder = kJailFds;
+  if (spec.tap_fd >= 0) jail.fds.push_back(spec.tap_fd);  // TapFdOf(args)
   ASSIGN_OR_RETURN(JailedProcess jailed, StartJailed(jail));
   words_write.reset();
 

@@ -43,6 +43,17 @@ bool IsPlainWord(std::string_view text) {
   return true;
 }
 
+// "02:62:6b:00:00:02"
+bool IsMac(std::string_view text) {
+  if (text.size() != 17) return false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    const bool hex = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
+    if (i % 3 == 2 ? c != ':' : !hex) return false;
+  }
+  return true;
+}
+
 absl::Status CheckSizes(const VmSpec& spec) {
   if (spec.vcpus < 1 || spec.vcpus > kMaxVcpus) {
     return Refuse("vcpus", absl::StrCat("is ", spec.vcpus, ", must be 1 to ", kMaxVcpus));
@@ -55,6 +66,7 @@ absl::Status CheckSizes(const VmSpec& spec) {
   if (console < 4 || console > 1024 || (console & (console - 1)) != 0) {
     return Refuse("console_kib", "must be a power of two from 4 to 1024");
   }
+  if (spec.tap_fd >= 0 && !IsMac(spec.nic_mac)) return Refuse("nic_mac", "is no MAC address");
   size_t bytes = 0;
   for (const std::string& word : spec.kernel_args) {
     if (!IsPlainWord(word)) return Refuse("kernel_args", "holds a word that isn't a plain one");

@@ -11,6 +11,18 @@ std::string PinnedCpuModel(const std::string& vendor) {
   return "Westmere-v1";
 }
 
+int TapFdOf(const QemuArgs& args) {
+  switch (args.memory) {
+    case GuestMemory::kAnonymous:
+      return kControlFd + 1;
+    case GuestMemory::kFile:
+      return kMemoryFd + 1;
+    case GuestMemory::kRestored:
+      return kDevicesFd + 1;
+  }
+  return -1;
+}
+
 std::string KernelCommandLine(const QemuArgs& args) {
   std::vector<std::string> words = {
       "quiet",
@@ -65,7 +77,7 @@ std::vector<std::string> BuildQemuArgs(const QemuArgs& args) {
 
   // Nothing that isn't listed here: no default devices, no host-wide config, no NIC, no display.
   argv.insert(argv.end(), {"-no-user-config", "-nodefaults", "-no-reboot"});
-  add("-nic", "none");
+  if (args.nic_mac.empty()) add("-nic", "none");
   add("-display", "none");
   add("-sandbox",
       "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
@@ -99,6 +111,11 @@ std::vector<std::string> BuildQemuArgs(const QemuArgs& args) {
                              "detect-zeroes=unmap,file.driver=file,file.locking=on,file.filename=",
                              kJailRwDisk));
   add("-device", "virtio-blk-device,drive=rw,serial=rw,scsi=off");
+
+  if (!args.nic_mac.empty()) {
+    add("-netdev", absl::StrCat("tap,id=net,fd=", TapFdOf(args)));
+    add("-device", absl::StrCat("virtio-net-device,netdev=net,mac=", args.nic_mac));
+  }
 
   // One bus, two ports: 0 the console into a ring in memory (old bytes fall out, the host's disk
   // sees none of it), 1 the channel.

@@ -48,7 +48,11 @@ struct QemuArgs {
   std::vector<std::string> kernel_args;
   uint32_t console_kib = 64;
   GuestMemory memory = GuestMemory::kAnonymous;
+  std::string nic_mac;         // "": no network card; else on TapFdOf()
 };
+
+// The inherited tap device: it comes after all the others there are.
+int TapFdOf(const QemuArgs& args);
 
 // The guest kernel's command line: ours, then `kernel_args`.
 std::string KernelCommandLine(const QemuArgs& args);

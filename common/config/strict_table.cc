@@ -81,6 +81,23 @@ void StrictTable::Read(std::string_view key, std::vector<std::string>* value) {
   else *value = std::move(items);
 }
 
+void StrictTable::Read(std::string_view key, std::vector<uint32_t>* value) {
+  known_.emplace(key);
+  const toml::node* node = table_.get(key);
+  if (node == nullptr) return;
+  const toml::array* array = node->as_array();
+  std::vector<uint32_t> items;
+  if (array != nullptr) {
+    for (const toml::node& item : *array) {
+      const auto number = item.value_exact<int64_t>();
+      if (number && *number >= 0 && *number <= UINT32_MAX)
+        items.push_back(static_cast<uint32_t>(*number));
+    }
+  }
+  if (array == nullptr || items.size() != array->size()) Fail(key, "a list of whole numbers");
+  else *value = std::move(items);
+}
+
 void StrictTable::Read(std::string_view key, std::map<std::string, std::string>* value) {
   known_.emplace(key);
   const toml::node* node = table_.get(key);

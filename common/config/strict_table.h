@@ -33,6 +33,7 @@ class StrictTable {
   void Read(std::string_view key, uint32_t* value, uint32_t min, uint32_t max);
   void Read(std::string_view key, uint64_t* value, uint64_t min, uint64_t max);
   void Read(std::string_view key, std::vector<std::string>* value);
+  void Read(std::string_view key, std::vector<uint32_t>* value);
   void Read(std::string_view key, std::map<std::string, std::string>* value);
 
   // The sub-table, or nullptr where absent.

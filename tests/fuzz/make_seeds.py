@@ -176,9 +176,24 @@ def scan_seeds():
     yield "debsecan", b"\x20CVE-1 x (fixed, low urgency)\nCVE-2 x\n"
 
 
+def network_seeds():
+    question = b"\x12\x34\1\0\0\1\0\0\0\0\0\0\1a\7example\0\0\1\0\1"
+    yield "question", b"\0" + question
+    yield "answer", (b"\0\x12\x34\x81\x80\0\1\0\2\0\0\0\0" + question[12:] +
+                     b"\xc0\x0c\0\5\0\1\0\0\0\x3c\0\4\1b\xc0\x0e"
+                     b"\1b\xc0\x0e\0\1\0\1\0\0\0\x3c\0\4\1\2\3\4")
+    name = b"\0\0\0\x0e\0\x0c\0\0\x09a.example"
+    body = b"\3\3" + bytes(32) + b"\0\0\2\x13\1\1\0" + struct.pack(">H", len(name)) + name
+    message = b"\1" + struct.pack(">I", len(body))[1:] + body
+    yield "hello", b"\1\x16\3\1" + struct.pack(">H", len(message)) + message
+    yield "requests", (b"\2GET /a HTTP/1.1\r\nHost: good.example\r\n\r\nPOST http://good.example/b HTTP/1.1\r\n"
+                       b"Host: good.example:80\r\nContent-Length: 2\r\n\r\nhiPUT / HTTP/1.1\r\nHost: good.example\r\n"
+                       b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX: y\r\n\r\n")
+
+
 def main():
     for target, seeds in (("bake", bake_seeds()), ("registry", registry_seeds()),
-                          ("archive", archive_seeds()), ("scan", scan_seeds())):
+                          ("archive", archive_seeds()), ("scan", scan_seeds()), ("network", network_seeds())):
         folder = os.path.join(sys.argv[1], target)
         os.makedirs(folder, exist_ok=True)
         for name, content in seeds:

@@ -42,7 +42,7 @@ LAYERS = {
     "agent/bake/": COMMON + ["bunker/bake/", "agent/confined/", "agent/bake/"],
     "agent/scan/": COMMON + ["bunker/scan/", "agent/confined/", "agent/scan/"],
     "agent/vm/": COMMON + ["agent/vm/"],
-    "agent/net/": COMMON + ["agent/net/"],
+    "agent/net/": COMMON + ["bunker/agent/", "agent/confined/", "agent/net/"],
     "agent/exec/": COMMON + ["bunker/guest/", "agent/exec/"],
     "agent/journal/": COMMON + ["bunker/agent/", "bunker/link/", "agent/journal/"],
     "agent/link/": COMMON + ["bunker/", "google/", "agent/link/"],

@@ -118,15 +118,30 @@ class Agent:
                 found.append(pid)
         return found
 
+    def guard_pids(self):
+        """The guards of its bunkers' networks, told as its VMs are."""
+        ours = processes.sockets_below(self.state + "/")
+        found = []
+        for pid in processes.processes():
+            line = processes.command_line(pid)
+            if line and line[0] == "bunker-netguard" and ours & processes.sockets_of(pid):
+                found.append(pid)
+        return found
+
     def stop(self):
-        """Ends the daemon, then the VMs that outlived it, each by its pid."""
-        vms = self.vm_pids()
+        """Ends the daemon, then the VMs and guards that outlived it, each by its pid, and takes away
+        their networks."""
+        others = self.vm_pids() + self.guard_pids()
         self.daemon.stop()
-        for pid in set(vms + self.vm_pids()):
+        for pid in set(others + self.vm_pids() + self.guard_pids()):
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
+        folders = os.path.join(self.state, "vm")
+        for name in os.listdir(folders) if os.path.isdir(folders) else []:
+            if os.path.exists(f"/run/netns/bunker-{name}"):
+                processes.run(["ip", "netns", "delete", f"bunker-{name}"], check=False)
 
     def image_files(self):
         root = os.path.join(self.state, "images")

@@ -57,9 +57,16 @@ TEST(AgentConfig, MistakesNameTheOptionAndTheRemedy) {
   EXPECT_THAT(ErrorOf("[vm\n"), HasSubstr("agent.toml:1"));
 }
 
-TEST(AgentConfig, ANonEmptyPackageRegistryListIsRefused) {
-  EXPECT_THAT(ErrorOf("[network]\npackage_registries = ['pypi.example']"),
-              HasSubstr("is not built yet"));
+TEST(AgentConfig, NetworkOptionsAreHeldToTheirForm) {
+  EXPECT_EQ(ErrorOf("[network]\npackage_registries = ['pypi.example', '*.x.y']\n"
+                    "egress_ports = [80, 8443]\negress_allow = ['10.1.0.0/16', 'mirror.lan']"),
+            "");
+  EXPECT_THAT(ErrorOf("[network]\npackage_registries = ['http://x']"), HasSubstr("no host name"));
+  EXPECT_THAT(ErrorOf("[network]\negress_ports = [0]"), HasSubstr("1 to 65535"));
+  EXPECT_THAT(ErrorOf("[network]\negress_ports = []"), HasSubstr("egress_ports"));
+  EXPECT_THAT(ErrorOf("[network]\negress_deny = ['10.0.0.1/8']"), HasSubstr("10.0.0.0/8"));
+  EXPECT_THAT(ErrorOf("[network]\negress_allow = ['a b']"), HasSubstr("egress_allow"));
+  EXPECT_THAT(ErrorOf("[network]\nuplinks = 'x'"), HasSubstr("no IPv4 address"));
 }
 
 }  // namespace

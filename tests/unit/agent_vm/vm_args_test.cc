@@ -9,6 +9,7 @@
 namespace bunker::agent {
 namespace {
 
+using ::testing::Contains;
 using ::testing::ElementsAreArray;
 using ::testing::HasSubstr;
 using ::testing::Not;
@@ -99,6 +100,22 @@ TEST(VmArgsTest, MemoryThatCanBeCopiedAndMemoryThatIsACopy) {
                    "memory-backend-file,id=ram,size=256M,share=off,mem-path=/vm/fds/5"},
                   "microvm,acpi=on,isa-serial=off,suppress-vmdesc=on,memory-backend=ram",
                   {"-global", "migration.send-configuration=off", "-incoming", "fd:6"})));
+}
+
+TEST(VmArgsTest, ANetworkCardIsATapThatComesAfterAllOtherFiles) {
+  QemuArgs args = Args();
+  EXPECT_THAT(BuildQemuArgs(args), Contains("none"));
+  args.nic_mac = "02:62:6b:00:00:02";
+  const std::pair<GuestMemory, const char*> cases[] = {{GuestMemory::kAnonymous, "tap,id=net,fd=5"},
+                                                       {GuestMemory::kFile, "tap,id=net,fd=6"},
+                                                       {GuestMemory::kRestored, "tap,id=net,fd=7"}};
+  for (const auto& [memory, netdev] : cases) {
+    args.memory = memory;
+    const std::vector<std::string> argv = BuildQemuArgs(args);
+    EXPECT_THAT(argv, Contains(netdev));
+    EXPECT_THAT(argv, Contains("virtio-net-device,netdev=net,mac=02:62:6b:00:00:02"));
+    EXPECT_THAT(argv, Not(Contains("-nic")));
+  }
 }
 
 TEST(VmArgsTest, CpuModelsAreNamedVersions) {
