@@ -36,6 +36,8 @@
 #include "agent/reconcile/network_keeper.h"
 #include "agent/reconcile/scan_runner.h"
 #include "agent/reconcile/scan_table.h"
+#include "agent/reconcile/template_keeper.h"
+#include "agent/reconcile/uid_pool.h"
 #include "agent/scan/scanner.h"
 #include "agent/version.h"
 #include "agent/vm/qemu_microvm.h"
@@ -257,12 +259,14 @@ class Agent final : public LinkHandler, public ObservationSink {
     ASSIGN_OR_RETURN(options.job.initrd_digest, FileSha256(config_.initrd));
     options.job.accelerator = verdict_.accelerator;
     options.job.boot_deadline = absl::Seconds(config_.boot_deadline_s);
-    options.uid_base = config_.uid_base;
-    options.uid_count = config_.uid_count;
+    uids_ = std::make_unique<UidPool>(config_.uid_base, config_.uid_count);
     RETURN_IF_ERROR(BuildNetworks());
+    BuildTemplates(options.job);
     bunker_runner_ = std::make_unique<BunkerRunner>(
-        *loop_, *vm_pool_, BunkerJobParts{*vmm_, *images_, *journal_, networks_.get()}, options,
+        *loop_, *vm_pool_,
+        BunkerJobParts{*vmm_, *images_, *journal_, *uids_, *templates_, networks_.get()}, options,
         Listeners());
+    job_options_ = options.job;
     bunker_table_ = std::make_unique<BunkerTable>(*bunker_runner_, *image_table_, *this);
     network_keeper_ = std::make_unique<NetworkKeeper>(
         *loop_, *net_pool_, *networks_,
@@ -310,6 +314,31 @@ class Agent final : public LinkHandler, public ObservationSink {
     return absl::OkStatus();
   }
 
+  void BuildTemplates(const BunkerJobOptions& job) {
+    TemplateKeeper::Options options;
+    // Where KVM works, a boot is as quick as all this, and nobody has seen a restored guest run.
+    options.enabled = job.accelerator == Accelerator::kSoftware && vmm_->Capabilities().snapshots;
+    options.max_count = config_.template_max;
+    options.max_bytes = uint64_t{config_.template_memory_mb} << 20;
+    options.vm_dir = job.vm_dir;
+    options.kernel_digest = job.kernel_digest;
+    options.initrd_digest = job.initrd_digest;
+    templates_ =
+        std::make_unique<TemplateKeeper>(*vmm_, *images_, *journal_, *uids_, std::move(options));
+    image_runner_->OnEvicted(
+        [this](const std::string& recipe) { templates_->DropImage(recipe); });
+  }
+
+  // What ran before a restart of the agent will be wanted again.
+  void PrepareTemplate(const BunkerRunner::Recovered& bunker) {
+    const bool restorable = bunker.observed.status() == link::v1::BunkerObservation::RUNNING &&
+                            bunker.wanted.network_profile() == "isolated";
+    if (!restorable) return;
+    const VmSpec form = FormOf(job_options_, *images_, bunker.recipe_digest,
+                               bunker.wanted.cpu_millicores(), bunker.wanted.memory_mb());
+    templates_->Prepare(form, bunker.recipe_digest, bunker.wanted.disk_mb());
+  }
+
   BunkerRunner::Listeners Listeners() {
     return {
         [this](const std::string& id, uint32_t incarnation, bool clean, const std::string& reason) {
@@ -353,6 +382,7 @@ class Agent final : public LinkHandler, public ObservationSink {
     ASSIGN_OR_RETURN(const auto recovered, bunker_runner_->Recover());
     for (const BunkerRunner::Recovered& bunker : recovered)
       bunker_table_->Restore(bunker.wanted, bunker.observed, bunker.recipe_digest);
+    for (const BunkerRunner::Recovered& bunker : recovered) PrepareTemplate(bunker);
     for (const link::v1::Assignment& row : held_) Apply(row);
     for (const BunkerRunner::Recovered& bunker : recovered) {
       // Its row went while the agent was away: nobody wants it any more.
@@ -434,6 +464,7 @@ class Agent final : public LinkHandler, public ObservationSink {
     for (const auto& exec : std::set<std::shared_ptr<ExecTunnel>>(live_execs_))
       exec->OnClosed(absl::CancelledError("the agent stops"));
     keeper_.reset();
+    templates_->Shutdown();
     image_pool_->Shutdown();
     collect_pool_->Shutdown();
     vm_pool_->Shutdown();
@@ -463,6 +494,9 @@ class Agent final : public LinkHandler, public ObservationSink {
   std::unique_ptr<BunkerNetworks> networks_;
   NetworkAbilities abilities_;
   std::unique_ptr<ImageRunner> image_runner_;
+  BunkerJobOptions job_options_;
+  std::unique_ptr<UidPool> uids_;
+  std::unique_ptr<TemplateKeeper> templates_;
   std::unique_ptr<BunkerRunner> bunker_runner_;
   std::unique_ptr<ImageTable> image_table_;
   std::unique_ptr<BunkerTable> bunker_table_;

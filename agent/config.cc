@@ -95,6 +95,8 @@ absl::Status ReadVm(const toml::table& table, AgentConfig* config) {
   in.Read("uid_count", &config->uid_count, 1u, 1'000'000u);
   in.Read("concurrent_starts", &config->concurrent_starts, 0u, 64u);
   in.Read("boot_deadline_s", &config->boot_deadline_s, 1u, 3600u);
+  in.Read("template_max", &config->template_max, 0u, 1024u);
+  in.Read("template_memory_mb", &config->template_memory_mb, 64u, 1u << 24);
   RETURN_IF_ERROR(in.Finish());
   if (config->accelerator != "auto" && config->accelerator != "kvm" && config->accelerator != "tcg")
     return absl::InvalidArgumentError("config option vm.accelerator must be auto, kvm or tcg");

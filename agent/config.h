@@ -67,6 +67,8 @@ struct AgentConfig {
   uint32_t uid_count = 1000;
   uint32_t concurrent_starts = 0;    // 0: one per core
   uint32_t boot_deadline_s = 60;
+  uint32_t template_max = 16;        // what bunkers are restored from; 0: every one boots
+  uint32_t template_memory_mb = 2048;  // of this host's memory, for all of them
 
   // [scan]; work_dir is the agent's own
   ScanOptions scan;

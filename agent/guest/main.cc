@@ -7,9 +7,12 @@
 #include <csignal>
 #include <cstdio>
 #include <cstring>
+#include <string>
+#include <vector>
 
 #include "agent/guest/boot.h"
 #include "agent/guest/exec_server.h"
+#include "agent/guest/grow_disk.h"
 #include "agent/guest/setup.h"
 #include "agent/guest/shutdown.h"
 #include "agent/guest/small_file.h"
@@ -54,7 +57,14 @@ int RunAsInit() {
   options.port_fd = port.get();
   options.cgroup_root_fd = cgroup_root.get();
   options.boot_error = boot.message;
-  options.configure = ApplyConfig;
+  options.configure = [&](const v1::GuestConfig& config) {
+    std::vector<std::string> problems = ApplyConfig(config);
+    if (config.rw_disk_bytes() == 0) return problems;
+    if (Error error = GrowFileSystem(rw_root.get(), config.rw_disk_bytes()); !error.ok()) {
+      problems.push_back(error.message);
+    }
+    return problems;
+  };
   ExecServer server(std::move(options));
   const uint32_t grace_ms = server.Run();
   ShutDown(grace_ms, rw_root.get());

@@ -58,6 +58,13 @@ Error SetHostname(const std::string& name) {
       "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n127.0.1.1\t" + name + "\n");
 }
 
+// An image's own would be that of all its bunkers. A link (to where D-Bus keeps its) goes too.
+Error SetMachineId(const std::string& id) {
+  constexpr char kPath[] = "/etc/machine-id";
+  if (unlink(kPath) != 0 && errno != ENOENT) return ErrnoError("replace /etc/machine-id");
+  return WriteSmallFile(AT_FDCWD, kPath, O_CREAT | O_EXCL | O_NOFOLLOW, 0444, id + "\n");
+}
+
 // Appends `line` to a file of /etc, after a newline where its last line lacks one.
 Error AppendLine(const std::string& path, const std::string& content, const std::string& line) {
   const bool unfinished = !content.empty() && content.back() != '\n';
@@ -88,6 +95,7 @@ std::vector<std::string> ApplyConfig(const v1::GuestConfig& config) {
   };
   if (!config.entropy().empty()) note(AddEntropy(config.entropy()));
   if (config.realtime_ns() != 0) note(SetClock(config.realtime_ns()));
+  if (!config.machine_id().empty()) note(SetMachineId(config.machine_id()));
   if (!config.hostname().empty()) note(SetHostname(config.hostname()));
   if (config.has_network()) note(BringNetworkUp(config.network()));
   return problems;

@@ -10,7 +10,7 @@
 
 namespace bunker::guest {
 
-// Host name, clock, entropy. Everything is tried; one line per failure.
+// Host name, machine id, clock, entropy. Everything is tried; one line per failure.
 std::vector<std::string> ApplyConfig(const v1::GuestConfig& config);
 
 // lo up.

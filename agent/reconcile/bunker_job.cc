@@ -9,11 +9,13 @@
 #include <filesystem>
 #include <utility>
 
+#include "agent/vm/disk_copy.h"
 #include "agent/vm/rw_disk.h"
 #include "common/base/files.h"
 #include "common/base/log.h"
 #include "common/base/reason.h"
 #include "common/base/rng.h"
+#include "common/base/sha256.h"
 #include "common/base/status_macros.h"
 #include "common/proc/deadline.h"
 
@@ -34,16 +36,9 @@ double MsSince(absl::Duration begin) {
   return absl::ToDoubleMilliseconds(MonotonicTime() - begin);
 }
 
-void PutRecord(const RunningVm& vm, v1::VmRow* row) {
-  row->set_driver(vm.driver);
-  row->set_pid(vm.process.pid);
-  row->set_start_time_ticks(vm.process.start_time_ticks);
-  row->set_boot_id(vm.process.boot_id);
-  row->set_uid(vm.uid);
-  row->set_folder(vm.folder);
-  row->set_channel_path(vm.channel_path);
-  row->set_control_path(vm.control_path);
-  row->set_hardware_accelerated(vm.accelerator == Accelerator::kHardware);
+// systemd's form of it. The same over a bunker's restarts, and no other's; not to be guessed from.
+std::string MachineIdOf(const std::string& bunker_id) {
+  return Sha256Hex("machine-id " + bunker_id).substr(0, 32);
 }
 
 bool HasNetworkCard(const link::v1::BunkerAssignment& wanted) {
@@ -53,6 +48,7 @@ bool HasNetworkCard(const link::v1::BunkerAssignment& wanted) {
 guest::v1::GuestConfig ConfigFor(const link::v1::BunkerAssignment& wanted) {
   guest::v1::GuestConfig config;
   config.set_hostname(wanted.hostname());
+  config.set_machine_id(MachineIdOf(wanted.bunker_id()));
   for (const auto& [name, value] : wanted.env()) (*config.mutable_default_env())[name] = value;
   config.set_default_cwd(wanted.working_dir());
   config.set_default_user(wanted.user());
@@ -117,54 +113,38 @@ class StartJob {
     RETURN_IF_ERROR(cancel_.Check());
     if (!parts_.images.Find(running_->row.recipe_digest()))
       return absl::NotFoundError("the image was evicted before the VM began");
-    RETURN_IF_ERROR(MakeDisks());
-    RETURN_IF_ERROR(cancel_.Check());
-    const absl::Duration begin = MonotonicTime();
-    RETURN_IF_ERROR(Annotate(Boot(), "starting the VM"));
-    running_->channel = OpenGuestChannel(parts_.vmm, running_->row);
-    RETURN_IF_ERROR(WaitForGuest());
+    ASSIGN_OR_RETURN(const bool restored, TryRestore());
+    if (!restored) RETURN_IF_ERROR(BootCold());
     link::v1::BunkerObservation* observed = running_->row.mutable_observed();
-    observed->mutable_timings()->set_boot_ms(MsSince(begin));
-    const absl::Duration ready = MonotonicTime();
-    RETURN_IF_ERROR(Configure());
-    observed->mutable_timings()->set_agent_ms(MsSince(ready));
     observed->set_status(link::v1::BunkerObservation::RUNNING);
     observed->set_isolation(AcceleratorName(options_.accelerator));
-    observed->set_start_kind("cold");
+    observed->set_start_kind(restored ? "restore" : "cold");
     observed->set_last_activity_unix_ms(absl::ToUnixMillis(absl::Now()));
     return parts_.journal.PutVm(running_->row);
   }
 
-  absl::Status MakeDisks() {
-    const std::string& folder = running_->row.folder();
-    RETURN_IF_ERROR(MakeFolders(folder, 0700));
-    return Annotate(MakeRwDisk(folder + "/rw.ext4", wanted_.disk_mb(), uid_),
-                    "making the bunker's disk");
-  }
-
-  absl::Status Boot() {
-    VmSpec spec;
-    spec.folder = running_->row.folder();
-    spec.base_disk = parts_.images.RootfsPath(running_->row.recipe_digest());
-    spec.rw_disk = spec.folder + "/rw.ext4";
-    spec.kernel = options_.kernel;
-    spec.initrd = options_.initrd;
-    spec.vcpus = (wanted_.cpu_millicores() + 999) / 1000;
-    spec.memory_mb = std::max(wanted_.memory_mb(), kMinGuestMemoryMb);
-    spec.accelerator = options_.accelerator;
-    spec.uid = uid_;
-    ASSIGN_OR_RETURN(const BunkerNetwork network, MakeNetwork());
-    spec.tap_fd = network.tap.get();
-    spec.nic_mac = kGuestMac;
-    ASSIGN_OR_RETURN(running_->vm, parts_.vmm.Start(
-                                       spec,
-                                       [this](const RunningVm& vm) {
-                                         PutRecord(vm, &running_->row);
-                                         return parts_.journal.PutVm(running_->row);
-                                       },
-                                       cancel_));
-    PutRecord(running_->vm.record(), &running_->row);
-    return absl::OkStatus();
+  // False, and nothing left of it, where the bunker has to boot; why is then in the row.
+  absl::StatusOr<bool> TryRestore() {
+    std::string* why_not = running_->row.mutable_observed()->mutable_fallback_reason();
+    if (HasNetworkCard(wanted_)) {
+      if (parts_.templates.enabled())
+        *why_not = "TEMPLATE_MISSING: bunkers with a network card are not restored yet, they boot";
+      return false;
+    }
+    TemplateKeeper::Answer answer =
+        parts_.templates.Find(Form(), running_->row.recipe_digest(), wanted_.disk_mb());
+    *why_not = answer.why_not;
+    if (!answer.found) return false;
+    const absl::Status restored = RestoreFrom(*answer.found);
+    if (restored.ok()) return true;
+    RETURN_IF_ERROR(cancel_.Check());
+    parts_.templates.Reject(answer.found, restored);
+    *why_not = "RESTORE_FAILED: " + std::string(restored.message());
+    running_->channel.reset();
+    if (running_->vm.process()) RETURN_IF_ERROR(parts_.vmm.Kill(running_->vm).status());
+    running_->vm = VmHandle();
+    RETURN_IF_ERROR(RemoveVmFolder(parts_, running_->row.folder()));
+    return false;
   }
 
   // Closed, never open: a bunker whose network can't be held to its profile does not start.
@@ -179,6 +159,80 @@ class StartJob {
     ASSIGN_OR_RETURN(BunkerNetwork network, parts_.networks->SetUp(*request));
     running_->row.mutable_observed()->set_private_ip(network.private_ip);
     return network;
+  }
+
+  absl::Status RestoreFrom(const Template& from) {
+    const std::string& folder = running_->row.folder();
+    RETURN_IF_ERROR(MakeFolders(folder, 0700));
+    RETURN_IF_ERROR(CopyRwDisk(from.disk, folder + "/rw.ext4", wanted_.disk_mb(), uid_));
+    const absl::Duration begin = MonotonicTime();
+    ASSIGN_OR_RETURN(running_->vm,
+                     parts_.vmm.Restore(Spec(), from.snapshot, Journalled(), cancel_));
+    guest::v1::GuestConfig config = ConfigFor(wanted_);
+    if (wanted_.disk_mb() > from.disk_mb) {
+      const uint64_t bytes = uint64_t{wanted_.disk_mb()} << 20;
+      RETURN_IF_ERROR(parts_.vmm.GrowDisk(running_->vm.record(), bytes));
+      config.set_rw_disk_bytes(bytes);
+    }
+    // One that is not wholly itself would be somebody's double: any problem makes it boot instead.
+    return Settle(begin, std::move(config));
+  }
+
+  absl::Status BootCold() {
+    RETURN_IF_ERROR(MakeFolders(running_->row.folder(), 0700));
+    RETURN_IF_ERROR(Annotate(
+        MakeRwDisk(running_->row.folder() + "/rw.ext4", wanted_.disk_mb(), uid_),
+        "making the bunker's disk"));
+    RETURN_IF_ERROR(cancel_.Check());
+    const absl::Duration begin = MonotonicTime();
+    VmSpec spec = Spec();
+    ASSIGN_OR_RETURN(const BunkerNetwork network, MakeNetwork());
+    spec.tap_fd = network.tap.get();
+    spec.nic_mac = kGuestMac;
+    absl::StatusOr<VmHandle> vm = parts_.vmm.Start(spec, Journalled(), cancel_);
+    RETURN_IF_ERROR(Annotate(vm.status(), "starting the VM"));
+    running_->vm = *std::move(vm);
+    const absl::Status settled = Settle(begin, ConfigFor(wanted_));
+    // The guest names what it could not do (an odd host name, say); it serves all the same.
+    if (settled.code() != absl::StatusCode::kFailedPrecondition || !running_->channel->ready())
+      return settled;
+    Log(Severity::kWarning, "guest.configure_problem",
+        {{"bunker", wanted_.bunker_id()}, {"problem", std::string(settled.message())}});
+    return absl::OkStatus();
+  }
+
+  // From a VM that runs to a guest that has its own name, time and randomness.
+  absl::Status Settle(absl::Duration begin, guest::v1::GuestConfig config) {
+    PutRecord(running_->vm.record(), &running_->row);
+    running_->channel = OpenGuestChannel(parts_.vmm, running_->row);
+    RETURN_IF_ERROR(WaitForGuest());
+    link::v1::Timings* timings = running_->row.mutable_observed()->mutable_timings();
+    timings->set_boot_ms(MsSince(begin));
+    const absl::Duration ready = MonotonicTime();
+    config.set_realtime_ns(static_cast<uint64_t>(absl::ToUnixNanos(absl::Now())));
+    const absl::Status configured = Configure(config);
+    timings->set_agent_ms(MsSince(ready));
+    return configured;
+  }
+
+  VmSpec Form() const {
+    return FormOf(options_, parts_.images, running_->row.recipe_digest(),
+                  wanted_.cpu_millicores(), wanted_.memory_mb());
+  }
+
+  VmSpec Spec() const {
+    VmSpec spec = Form();
+    spec.folder = running_->row.folder();
+    spec.rw_disk = spec.folder + "/rw.ext4";
+    spec.uid = uid_;
+    return spec;
+  }
+
+  Vmm::Spawned Journalled() {
+    return [this](const RunningVm& vm) {
+      PutRecord(vm, &running_->row);
+      return parts_.journal.PutVm(running_->row);
+    };
   }
 
   // In slices, so that a VMM which ends during the boot is noticed at once.
@@ -203,21 +257,14 @@ class StartJob {
                                DescribeExit(exit->process) + ". " + exit->detail);
   }
 
-  absl::Status Configure() {
+  absl::Status Configure(const guest::v1::GuestConfig& config) {
     // A guest that never answers must not outlast a cancel: ending the VM ends the wait.
     cancel_.SetCallback([fd = running_->vm.exit_fd()] {
       ::syscall(SYS_pidfd_send_signal, fd, SIGKILL, nullptr, 0);
     });
-    const absl::Status configured =
-        running_->channel->Configure(ConfigFor(wanted_), kConfigureTimeout);
+    const absl::Status configured = running_->channel->Configure(config, kConfigureTimeout);
     cancel_.ClearCallback();
     RETURN_IF_ERROR(cancel_.Check());
-    // The guest names what it could not do (an odd host name, say); it serves all the same.
-    if (configured.code() == absl::StatusCode::kFailedPrecondition) {
-      Log(Severity::kWarning, "guest.configure_problem",
-          {{"bunker", wanted_.bunker_id()}, {"problem", std::string(configured.message())}});
-      return absl::OkStatus();
-    }
     return configured;
   }
 
@@ -252,6 +299,30 @@ std::optional<NetworkRequest> NetworkOf(const v1::VmRow& row, uid_t uid) {
   request.slot = uid;
   request.bandwidth_mbit = wanted.bandwidth_mbit();
   return request;
+}
+
+void PutRecord(const RunningVm& vm, v1::VmRow* row) {
+  row->set_driver(vm.driver);
+  row->set_pid(vm.process.pid);
+  row->set_start_time_ticks(vm.process.start_time_ticks);
+  row->set_boot_id(vm.process.boot_id);
+  row->set_uid(vm.uid);
+  row->set_folder(vm.folder);
+  row->set_channel_path(vm.channel_path);
+  row->set_control_path(vm.control_path);
+  row->set_hardware_accelerated(vm.accelerator == Accelerator::kHardware);
+}
+
+VmSpec FormOf(const BunkerJobOptions& options, const ImageStore& images,
+              const std::string& recipe_digest, uint32_t cpu_millicores, uint32_t memory_mb) {
+  VmSpec form;
+  form.base_disk = images.RootfsPath(recipe_digest);
+  form.kernel = options.kernel;
+  form.initrd = options.initrd;
+  form.vcpus = (cpu_millicores + 999) / 1000;
+  form.memory_mb = std::max(memory_mb, kMinGuestMemoryMb);
+  form.accelerator = options.accelerator;
+  return form;
 }
 
 RunningVm RecordOf(const v1::VmRow& row) {

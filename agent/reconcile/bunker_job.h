@@ -13,6 +13,8 @@
 #include "agent/exec/guest_channel.h"
 #include "agent/journal/journal.h"
 #include "agent/net/bunker_network.h"
+#include "agent/reconcile/template_keeper.h"
+#include "agent/reconcile/uid_pool.h"
 #include "agent/vm/vmm.h"
 #include "bunker/agent/v1/journal.pb.h"
 #include "common/base/cancel.h"
@@ -24,6 +26,8 @@ struct BunkerJobParts {
   Vmm& vmm;
   ImageStore& images;
   Journal& journal;
+  UidPool& uids;
+  TemplateKeeper& templates;
   BunkerNetworks* networks = nullptr;  // null: bunkers without a network card alone
 };
 
@@ -46,6 +50,11 @@ struct RunningBunker {
 
 // Journal and record are two forms of the same facts.
 RunningVm RecordOf(const v1::VmRow& row);
+void PutRecord(const RunningVm& vm, v1::VmRow* row);
+
+// The VM that a bunker of such a size gets, without folder, private disk and uid.
+VmSpec FormOf(const BunkerJobOptions& options, const ImageStore& images,
+              const std::string& recipe_digest, uint32_t cpu_millicores, uint32_t memory_mb);
 
 struct StartOutcome {
   absl::StatusOr<std::shared_ptr<RunningBunker>> running;
@@ -54,8 +63,9 @@ struct StartOutcome {
   bool left_behind = false;
 };
 
-// disk → VM → guest ready → configured. Pins the image first. On an error everything is undone,
-// the pin too, and nothing is left on the host or in the journal (but see left_behind).
+// disk → VM → guest ready → configured. The VM is restored from a template where there is one, and
+// boots where that fails. Pins the image first. On an error everything is undone, the pin too, and
+// nothing is left on the host or in the journal (but see left_behind).
 StartOutcome StartBunker(const BunkerJobParts& parts, const BunkerJobOptions& options,
                          const link::v1::BunkerAssignment& wanted, const std::string& recipe_digest,
                          uid_t uid, CancelToken& cancel);

@@ -53,7 +53,7 @@ absl::StatusOr<std::vector<BunkerRunner::Recovered>> BunkerRunner::Recover() {
   for (const v1::VmRow& row : rows) RETURN_IF_ERROR(RecoverOne(row, &recovered));
   SweepFolders();
   const auto strangers =
-      FindProcessesByUid(options_.uid_base, options_.uid_base + options_.uid_count - 1);
+      FindProcessesByUid(parts_.uids.first(), parts_.uids.last());
   if (!strangers.ok()) return recovered;
   for (const ProcessIdentity& process : *strangers) {
     bool known = false;
@@ -83,7 +83,7 @@ absl::Status BunkerRunner::RecoverOne(const v1::VmRow& row, std::vector<Recovere
     running->vm = *std::move(vm);
     running->channel = OpenGuestChannel(parts_.vmm, row);
     parts_.images.Pin(row.recipe_digest());
-    used_uids_.insert(row.uid());
+    parts_.uids.Mark(row.uid());
     const auto network = NetworkOf(row, row.uid());
     if (network && parts_.networks != nullptr) parts_.networks->Adopt(*network);
     entries_[wanted.bunker_id()].running = std::move(running);
@@ -126,17 +126,9 @@ void BunkerRunner::SweepFolders() {
   }
 }
 
-absl::StatusOr<uid_t> BunkerRunner::TakeUid() {
-  for (uint32_t i = 0; i < options_.uid_count; ++i) {
-    if (const uid_t uid = options_.uid_base + i; used_uids_.insert(uid).second) return uid;
-  }
-  return absl::ResourceExhaustedError(
-      "every uid of vm.uid_base and vm.uid_count is taken by a VM: raise vm.uid_count");
-}
-
 void BunkerRunner::Start(const link::v1::BunkerAssignment& wanted, const std::string& recipe_digest,
                          std::shared_ptr<CancelToken> cancel, OnStarted on_started) {
-  const absl::StatusOr<uid_t> uid = TakeUid();
+  const absl::StatusOr<uid_t> uid = parts_.uids.Take();
   if (!uid.ok()) {
     loop_.Post([=] { on_started(Failed(wanted, std::string(uid.status().message()))); });
     return;
@@ -149,7 +141,7 @@ void BunkerRunner::Start(const link::v1::BunkerAssignment& wanted, const std::st
     loop_.Post([this, wanted, on_started, uid, outcome = std::move(outcome)]() mutable {
       auto& started = outcome.running;
       if (!started.ok()) {
-        if (!outcome.left_behind) used_uids_.erase(uid);
+        if (!outcome.left_behind) parts_.uids.GiveBack(uid);
         const std::string reason = ReasonOf(started.status());
         on_started(Failed(wanted, (reason.empty() ? "BOOT_FAILED" : reason) + ": " +
                                       std::string(started.status().message())));
@@ -162,7 +154,7 @@ void BunkerRunner::Start(const link::v1::BunkerAssignment& wanted, const std::st
     });
   };
   if (const auto submitted = pool_.Submit(std::move(job)); !submitted.ok()) {
-    used_uids_.erase(*uid);
+    parts_.uids.GiveBack(*uid);
     loop_.Post([=] { on_started(Failed(wanted, "the worker has too many VMs to start at once")); });
   }
 }
@@ -188,7 +180,7 @@ void BunkerRunner::SubmitStop(std::shared_ptr<RunningBunker> running, OnStopped 
     const absl::Status ended = StopBunker(parts_, *running, options_.stop_grace, RowAfter::kFinal);
     loop_.Post([this, running, on_stopped, again, ended] {
       if (!ended.ok()) return again();
-      used_uids_.erase(running->row.uid());
+      parts_.uids.GiveBack(running->row.uid());
       on_stopped();
     });
   };

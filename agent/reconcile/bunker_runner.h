@@ -30,8 +30,6 @@ class BunkerRunner final : public BunkerWork {
  public:
   struct Options {
     BunkerJobOptions job;
-    uid_t uid_base = 64100;
-    uint32_t uid_count = 1000;
     absl::Duration stop_grace = absl::Seconds(3);
   };
   // All on the loop.
@@ -88,7 +86,6 @@ class BunkerRunner final : public BunkerWork {
   void Watch(const std::string& bunker_id);
   void OnVmEnded(const std::string& bunker_id);
   void SubmitStop(std::shared_ptr<RunningBunker> running, OnStopped on_stopped);
-  absl::StatusOr<uid_t> TakeUid();
   absl::Status RecoverOne(const v1::VmRow& row, std::vector<Recovered>* recovered);
   void SweepFolders();
 
@@ -99,7 +96,6 @@ class BunkerRunner final : public BunkerWork {
   const Listeners listeners_;
 
   std::map<std::string, Entry> entries_;  // running, by bunker id
-  std::set<uid_t> used_uids_;
 };
 
 }  // namespace bunker::agent

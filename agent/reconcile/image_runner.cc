@@ -73,6 +73,7 @@ void ImageRunner::Evict(const std::string& recipe_digest) {
   Log(retired.ok() ? Severity::kInfo : Severity::kDebug, "image.evicted",
       {{"recipe", recipe_digest}, {"status", std::string(retired.status().message())}});
   if (!retired.ok()) return;  // in use: its bunker asks again when it ends
+  on_evicted_(recipe_digest);
   const auto submitted = collect_pool_.Submit(
       [this, folder = *retired](CancelToken&) { parts_.images.DeleteRetired(folder); });
   if (!submitted.ok()) Log(Severity::kWarning, "image.delete_deferred", {{"folder", *retired}});

@@ -3,6 +3,7 @@
 // On the loop only, but for what it does on the pool by itself.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -29,6 +30,11 @@ class ImageRunner final : public ImageWork {
   void Forget(const std::string& image_id) override;
   void Evict(const std::string& recipe_digest) override;
 
+  // What else is kept of a baked file goes with it. On the loop; before the first Evict.
+  void OnEvicted(std::function<void(const std::string& recipe_digest)> on_evicted) {
+    on_evicted_ = std::move(on_evicted);
+  }
+
   // Removes, in the background, blobs that no baked image was made from and that nobody has used
   // for an hour: what failed, cancelled and evicted bakes left. To be called at start as well.
   void CollectBlobs();
@@ -39,6 +45,7 @@ class ImageRunner final : public ImageWork {
   WorkerPool& collect_pool_;
   Journal& journal_;
   const ImageJobParts parts_;
+  std::function<void(const std::string&)> on_evicted_ = [](const std::string&) {};
 };
 
 }  // namespace bunker::agent

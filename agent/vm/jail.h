@@ -42,7 +42,7 @@ struct JailSpec {
   std::vector<int> fds;         // become 3, 4, …; everything else is closed
   std::vector<std::pair<int, rlim_t>> limits;  // {RLIMIT_x, soft and hard}
   std::string fds_folder;       // not "": its open files appear there by number, no more of /proc
-  bool idle_priority = false;   // gets the CPU time that nobody else wants
+  bool background = false;      // gives way to others where the CPU is short
   bool no_huge_pages = false;   // keeps the memory of an idle emulator small
 };
 

@@ -121,7 +121,7 @@ JailSpec MakeJail(const VmSpec& spec, std::vector<std::string> argv) {
   jail.mounts.push_back({.source = spec.kernel, .target = kJailKernel});
   jail.mounts.push_back({.source = spec.initrd, .target = kJailInitrd});
   jail.kvm_device = spec.accelerator == Accelerator::kHardware;
-  jail.idle_priority = spec.idle_priority;
+  jail.background = spec.background;
   jail.no_huge_pages = spec.accelerator == Accelerator::kSoftware;
   jail.uid = spec.uid;
   jail.limits = {{RLIMIT_CORE, 0},
@@ -130,6 +130,26 @@ JailSpec MakeJail(const VmSpec& spec, std::vector<std::string> argv) {
                  {RLIMIT_NPROC, kThreadsBesideVcpus + spec.vcpus},
                  {RLIMIT_MSGQUEUE, 0}};
   return jail;
+}
+
+// Gives the jail kMemoryFd and kDevicesFd, where it gets them. Keep what is returned until it runs.
+absl::StatusOr<UniqueFd> PassMemory(const QemuArgs& args, const VmSnapshot* snapshot,
+                                    JailSpec* jail) {
+  UniqueFd opened;
+  if (args.memory == GuestMemory::kAnonymous) return opened;
+  jail->fds_folder = kJailFds;
+  if (args.memory == GuestMemory::kFile) {
+    ASSIGN_OR_RETURN(opened, MakeMemoryFile(kGuestMemoryName));
+    if (ftruncate(opened.get(), static_cast<off_t>(args.memory_mb) << 20) != 0) {
+      return ErrnoError(errno, "size the guest's memory");
+    }
+    jail->fds.push_back(opened.get());
+  } else {
+    // The devices' file opened anew: an offset of its own.
+    ASSIGN_OR_RETURN(opened, ReopenFile(snapshot->devices.get(), O_RDONLY));
+    jail->fds.insert(jail->fds.end(), {snapshot->memory.get(), opened.get()});
+  }
+  return opened;
 }
 
 // OK once QEMU answers, and the guest of a snapshot runs. The cancel token kills it, which ends the
@@ -239,18 +259,7 @@ absl::StatusOr<VmHandle> QemuMicrovm::Launch(const VmSpec& spec, const VmSnapsho
   JailSpec jail = MakeJail(spec, BuildQemuArgs(args));
   jail.stderr_fd = words_write.get();
   jail.fds = {channel.get(), control.get()};  // kChannelFd, kControlFd
-  UniqueFd memory, devices;
-  if (args.memory == GuestMemory::kFile) {
-    ASSIGN_OR_RETURN(memory, MakeMemoryFile(kGuestMemoryName));
-    if (ftruncate(memory.get(), static_cast<off_t>(spec.memory_mb) << 20) != 0)
-      return ErrnoError(errno, "size the guest's memory");
-    jail.fds.push_back(memory.get());  // kMemoryFd
-  } else if (snapshot != nullptr) {
-    // Opened anew: an offset of its own.
-    ASSIGN_OR_RETURN(devices, ReopenFile(snapshot->devices.get(), O_RDONLY));
-    jail.fds.insert(jail.fds.end(), {snapshot->memory.get(), devices.get()});
-  }
-  if (jail.fds.size() > kMemoryFd - kChannelFd) jail.fds_folder = kJailFds;
+  ASSIGN_OR_RETURN(const UniqueFd memory, PassMemory(args, snapshot, &jail));
   if (spec.tap_fd >= 0) jail.fds.push_back(spec.tap_fd);  // TapFdOf(args)
   ASSIGN_OR_RETURN(JailedProcess jailed, StartJailed(jail));
   words_write.reset();

@@ -47,7 +47,7 @@ struct VmSpec {
   uint32_t console_kib = 64;             // kept of the guest's console output; a power of two
   absl::Duration start_timeout = absl::Seconds(20);  // until the VMM answers, not the guest
   bool snapshots = false;   // Snapshot() can be asked of it; restored VMs always can be
-  bool idle_priority = false;  // runs where nothing else on the host wants to
+  bool background = false;  // gives way to others where the host's CPUs are short
 };
 
 // A guest's memory and the state of its devices at one moment, without its disks. Many VMs may be

@@ -107,15 +107,17 @@ class Agent:
         self.daemon.start()
         return self
 
-    def vm_pids(self):
+    def vm_pids(self, templates=False):
         """QEMU processes that hold a socket which this agent bound in its state folder: they see
-        no path of the host, so their sockets are what tells whose they are."""
+        no path of the host, so their sockets are what tells whose they are. Those that become
+        templates are no bunkers, and are told by their name."""
         ours = processes.sockets_below(self.state + "/")
         found = []
         for pid in processes.processes():
             line = processes.command_line(pid)
             if line and "qemu-system" in line[0] and ours & processes.sockets_of(pid):
-                found.append(pid)
+                if templates or not any(x.startswith("template.") for x in line):
+                    found.append(pid)
         return found
 
     def guard_pids(self):
@@ -131,9 +133,9 @@ class Agent:
     def stop(self):
         """Ends the daemon, then the VMs and guards that outlived it, each by its pid, and takes away
         their networks."""
-        others = self.vm_pids() + self.guard_pids()
+        others = self.vm_pids(templates=True) + self.guard_pids()
         self.daemon.stop()
-        for pid in set(others + self.vm_pids() + self.guard_pids()):
+        for pid in set(others + self.vm_pids(templates=True) + self.guard_pids()):
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
