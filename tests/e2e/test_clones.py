@@ -18,7 +18,7 @@ IDENTITY = ("od -An -tx1 -N16 /dev/urandom; cat /etc/machine-id; cat /proc/sys/k
 
 
 class ClonesTest(case.ClusterTest):
-    AGENT = {"vm": {"template_max": 4, "concurrent_starts": 2}}
+    AGENT = {"vm": {"template_max": 4, "concurrent_starts": 2}, "worker": {"memory_mb": 16384}}
 
     @classmethod
     def prepare(cls):
@@ -55,7 +55,7 @@ class ClonesTest(case.ClusterTest):
                     pass
 
     def create(self, **more):
-        return self.c.bunker("tiny", **more)
+        return self.c.bunker("tiny", cpu_millicores=100, **more)  # many fit, each with one CPU
 
     def delete(self, *rows):
         for row in rows:

@@ -6,8 +6,7 @@ usage: start_bench.py [--creates 200] [--cold 10] [--crowd 20] [--bin DIR] [--js
 Real controller, agent and microVMs. A create is POST /bunkers that answers once it runs, and a
 POST of `echo` whose answer's first byte is waited for; one at a time, each bunker deleted before
 the next.
-Ways: restored from a template, out of the pool, booted, and `podman run` of the same image, where
-podman is there. A crowd of clones tells what each costs in memory.
+Ways: restored from a template, booted, and `podman run` of the same image, where podman is there. A crowd of clones tells what each costs in memory.
 """
 
 import argparse
@@ -23,7 +22,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../e2e"))
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../support"))
 
-GOALS = {"restore": (250, 500), "pool": (60, 120)}
+GOALS = {"restore": (250, 500)}
 GOAL_PSS_MB = 30
 GOAL_RESTORED = 0.98
 
@@ -59,7 +58,7 @@ class Client:
 def start_one(client, image, **more):
     """(row once it runs, ms to running, ms to the command's first byte)"""
     begun = time.monotonic()
-    running, row = client.call("POST", "/bunkers", {"image": image, "wait_s": 30, **more})
+    running, row = client.call("POST", "/bunkers?wait_s=30", {"image": image, **more})
     while row["status"] in ("pending", "provisioning"):
         running, row = client.call("GET", f"/bunkers/{row['id']}?wait_status=running&wait_s=30")
     if row["status"] != "running":
@@ -70,7 +69,7 @@ def start_one(client, image, **more):
     return row, (running - begun) * 1000, (first - begun) * 1000
 
 
-def lane(client, image, count, pause=0.0, **more):
+def lane(client, image, count, **more):
     rows, running, first = [], [], []
     for _ in range(count):
         row, to_running, to_first = start_one(client, image, **more)
@@ -78,7 +77,6 @@ def lane(client, image, count, pause=0.0, **more):
         running.append(to_running)
         first.append(to_first)
         client.call("DELETE", f"/bunkers/{row['id']}")
-        time.sleep(pause)
     kinds = collections.Counter(x["start_kind"] for x in rows)
     timings = {name: statistics.median(x["timings"][name] or 0 for x in rows) for name in rows[0]["timings"]}
     return {"count": count, "kinds": dict(kinds), "timings": timings,
@@ -105,7 +103,7 @@ def pss_mb(pids):
 
 def crowd(cluster, client, image, count):
     begun = time.monotonic()
-    rows = [client.call("POST", "/bunkers", {"image": image})[1] for _ in range(count)]
+    rows = [client.call("POST", "/bunkers", {"image": image, "cpu_millicores": 100})[1] for _ in range(count)]
     for i, row in enumerate(rows):
         while row["status"] in ("pending", "provisioning"):
             _, row = client.call("GET", f"/bunkers/{row['id']}?wait_status=running&wait_s=30")
@@ -149,7 +147,6 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--creates", type=int, default=200)
     parser.add_argument("--cold", type=int, default=10)
-    parser.add_argument("--pool", type=int, default=50)
     parser.add_argument("--crowd", type=int, default=20)
     parser.add_argument("--podman", type=int, default=20)
     parser.add_argument("--bin")
@@ -161,7 +158,7 @@ def main():
     figures = {"load_before": load()}
     size = {"worker": {"cpu_millicores": 40000, "memory_mb": 40960}}
     print(f"load at the begin {load():.1f}; {os.cpu_count()} cores", flush=True)
-    with Cluster(agent={**size, "vm": {"pool_max": 0}}) as cluster:
+    with Cluster(agent={**size}) as cluster:
         cluster.ready_image()
         client = Client(cluster)
         lane(client, "tiny", 1)  # the first of its size asks for the template
@@ -176,15 +173,7 @@ def main():
             print("podman    ", figures["podman"], flush=True)
         else:
             print("SKIPPED: podman run, since podman is not installed (apt-get install podman runc)", flush=True)
-    with Cluster(agent={**size, "vm": {"pool_max": 2}}) as cluster:
-        cluster.ready_image()
-        client = Client(cluster)
-        lane(client, "tiny", 1)  # the first of its size asks for the template
-        wait_templates(cluster, 1)
-        lane(client, "tiny", 3, pause=2)
-        figures["pool"] = lane(client, "tiny", arguments.pool, pause=2)
-        show("pool", figures["pool"])
-    with Cluster(agent={**size, "vm": {"template_max": 0, "pool_max": 0}}) as cluster:
+    with Cluster(agent={**size, "vm": {"template_max": 0}}) as cluster:
         cluster.ready_image()
         client = Client(cluster)
         figures["cold"] = lane(client, "tiny", arguments.cold)
