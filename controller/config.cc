@@ -55,6 +55,7 @@ absl::Status ReadRest(const toml::table& table, ControllerConfig* config) {
   in.Read("tls_key", &config->rest_tls_key);
   in.Read("max_connections", &config->rest_max_connections, 1u, 1'000'000u);
   in.Read("max_connections_per_ip", &config->rest_max_connections_per_ip, 1u, 1'000'000u);
+  in.Read("allowed_origins", &config->allowed_origins);
   RETURN_IF_ERROR(in.Finish());
   return CheckTls("rest", config->rest_tls_certificate, config->rest_tls_key);
 }

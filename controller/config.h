@@ -28,6 +28,7 @@ struct ControllerConfig {
   HostPort rest = {"127.0.0.1", 8080};
   std::string rest_tls_certificate;  // PEM; both or none
   std::string rest_tls_key;
+  std::vector<std::string> allowed_origins;  // of pages that may open shells
   uint32_t rest_max_connections = 2000;
   uint32_t rest_max_connections_per_ip = 100;
 

@@ -134,6 +134,7 @@ struct Server::Impl {
   std::unique_ptr<AuditReader> audit_reader;
   std::unique_ptr<ExecAdapter> exec;
   std::unique_ptr<TalkAdapter> talks;
+  ShellTickets tickets;
   std::unique_ptr<ScanWork> scans;
   std::unique_ptr<Cursors> cursors;
   std::unique_ptr<AuditRetention> retention;
@@ -201,10 +202,12 @@ absl::Status Server::Impl::Open() {
   scan_options.period = absl::Seconds(config.scan_interval_s);
   scans = std::make_unique<ScanWork>(*core, *store, scan_options);
   RegisterAllServices({cursors.get(), exec.get(), kVersion, audit_reader.get(), keys.get(),
-                       config.modelarts_size_mib, scans.get(), talks.get()},
+                       config.modelarts_size_mib, scans.get(), talks.get(), &tickets},
                       dispatcher.get());
   Gateway::Options rest;
   rest.version = kVersion;
+  rest.tickets = &tickets;
+  rest.allowed_origins = config.allowed_origins;
   ASSIGN_OR_RETURN(gateway, Gateway::Create(*core, *dispatcher, rest));
   surface = std::make_unique<GrpcSurface>(*core, *dispatcher, PublicServices());
   return absl::OkStatus();

@@ -21,12 +21,14 @@ class TalkAdapter final : public GuestTalkBackend {
 
  private:
   static constexpr size_t kHighWaterBytes = 512 * 1024;
+  static constexpr size_t kHighWaterFrames = 32;  // half of what the stream takes
 
   class Talk final : public GuestTalk {
    public:
     explicit Talk(std::shared_ptr<TunnelStream> stream) : stream_(std::move(stream)) {}
     bool Write(link::v1::ControllerTunnelFrame frame) override {
-      return stream_->Write(std::move(frame)) && stream_->queued_bytes() < kHighWaterBytes;
+      return stream_->Write(std::move(frame)) && stream_->queued_bytes() < kHighWaterBytes &&
+             stream_->queued_messages() < kHighWaterFrames;
     }
     void ReadOn() override { stream_->ReadNext(); }
     void End() override { stream_->Abort(grpc::Status::OK); }

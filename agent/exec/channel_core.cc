@@ -278,6 +278,11 @@ absl::Status ChannelCore::OnFrame(const wire::Frame& frame) {
     case FrameType::kExecExit:
     case FrameType::kExecError:
       return OnEnd(frame);
+    case FrameType::kStarted:
+    case FrameType::kGap:
+      return OnNews(frame);
+    case FrameType::kProcessAnswer:
+      return OnAnswer(frame);
     default:
       return Violation("a frame of unknown type");
   }
@@ -343,6 +348,7 @@ absl::Status ChannelCore::OnEnd(const wire::Frame& frame) {
     MutexLock lock(mutex_);
     Exec* exec = Find(frame.stream);
     if (exec == nullptr) return Violation("the end of no command");
+    if (ran && exec->type == FrameType::kProcessCall) return Violation("the end of a question");
     if (ran ? !Parse(frame, &exit) : !Parse(frame, &error)) return Violation("an unreadable end");
     if (ran) result = exec->stream.OnExit(exit, steady_clock::now());
     callbacks = std::move(exec->callbacks);
@@ -351,6 +357,44 @@ absl::Status ChannelCore::OnEnd(const wire::Frame& frame) {
   }
   if (callbacks && ran && callbacks->on_exit) callbacks->on_exit(result);
   if (callbacks && !ran && callbacks->on_error) callbacks->on_error(ExecErrorToStatus(error));
+  return absl::OkStatus();
+}
+
+absl::Status ChannelCore::OnNews(const wire::Frame& frame) {
+  std::shared_ptr<ExecCallbacks> callbacks;
+  guest::v1::Started started;
+  guest::v1::Gap gap;
+  const bool is_gap = frame.type == FrameType::kGap;
+  {
+    MutexLock lock(mutex_);
+    Exec* exec = Find(frame.stream);
+    if (exec == nullptr || exec->type == FrameType::kProcessCall) {
+      return Violation("news of nothing");
+    }
+    if (is_gap ? !Parse(frame, &gap) : !Parse(frame, &started)) return Violation("unreadable news");
+    RETURN_IF_ERROR(is_gap ? exec->stream.OnGap(gap.bytes()) : exec->stream.OnStarted());
+    callbacks = exec->callbacks;
+  }
+  if (!callbacks) return absl::OkStatus();
+  if (is_gap && callbacks->on_gap) callbacks->on_gap(gap.bytes());
+  if (!is_gap && callbacks->on_started) callbacks->on_started(started.pid());
+  return absl::OkStatus();
+}
+
+absl::Status ChannelCore::OnAnswer(const wire::Frame& frame) {
+  std::shared_ptr<ExecCallbacks> callbacks;
+  guest::v1::ProcessAnswer answer;
+  {
+    MutexLock lock(mutex_);
+    Exec* exec = Find(frame.stream);
+    if (exec == nullptr || exec->type != FrameType::kProcessCall || !Parse(frame, &answer)) {
+      return Violation("an answer that was not asked for");
+    }
+    callbacks = std::move(exec->callbacks);
+    execs_.erase(frame.stream);
+    changed_.notify_all();
+  }
+  if (callbacks && callbacks->on_answer) callbacks->on_answer(answer);
   return absl::OkStatus();
 }
 

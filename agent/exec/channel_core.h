@@ -38,7 +38,9 @@ class ChannelCore {
   GuestFacts facts() const;
   absl::Status Configure(const guest::v1::GuestConfig& config, absl::Duration timeout);
   absl::StatusOr<absl::Duration> Ping(absl::Duration timeout);
-  absl::StatusOr<uint32_t> StartExec(const ExecSpec& spec, ExecCallbacks callbacks);
+  // Opens a stream by its first frame; what `spec` bounds of it is checked.
+  absl::StatusOr<uint32_t> Open(wire::FrameType type, const std::string& payload,
+                                const ExecSpec& spec, ExecCallbacks callbacks);
   absl::Status Shutdown(absl::Duration grace);
 
   // Of one command; all of them do nothing where it has ended.
@@ -48,12 +50,14 @@ class ChannelCore {
   void Kill(uint32_t stream);
   void Detach(uint32_t stream);
   void AckOutput(uint32_t stream, size_t bytes);
+  void Resize(uint32_t stream, TerminalSize size);
 
  private:
   struct Exec {
     ExecStream stream;
     std::shared_ptr<ExecCallbacks> callbacks;  // null: nobody listens any more
     bool auto_ack = true;
+    wire::FrameType type = wire::FrameType::kExecStart;  // of its first frame
     bool wants_stdin_room = false;
     bool killed = false;
   };
@@ -73,6 +77,8 @@ class ChannelCore {
   absl::Status OnSessionFrame(const wire::Frame& frame);
   absl::Status OnOutput(const wire::Frame& frame);
   absl::Status OnCredit(const wire::Frame& frame);
+  absl::Status OnNews(const wire::Frame& frame);
+  absl::Status OnAnswer(const wire::Frame& frame);
   absl::Status OnEnd(const wire::Frame& frame);
   void OfferStdinRoom();
   void ExpireExecs();

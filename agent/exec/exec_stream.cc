@@ -1,6 +1,7 @@
 #include "agent/exec/exec_stream.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "common/base/reason.h"
 
@@ -44,6 +45,19 @@ absl::Status ExecStream::OnCredit(uint32_t bytes) {
   return stdin_credit_.Grant(bytes) ? absl::OkStatus() : Violation("credit for nothing");
 }
 
+absl::Status ExecStream::OnStarted() {
+  return std::exchange(started_told_, true) ? Violation("a second start") : absl::OkStatus();
+}
+
+// The guest's offsets are its own, but a reader counts with them.
+absl::Status ExecStream::OnGap(uint64_t bytes) {
+  constexpr uint64_t kMostBytes = uint64_t{1} << 56;
+  if (!reads_process_ || bytes == 0) return Violation("a gap in nothing");
+  if (bytes > kMostBytes || gap_bytes_ > kMostBytes - bytes) return Violation("a gap of that size");
+  gap_bytes_ += bytes;
+  return absl::OkStatus();
+}
+
 ExecResult ExecStream::OnExit(const guest::v1::ExecExit& exit, SteadyTime now) const {
   ExecResult result;
   result.exit_code = std::clamp(exit.exit_code(), 0, 255);
@@ -52,10 +66,12 @@ ExecResult ExecStream::OnExit(const guest::v1::ExecExit& exit, SteadyTime now) c
   }
   result.stdout_bytes = std::max<uint64_t>(exit.stdout_bytes(), forwarded_[0]);
   result.stderr_bytes = std::max<uint64_t>(exit.stderr_bytes(), forwarded_[1]);
-  result.timed_out = exit.timed_out() && has_timeout_;
+  result.timed_out = exit.timed_out() && (has_timeout_ || reads_process_);
   const auto elapsed = std::chrono::duration_cast<std::chrono::microseconds>(now - started_);
-  result.duration = absl::Microseconds(static_cast<int64_t>(std::min<uint64_t>(
-      exit.duration_us(), static_cast<uint64_t>(std::max<int64_t>(elapsed.count(), 0)))));
+  const auto longest = static_cast<uint64_t>(
+      reads_process_ ? INT64_MAX : std::max<int64_t>(elapsed.count(), 0));
+  result.duration =
+      absl::Microseconds(static_cast<int64_t>(std::min<uint64_t>(exit.duration_us(), longest)));
   return result;
 }
 
@@ -82,6 +98,8 @@ absl::Status ExecErrorToStatus(const guest::v1::ExecError& error) {
                          said + "; name a folder that exists in the bunker");
     case ExecError::BUSY:
       return ReasonError(absl::StatusCode::kResourceExhausted, "RATE_LIMITED", said);
+    case ExecError::NO_PROCESS:
+      return ReasonError(absl::StatusCode::kNotFound, "NOT_FOUND", said + "; list the processes");
     case ExecError::NOT_BOOTED:
       return ReasonError(absl::StatusCode::kFailedPrecondition, "BUNKER_NOT_RUNNING",
                          "the guest did not come up: " + said);
@@ -111,6 +129,11 @@ guest::v1::ExecStart ToProto(const ExecSpec& spec) {
   start.set_default_to_1000(spec.default_to_1000);
   start.set_max_output_bytes(spec.max_output_bytes);
   start.set_open_stdin(spec.open_stdin);
+  start.set_tell_start(spec.tell_start);
+  if (spec.terminal) {
+    start.mutable_terminal()->set_columns(spec.terminal->columns);
+    start.mutable_terminal()->set_rows(spec.terminal->rows);
+  }
   return start;
 }
 

@@ -24,6 +24,12 @@ class ExecStream {
   // A data frame. kOk: deliver it. Else the guest broke the rules, in these words.
   absl::Status OnOutput(bool is_stderr, std::string_view data);
   absl::Status OnCredit(uint32_t bytes);
+  // Once at most, before any output.
+  absl::Status OnStarted();
+  // Only of a process that is read.
+  absl::Status OnGap(uint64_t bytes);
+  // It reads what a process writes that may have begun long ago.
+  void ReadsProcess() { reads_process_ = true; }
   // What the guest says of the end, made plausible.
   ExecResult OnExit(const guest::v1::ExecExit& exit, SteadyTime now) const;
 
@@ -45,9 +51,12 @@ class ExecStream {
   const bool has_timeout_;
   const SteadyTime started_;
   uint64_t forwarded_[2] = {0, 0};
+  uint64_t gap_bytes_ = 0;
   wire::ReceiveCredit output_credit_;
   wire::SendCredit stdin_credit_;
   bool stdin_closed_;
+  bool reads_process_ = false;
+  bool started_told_ = false;
   std::optional<SteadyTime> deadline_;
 };
 

@@ -14,6 +14,7 @@ using wire::FrameType;
 
 constexpr size_t kMaxExecs = 64;
 constexpr size_t kMaxUnsentBytes = 2 << 20;
+constexpr uint32_t kQuestionMillis = 30'000;
 
 steady_clock::time_point DeadlineIn(absl::Duration timeout) {
   const absl::Duration bounded = std::clamp(timeout, absl::ZeroDuration(), absl::Hours(24));
@@ -119,8 +120,8 @@ absl::StatusOr<absl::Duration> ChannelCore::Ping(absl::Duration timeout) {
   return absl::FromChrono(steady_clock::now() - started);
 }
 
-absl::StatusOr<uint32_t> ChannelCore::StartExec(const ExecSpec& spec, ExecCallbacks callbacks) {
-  const std::string payload = ToProto(spec).SerializeAsString();
+absl::StatusOr<uint32_t> ChannelCore::Open(FrameType type, const std::string& payload,
+                                           const ExecSpec& spec, ExecCallbacks callbacks) {
   if (payload.size() > wire::kMaxPayloadBytes) {
     return ReasonError(absl::StatusCode::kInvalidArgument, "VALIDATION_ERROR",
                        "command and environment are larger than 256 KiB; pass data by stdin");
@@ -132,10 +133,13 @@ absl::StatusOr<uint32_t> ChannelCore::StartExec(const ExecSpec& spec, ExecCallba
                        "64 commands run in this bunker already; wait for one to end");
   }
   const uint32_t stream = ++last_stream_;
-  execs_.emplace(stream,
-                 Exec{ExecStream(spec, steady_clock::now()),
-                      std::make_shared<ExecCallbacks>(std::move(callbacks)), spec.auto_ack});
-  Send(stream, FrameType::kExecStart, payload);
+  Exec& exec = execs_
+                   .emplace(stream, Exec{ExecStream(spec, steady_clock::now()),
+                                         std::make_shared<ExecCallbacks>(std::move(callbacks)),
+                                         spec.auto_ack, type})
+                   .first->second;
+  if (type == FrameType::kProcessAttach) exec.stream.ReadsProcess();
+  Send(stream, type, payload);
   return stream;
 }
 
@@ -227,6 +231,14 @@ void ChannelCore::AckOutput(uint32_t stream, size_t bytes) {
   if (Exec* exec = Find(stream); exec != nullptr) AckLocked(stream, exec, bytes);
 }
 
+void ChannelCore::Resize(uint32_t stream, TerminalSize size) {
+  guest::v1::Terminal message;
+  message.set_columns(size.columns);
+  message.set_rows(size.rows);
+  MutexLock lock(mutex_);
+  if (Find(stream) != nullptr) Send(stream, FrameType::kResize, message.SerializeAsString());
+}
+
 // ---- the public faces --------------------------------------------------------------------------
 
 ExecHandle::ExecHandle(std::shared_ptr<ChannelCore> core, uint32_t stream)
@@ -248,6 +260,9 @@ void ExecHandle::Kill() {
 }
 void ExecHandle::AckOutput(size_t bytes) {
   core_->AckOutput(stream_, bytes);
+}
+void ExecHandle::Resize(TerminalSize size) {
+  core_->Resize(stream_, size);
 }
 
 GuestChannel::GuestChannel(Options options)
@@ -273,11 +288,38 @@ absl::Status GuestChannel::Configure(const guest::v1::GuestConfig& config, absl:
 absl::StatusOr<absl::Duration> GuestChannel::Ping(absl::Duration timeout) {
   return core_->Ping(timeout);
 }
-absl::StatusOr<std::unique_ptr<ExecHandle>> GuestChannel::StartExec(const ExecSpec& spec,
-                                                                    ExecCallbacks callbacks) {
-  absl::StatusOr<uint32_t> stream = core_->StartExec(spec, std::move(callbacks));
+absl::StatusOr<std::unique_ptr<ExecHandle>> GuestChannel::Open(wire::FrameType type,
+                                                               const std::string& payload,
+                                                               const ExecSpec& spec,
+                                                               ExecCallbacks callbacks) {
+  absl::StatusOr<uint32_t> stream = core_->Open(type, payload, spec, std::move(callbacks));
   if (!stream.ok()) return stream.status();
   return std::make_unique<ExecHandle>(core_, *stream);
+}
+absl::StatusOr<std::unique_ptr<ExecHandle>> GuestChannel::StartExec(const ExecSpec& spec,
+                                                                    ExecCallbacks callbacks) {
+  return Open(FrameType::kExecStart, ToProto(spec).SerializeAsString(), spec,
+              std::move(callbacks));
+}
+absl::StatusOr<std::unique_ptr<ExecHandle>> GuestChannel::CallProcess(
+    const guest::v1::ProcessCall& call, ExecCallbacks callbacks) {
+  ExecSpec spec;
+  spec.max_output_bytes = 0;
+  spec.open_stdin = false;
+  spec.timeout_ms = kQuestionMillis;  // of ours: a guest that says nothing is not waited for
+  return Open(FrameType::kProcessCall, call.SerializeAsString(), spec, std::move(callbacks));
+}
+absl::StatusOr<std::unique_ptr<ExecHandle>> GuestChannel::ReadProcess(uint32_t pid,
+                                                                      uint64_t offset,
+                                                                      ExecCallbacks callbacks) {
+  guest::v1::ProcessAttach attach;
+  attach.set_pid(pid);
+  attach.set_offset(offset);
+  ExecSpec spec;
+  spec.max_output_bytes = UINT64_MAX;
+  spec.open_stdin = false;
+  spec.auto_ack = false;
+  return Open(FrameType::kProcessAttach, attach.SerializeAsString(), spec, std::move(callbacks));
 }
 absl::Status GuestChannel::Shutdown(absl::Duration grace) {
   return core_->Shutdown(grace);

@@ -23,12 +23,14 @@
 #include "bunker/guest/v1/guest.pb.h"
 #include "common/base/cancel.h"
 #include "common/base/unique_fd.h"
+#include "common/wire/frame.h"
 
 namespace bunker::agent {
 
 class ChannelCore;
 
-// One command. Dropping the handle before the end kills the command's whole process tree.
+// One command, or one reader of a process, or one question about processes. Dropping the handle of
+// a command before its end kills its whole process tree; of the others it ends the waiting alone.
 class ExecHandle {
  public:
   ExecHandle(std::shared_ptr<ChannelCore> core, uint32_t stream);
@@ -46,6 +48,8 @@ class ExecHandle {
   void Kill();
   // With auto_ack = false: so much output was taken.
   void AckOutput(size_t bytes);
+  // Of a command that runs on a terminal.
+  void Resize(TerminalSize size);
 
  private:
   const std::shared_ptr<ChannelCore> core_;
@@ -85,10 +89,22 @@ class GuestChannel {
   absl::StatusOr<std::unique_ptr<ExecHandle>> StartExec(const ExecSpec& spec,
                                                         ExecCallbacks callbacks);
 
+  // About the commands that live on by themselves: `call` as the guest's protocol has it. on_answer
+  // or on_error tell. The same errors.
+  absl::StatusOr<std::unique_ptr<ExecHandle>> CallProcess(const guest::v1::ProcessCall& call,
+                                                          ExecCallbacks callbacks);
+  // What a process writes, from `offset` on, until its end. AckOutput() what was taken.
+  absl::StatusOr<std::unique_ptr<ExecHandle>> ReadProcess(uint32_t pid, uint64_t offset,
+                                                          ExecCallbacks callbacks);
+
   // Asks the guest to end everything, flush its disk and power off. Not answered: watch the VM.
   absl::Status Shutdown(absl::Duration grace);
 
  private:
+  absl::StatusOr<std::unique_ptr<ExecHandle>> Open(wire::FrameType type,
+                                                   const std::string& payload,
+                                                   const ExecSpec& spec, ExecCallbacks callbacks);
+
   const std::shared_ptr<ChannelCore> core_;
 };
 

@@ -4,6 +4,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "agent/guest/small_file.h"
 
 namespace bunker::guest {
@@ -15,6 +17,15 @@ Error Cgroup::Create(int root_fd, const std::string& name, Cgroup* cgroup) {
   cgroup->dir_ = Fd(openat(root_fd, name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!cgroup->dir_.valid()) return ErrnoError("open cgroup " + name);
   return {};
+}
+
+Error Cgroup::LimitProcesses(uint64_t most) const {
+  return WriteSmallFile(dir_.get(), "pids.max", 0, 0, std::to_string(most));
+}
+
+uint64_t ProcessesPerCommand(uint64_t threads_max) {
+  constexpr uint64_t kLeast = 32;
+  return std::max(threads_max / 2, kLeast);
 }
 
 Error Cgroup::Enter() const {

@@ -2,6 +2,7 @@
 // its session included.
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include "agent/guest/error.h"
@@ -17,6 +18,8 @@ class Cgroup {
   static Error Create(int root_fd, const std::string& name, Cgroup* cgroup);
 
   bool valid() const { return dir_.valid(); }
+  // At most so many processes and threads in it. An error where the kernel can't count them.
+  Error LimitProcesses(uint64_t most) const;
   // The calling process moves in; for a child between fork and exec.
   Error Enter() const;
   // SIGKILL to every process in it, those being forked included.
@@ -31,5 +34,9 @@ class Cgroup {
   std::string name_;
   Fd dir_;
 };
+
+// What one command and all that it starts may have of `threads_max`, the kernel's bound for the
+// whole guest: half, and always so much less than all that PID 1 can go on starting others.
+uint64_t ProcessesPerCommand(uint64_t threads_max);
 
 }  // namespace bunker::guest

@@ -1,5 +1,6 @@
 #include "agent/guest/command.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace bunker::guest {
@@ -47,6 +48,14 @@ CommandError ChooseIdentity(const v1::ExecStart& start, const Defaults& defaults
 
 }  // namespace
 
+winsize WindowOf(const v1::Terminal& size) {
+  constexpr uint32_t kMax = 1000;
+  winsize window{};
+  window.ws_col = static_cast<uint16_t>(std::clamp<uint32_t>(size.columns(), 1, kMax));
+  window.ws_row = static_cast<uint16_t>(std::clamp<uint32_t>(size.rows(), 1, kMax));
+  return window;
+}
+
 CommandError PrepareCommand(const v1::ExecStart& start, const Defaults& defaults,
                             const UserDb& users, Command* command) {
   *command = Command{};
@@ -63,6 +72,10 @@ CommandError PrepareCommand(const v1::ExecStart& start, const Defaults& defaults
 
   std::map<std::string, std::string> env = {{"PATH", kDefaultPath},
                                             {"HOME", command->identity.home}};
+  if (start.has_terminal()) {
+    command->terminal = WindowOf(start.terminal());
+    env["TERM"] = "xterm-256color";
+  }
   if (!defaults.hostname.empty()) env["HOSTNAME"] = defaults.hostname;
   for (const auto& [name, value] : defaults.env) env[name] = value;
   for (const auto& [name, value] : start.env()) env[name] = value;

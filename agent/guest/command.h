@@ -2,8 +2,11 @@
 // Pure: the image's users come in as a value.
 #pragma once
 
+#include <sys/ioctl.h>
+
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,6 +33,7 @@ struct Command {
   std::string path;               // PATH of that environment
   std::string cwd;
   Identity identity;
+  std::optional<winsize> terminal;  // set: it runs on one of that size
   bool no_new_privileges = false;  // set-uid programs of the image must not make it root
 };
 
@@ -38,6 +42,9 @@ struct CommandError {
   std::string message;
   bool ok() const { return kind == v1::ExecError::KIND_UNSPECIFIED; }
 };
+
+// A size that a terminal can have.
+winsize WindowOf(const v1::Terminal& size);
 
 CommandError PrepareCommand(const v1::ExecStart& start, const Defaults& defaults,
                             const UserDb& users, Command* command);

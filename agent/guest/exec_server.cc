@@ -1,6 +1,5 @@
 #include "agent/guest/exec_server.h"
 
-#include <fcntl.h>
 #include <sys/signalfd.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
@@ -8,8 +7,6 @@
 
 #include <algorithm>
 #include <csignal>
-
-#include "agent/guest/small_file.h"
 
 namespace bunker::guest {
 namespace {
@@ -19,7 +16,6 @@ using wire::FrameType;
 constexpr uint32_t kProtocolVersion = 1;
 constexpr size_t kMaxExecs = 64;
 constexpr size_t kMaxDrains = 256;
-constexpr size_t kMaxUserFileBytes = 4 << 20;
 constexpr int kMaxEvents = 64;
 constexpr int kPortFallbackMillis = 1000;
 
@@ -29,18 +25,6 @@ constexpr uint64_t kSignalToken = 1;
 constexpr uint64_t kDrainBit = uint64_t{1} << 62;
 uint64_t ExecToken(uint32_t stream) {
   return (uint64_t{1} << 40) | uint64_t{stream} << 2;
-}
-
-UserDb LoadUsers(const std::string& etc_folder) {
-  std::string passwd, group;
-  // An image without the files has no names; uids still work.
-  if (!ReadSmallFile(AT_FDCWD, (etc_folder + "/passwd").c_str(), kMaxUserFileBytes, &passwd).ok()) {
-    passwd.clear();
-  }
-  if (!ReadSmallFile(AT_FDCWD, (etc_folder + "/group").c_str(), kMaxUserFileBytes, &group).ok()) {
-    group.clear();
-  }
-  return UserDb::Parse(passwd, group);
 }
 
 Fd ChildSignals() {
@@ -58,7 +42,11 @@ bool Parse(const wire::Frame& frame, Message* message) {
 
 }  // namespace
 
-ExecServer::ExecServer(Options options) : options_(std::move(options)), signals_(ChildSignals()) {
+ExecServer::ExecServer(Options options)
+    : options_(std::move(options)),
+      launcher_(options_.cgroup_root_fd, options_.etc_folder, options_.boot_error),
+      processes_(&launcher_, &poller_, &outbox_, [this](ExecSession* session) { Retire(session); }),
+      signals_(ChildSignals()) {
   std::signal(SIGPIPE, SIG_IGN);
   outbox_.Attach(options_.port_fd);
   // Edge-triggered: a port without a host is readable at its end for ever.
@@ -87,10 +75,12 @@ bool ExecServer::Step(int max_wait_ms) {
       Reap();
     } else if ((token & kDrainBit) != 0) {
       OnDrainReady(token);
+    } else if ((token & ProcessServer::kTokenBit) != 0) {
+      processes_.OnReady(token);
     } else {
       const auto found = execs_.find(static_cast<uint32_t>((token >> 2) & UINT32_MAX));
       if (found != execs_.end()) {
-        found->second->OnReady(static_cast<ExecSession::Channel>(token & 3));
+        found->second.session->OnReady(static_cast<ExecSession::Channel>(token & 3));
       }
     }
   }
@@ -101,9 +91,9 @@ bool ExecServer::Step(int max_wait_ms) {
 }
 
 int ExecServer::WaitMillis(int max_wait_ms) const {
-  uint64_t wake = 0;
+  uint64_t wake = processes_.NextWakeMicros();
   for (const auto& [stream, exec] : execs_) {
-    const uint64_t at = exec->NextWakeMicros();
+    const uint64_t at = exec.session->NextWakeMicros();
     if (at != 0 && (wake == 0 || at < wake)) wake = at;
   }
   if (wake == 0) return max_wait_ms;
@@ -116,8 +106,9 @@ int ExecServer::WaitMillis(int max_wait_ms) const {
 void ExecServer::RunTimers() {
   const uint64_t now = NowMicros();
   for (const auto& [stream, exec] : execs_) {
-    if (exec->NextWakeMicros() != 0) exec->OnTime(now);
+    if (exec.session->NextWakeMicros() != 0) exec.session->OnTime(now);
   }
+  processes_.RunTimers(now);
 }
 
 void ExecServer::OnPortReady() {
@@ -142,7 +133,8 @@ void ExecServer::OnPortReady() {
   }
   outbox_.Flush();
   if (outbox_.HasRoom()) {
-    for (const auto& [stream, exec] : execs_) exec->OnOutboxRoom();
+    for (const auto& [stream, exec] : execs_) exec.session->OnRoom();
+    processes_.OnRoom();
   }
 }
 
@@ -150,10 +142,11 @@ void ExecServer::StartSession() {
   outbox_.StartSession(session_.epoch());
   // Commands of the session before have nobody left who could hear of them.
   for (auto& [stream, exec] : execs_) {
-    exec->Kill(SIGKILL);
-    Retire(exec.get());
+    exec.session->Kill(SIGKILL);
+    Retire(exec.session.get());
   }
   execs_.clear();
+  processes_.StartSession();
   v1::GuestHello hello;
   hello.set_protocol_version(kProtocolVersion);
   hello.set_boot_error(options_.boot_error);
@@ -195,10 +188,10 @@ void ExecServer::Configure(const wire::Frame& frame) {
   v1::GuestConfig config;
   v1::ConfigureResult result;
   if (Parse(frame, &config)) {
-    defaults_.env = {config.default_env().begin(), config.default_env().end()};
-    defaults_.cwd = config.default_cwd();
-    defaults_.user = config.default_user();
-    if (!config.hostname().empty()) defaults_.hostname = config.hostname();
+    launcher_.defaults().env = {config.default_env().begin(), config.default_env().end()};
+    launcher_.defaults().cwd = config.default_cwd();
+    launcher_.defaults().user = config.default_user();
+    if (!config.hostname().empty()) launcher_.defaults().hostname = config.hostname();
     if (options_.configure) {
       for (const std::string& problem : options_.configure(config)) result.add_problems(problem);
     }
@@ -209,80 +202,68 @@ void ExecServer::Configure(const wire::Frame& frame) {
 }
 
 void ExecServer::OnExecFrame(const wire::Frame& frame) {
+  if (processes_.OnFrame(frame)) return;
   if (frame.type == FrameType::kExecStart) {
     StartExec(frame);
     return;
   }
   const auto found = execs_.find(frame.stream);
-  if (found == execs_.end() || found->second->finished()) return;  // it has ended meanwhile
-  ExecSession& exec = *found->second;
+  if (found == execs_.end() || found->second.session->finished()) return;  // it has ended meanwhile
+  StreamPeer& peer = *found->second.peer;
+  ExecSession& session = *found->second.session;
   bool kept_the_rules = true;
   switch (frame.type) {
     case FrameType::kStdin:
-      kept_the_rules = exec.OnStdin(frame.payload);
+      kept_the_rules = !found->second.stdin_closed && peer.ReceiveStdin(frame.payload.size());
+      if (kept_the_rules) session.Feed(frame.payload);
       break;
     case FrameType::kStdinClose:
-      exec.OnStdinClose();
+      found->second.stdin_closed = true;
+      session.CloseStdin();
       break;
     case FrameType::kCredit: {
       v1::Credit credit;
-      kept_the_rules = Parse(frame, &credit) && exec.OnCredit(credit.bytes());
+      kept_the_rules = Parse(frame, &credit) && peer.Grant(credit.bytes());
+      if (kept_the_rules) session.OnRoom();
       break;
     }
     case FrameType::kKill: {
       v1::Kill kill;
-      if (Parse(frame, &kill)) exec.Kill(kill.signal());
+      if (Parse(frame, &kill)) session.Kill(kill.signal());
+      break;
+    }
+    case FrameType::kResize: {
+      v1::Terminal size;
+      if (Parse(frame, &size)) session.Resize(size);
       break;
     }
     default:
       break;
   }
-  if (!kept_the_rules) exec.Kill(SIGKILL);
-}
-
-void ExecServer::RefuseExec(uint32_t stream, const CommandError& refusal) {
-  v1::ExecError error;
-  error.set_kind(refusal.kind);
-  error.set_message(refusal.message);
-  outbox_.Send(stream, FrameType::kExecError, error.SerializeAsString());
+  if (!kept_the_rules) session.Kill(SIGKILL);
 }
 
 void ExecServer::StartExec(const wire::Frame& frame) {
   v1::ExecStart start;
   if (execs_.count(frame.stream) > 0) return;
   if (!Parse(frame, &start)) {
-    return RefuseExec(frame.stream, {v1::ExecError::INVALID, "the request can't be read"});
-  }
-  if (!options_.boot_error.empty()) {
-    return RefuseExec(frame.stream, {v1::ExecError::NOT_BOOTED, options_.boot_error});
+    return SendError(&outbox_, frame.stream, {v1::ExecError::INVALID, "the request can't be read"});
   }
   if (execs_.size() >= kMaxExecs) {
-    return RefuseExec(frame.stream, {v1::ExecError::BUSY, "64 commands run already; wait for one"});
+    return SendError(&outbox_, frame.stream,
+                     {v1::ExecError::BUSY, "64 commands run already; wait for one"});
   }
-  Command command;
-  if (CommandError error =
-          PrepareCommand(start, defaults_, LoadUsers(options_.etc_folder), &command);
-      !error.ok()) {
-    return RefuseExec(frame.stream, error);
+  Launcher::Launched launched;
+  if (CommandError error = launcher_.Launch(start, &launched); !error.ok()) {
+    return SendError(&outbox_, frame.stream, error);
   }
-  Cgroup cgroup;
-  if (options_.cgroup_root_fd >= 0) {
-    const std::string name = "exec-" + std::to_string(++next_cgroup_);
-    if (Error error = Cgroup::Create(options_.cgroup_root_fd, name, &cgroup); !error.ok()) {
-      return RefuseExec(frame.stream, {v1::ExecError::FAILED, error.message});
-    }
-  }
-  Child child;
-  if (CommandError error =
-          Spawn(command, start.open_stdin(), cgroup.valid() ? &cgroup : nullptr, &child);
-      !error.ok()) {
-    cgroup.Remove();
-    return RefuseExec(frame.stream, error);
-  }
+  Exec& exec = execs_[frame.stream];
+  exec.peer = std::make_unique<StreamPeer>(frame.stream, start.tell_start(), &outbox_);
   const ExecSession::Limits limits{start.max_output_bytes(), start.timeout_ms()};
-  execs_[frame.stream] =
-      std::make_unique<ExecSession>(frame.stream, std::move(child), std::move(cgroup), limits,
-                                    &poller_, &outbox_, ExecToken(frame.stream));
+  exec.session = std::make_unique<ExecSession>(std::move(launched.child),
+                                               std::move(launched.cgroup), limits, &poller_,
+                                               exec.peer.get(), outbox_.DataSpace(),
+                                               ExecToken(frame.stream));
 }
 
 void ExecServer::Reap() {
@@ -294,8 +275,9 @@ void ExecServer::Reap() {
     const pid_t pid = waitpid(-1, &status, WNOHANG);
     if (pid <= 0) break;
     for (const auto& [stream, exec] : execs_) {
-      if (exec->pid() == pid) exec->OnReaped(status);
+      if (exec.session->pid() == pid) exec.session->OnReaped(status);
     }
+    processes_.OnReaped(pid, status);
   }
   old_cgroups_.erase(std::remove_if(old_cgroups_.begin(), old_cgroups_.end(),
                                     [](Cgroup& cgroup) { return cgroup.Remove(); }),
@@ -304,13 +286,14 @@ void ExecServer::Reap() {
 
 void ExecServer::Collect() {
   for (auto at = execs_.begin(); at != execs_.end();) {
-    if (at->second->finished()) {
-      Retire(at->second.get());
+    if (at->second.session->finished()) {
+      Retire(at->second.session.get());
       at = execs_.erase(at);
     } else {
       ++at;
     }
   }
+  processes_.Collect();
 }
 
 void ExecServer::Retire(ExecSession* exec) {

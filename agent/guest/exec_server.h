@@ -9,10 +9,12 @@
 #include <string>
 #include <vector>
 
-#include "agent/guest/command.h"
 #include "agent/guest/exec_session.h"
+#include "agent/guest/launcher.h"
 #include "agent/guest/outbox.h"
 #include "agent/guest/poller.h"
+#include "agent/guest/process_server.h"
+#include "agent/guest/stream_peer.h"
 #include "common/wire/session.h"
 
 namespace bunker::guest {
@@ -37,13 +39,19 @@ class ExecServer {
   bool Step(int max_wait_ms);
 
  private:
+  // A command on a stream of the host's.
+  struct Exec {
+    std::unique_ptr<StreamPeer> peer;
+    std::unique_ptr<ExecSession> session;
+    bool stdin_closed = false;
+  };
+
   void OnPortReady();
   void OnFrame(const wire::Frame& frame);
   void OnSessionFrame(const wire::Frame& frame);
   void OnExecFrame(const wire::Frame& frame);
   void StartSession();
   void StartExec(const wire::Frame& frame);
-  void RefuseExec(uint32_t stream, const CommandError& error);
   void Configure(const wire::Frame& frame);
   void Reap();
   void RunTimers();
@@ -56,13 +64,13 @@ class ExecServer {
   Poller poller_;
   Outbox outbox_;
   wire::GuestSession session_;
-  Defaults defaults_;
+  Launcher launcher_;
+  ProcessServer processes_;
   Fd signals_;
-  std::map<uint32_t, std::unique_ptr<ExecSession>> execs_;
+  std::map<uint32_t, Exec> execs_;
   std::vector<Cgroup> old_cgroups_;     // of ended commands; removed once empty
   std::map<uint64_t, Watched> drains_;  // pipes that background processes still write to
   uint64_t next_drain_ = 0;
-  uint64_t next_cgroup_ = 0;
   bool shutdown_asked_ = false;
   uint32_t shutdown_grace_ms_ = 0;
 };

@@ -1,5 +1,6 @@
 #include "agent/guest/exec_session.h"
 
+#include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -28,19 +29,22 @@ std::string SignalName(int signal) {
   return name != nullptr ? std::string("SIG") + name : "SIG" + std::to_string(signal);
 }
 
-ExecSession::ExecSession(uint32_t stream, Child child, Cgroup cgroup, Limits limits, Poller* poller,
-                         Outbox* outbox, uint64_t token_base)
-    : stream_(stream),
-      child_(std::move(child)),
+ExecSession::ExecSession(Child child, Cgroup cgroup, Limits limits, Poller* poller, ExecPeer* peer,
+                         char* scratch, uint64_t token_base)
+    : child_pid_(child.pid),
       cgroup_(std::move(cgroup)),
       limits_(limits),
-      outbox_(outbox),
+      peer_(peer),
+      scratch_(scratch),
       started_us_(NowMicros()) {
   const auto token = [&](Channel channel) { return token_base + static_cast<uint64_t>(channel); };
-  stdin_ = Watched(poller, std::move(child_.stdin_write), EPOLLOUT, token(Channel::kStdin));
-  out_.pipe = Watched(poller, std::move(child_.stdout_read), EPOLLIN, token(Channel::kStdout));
-  err_.pipe = Watched(poller, std::move(child_.stderr_read), EPOLLIN, token(Channel::kStderr));
-  err_.type = wire::FrameType::kStderr;
+  status_ = Watched(poller, std::move(child.status_read), EPOLLIN, token(Channel::kStatus));
+  stdin_ = Watched(poller, std::move(child.stdin_write), EPOLLOUT, token(Channel::kStdin));
+  out_.pipe = Watched(poller, std::move(child.stdout_read), EPOLLIN, token(Channel::kStdout));
+  err_.pipe = Watched(poller, std::move(child.stderr_read), EPOLLIN, token(Channel::kStderr));
+  err_.is_stderr = true;
+  err_.done = !err_.pipe.open();  // on a terminal both outputs are one
+  status_.Watch(true);
   UpdateInterest();
 }
 
@@ -55,7 +59,23 @@ void ExecSession::OnReady(Channel channel) {
     case Channel::kStderr:
       ReadOutput(&err_);
       break;
+    case Channel::kStatus:
+      ReadStatus();
+      break;
   }
+  UpdateInterest();
+  FinishIfDone();
+}
+
+void ExecSession::ReadStatus() {
+  if (!status_.open() || !ReadSpawnStatus(status_.fd(), &failure_)) return;
+  status_.Close();
+  if (failure_.ok()) peer_->OnStarted(child_pid_);
+}
+
+void ExecSession::OnRoom() {
+  ReadOutput(&out_);
+  ReadOutput(&err_);
   UpdateInterest();
   FinishIfDone();
 }
@@ -63,16 +83,17 @@ void ExecSession::OnReady(Channel channel) {
 bool ExecSession::MayRead(const Output& output) const {
   if (!output.pipe.open() || output.done) return false;
   if (drop_output_ || output.forwarded >= limits_.max_output_bytes) return true;
-  return credit_.available() > 0 && outbox_->HasRoom();
+  return peer_->Room() > 0;
 }
 
 void ExecSession::ReadOutput(Output* output) {
   for (int turn = 0; turn < kReadsPerTurn && MayRead(*output); ++turn) {
     const uint64_t left = limits_.max_output_bytes - output->forwarded;
-    const bool forward = left > 0 && credit_.available() > 0 && outbox_->HasRoom();
+    const size_t peer_room = peer_->Room();
+    const bool forward = left > 0 && peer_room > 0;
     size_t room = wire::kMaxDataBytes;
-    if (forward) room = std::min<size_t>({room, left, credit_.available()});
-    const ssize_t got = read(output->pipe.fd(), outbox_->DataSpace(), room);
+    if (forward) room = std::min<size_t>({room, left, peer_room});
+    const ssize_t got = read(output->pipe.fd(), scratch_, room);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0 && errno == EAGAIN) {
       // The command's own bytes were in the pipe before it ended: empty now is all of them.
@@ -88,28 +109,29 @@ void ExecSession::ReadOutput(Output* output) {
     output->total += bytes;
     if (!forward) continue;
     output->forwarded += bytes;
-    credit_.Spend(static_cast<uint32_t>(bytes));
-    outbox_->SendData(stream_, output->type, bytes);
+    ReadStatus();  // a program that writes has started
+    peer_->OnOutput(output->is_stderr, std::string_view(scratch_, bytes));
   }
 }
 
-bool ExecSession::OnStdin(std::string_view data) {
-  if (data.empty() || stdin_close_asked_ || !stdin_credit_.Receive(data.size())) return false;
-  if (stdin_.open()) {
-    stdin_queue_.emplace_back(data);
-    WriteStdin();
-    UpdateInterest();
-  } else if (const uint32_t grant = stdin_credit_.Consume(data.size()); grant > 0) {
-    // The command does not read any more: take it all, so that the host gets to the end.
-    v1::Credit credit;
-    credit.set_bytes(grant);
-    outbox_->Send(stream_, wire::FrameType::kCredit, credit.SerializeAsString());
-  }
-  return true;
+void ExecSession::Feed(std::string_view data) {
+  if (!stdin_open()) return peer_->OnStdinDropped(data.size());
+  stdin_queue_.emplace_back(data);
+  WriteStdin();
+  UpdateInterest();
+}
+
+size_t ExecSession::DropStdin() {
+  size_t bytes = 0;
+  for (const std::string& chunk : stdin_queue_) bytes += chunk.size();
+  bytes -= std::exchange(stdin_front_written_, 0);
+  stdin_queue_.clear();
+  UpdateInterest();
+  return bytes;
 }
 
 void ExecSession::WriteStdin() {
-  size_t consumed = 0;
+  size_t taken = 0;
   while (!stdin_queue_.empty() && stdin_.open()) {
     const std::string& front = stdin_queue_.front();
     const ssize_t written = write(stdin_.fd(), front.data() + stdin_front_written_,
@@ -117,52 +139,43 @@ void ExecSession::WriteStdin() {
     if (written < 0 && errno == EINTR) continue;
     if (written < 0 && errno == EAGAIN) break;
     if (written < 0) {  // nobody reads it any more
-      for (const std::string& chunk : stdin_queue_) consumed += chunk.size();
-      consumed -= stdin_front_written_;
-      CloseStdin();
+      if (taken > 0) peer_->OnStdinTaken(std::exchange(taken, 0));
+      EndStdin();
       break;
     }
-    consumed += static_cast<size_t>(written);
+    taken += static_cast<size_t>(written);
     stdin_front_written_ += static_cast<size_t>(written);
     if (stdin_front_written_ == front.size()) {
       stdin_queue_.pop_front();
       stdin_front_written_ = 0;
     }
   }
-  if (stdin_queue_.empty() && stdin_close_asked_) CloseStdin();
-  if (const uint32_t grant = stdin_credit_.Consume(consumed); grant > 0) {
-    v1::Credit credit;
-    credit.set_bytes(grant);
-    outbox_->Send(stream_, wire::FrameType::kCredit, credit.SerializeAsString());
-  }
+  if (taken > 0) peer_->OnStdinTaken(taken);
+  if (stdin_queue_.empty() && stdin_close_asked_) EndStdin();
+}
+
+void ExecSession::EndStdin() {
+  stdin_.Close();
+  if (const size_t dropped = DropStdin(); dropped > 0) peer_->OnStdinDropped(dropped);
 }
 
 void ExecSession::CloseStdin() {
-  stdin_.Close();
-  stdin_queue_.clear();
-  stdin_front_written_ = 0;
-}
-
-void ExecSession::OnStdinClose() {
   stdin_close_asked_ = true;
   WriteStdin();
   UpdateInterest();
 }
 
-bool ExecSession::OnCredit(uint32_t bytes) {
-  if (!credit_.Grant(bytes)) return false;
-  ReadOutput(&out_);
-  ReadOutput(&err_);
-  UpdateInterest();
-  FinishIfDone();
-  return true;
+void ExecSession::Resize(const v1::Terminal& size) {
+  if (!out_.pipe.open()) return;
+  const winsize window = WindowOf(size);
+  ioctl(out_.pipe.fd(), TIOCSWINSZ, &window);
 }
 
 void ExecSession::Kill(uint32_t signal) {
   if (signal == 0 || signal == SIGKILL) {
     KillTree();
   } else if (!reaped_ && signal < static_cast<uint32_t>(NSIG)) {
-    kill(child_.pid, static_cast<int>(signal));
+    kill(child_pid_, static_cast<int>(signal));
   }
 }
 
@@ -170,10 +183,10 @@ void ExecSession::KillTree() {
   if (kill_deadline_us_ != 0) return;
   kill_deadline_us_ = NowMicros() + kKillGiveUpMicros;
   drop_output_ = true;
-  CloseStdin();
+  EndStdin();
   if (!cgroup_.valid() || !cgroup_.KillAll().ok()) {
     // Without a cgroup the session that the command leads is all that can be named.
-    if (!reaped_) kill(-child_.pid, SIGKILL);
+    if (!reaped_) kill(-child_pid_, SIGKILL);
   }
   UpdateInterest();
 }
@@ -182,7 +195,8 @@ void ExecSession::OnReaped(int wait_status) {
   reaped_ = true;
   wait_status_ = wait_status;
   ended_us_ = NowMicros();
-  CloseStdin();
+  ReadStatus();
+  EndStdin();
   ReadOutput(&out_);
   ReadOutput(&err_);
   UpdateInterest();
@@ -247,13 +261,8 @@ void ExecSession::FinishIfDone() {
 }
 
 void ExecSession::SendEnd() {
-  if (const CommandError failure = ReadSpawnFailure(child_); !failure.ok()) {
-    v1::ExecError error;
-    error.set_kind(failure.kind);
-    error.set_message(failure.message);
-    outbox_->Send(stream_, wire::FrameType::kExecError, error.SerializeAsString());
-    return;
-  }
+  ReadStatus();
+  if (!failure_.ok()) return peer_->OnFailed(failure_);
   v1::ExecExit exit;
   if (WIFSIGNALED(wait_status_)) {
     exit.set_exit_code(128 + WTERMSIG(wait_status_));
@@ -265,7 +274,7 @@ void ExecSession::SendEnd() {
   exit.set_stderr_bytes(err_.total);
   exit.set_timed_out(timed_out_);
   exit.set_duration_us(ended_us_ - started_us_);
-  outbox_->Send(stream_, wire::FrameType::kExecExit, exit.SerializeAsString());
+  peer_->OnExit(exit);
 }
 
 }  // namespace bunker::guest

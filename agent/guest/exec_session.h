@@ -1,9 +1,9 @@
-// One running command: its pipes, its counters, its time-out. Driven by ExecServer's loop.
+// One running command: its pipes or terminal, its counters, its time-out.
 //
-// Output up to max_output_bytes per stream is forwarded under the host's credit; the rest is read,
-// dropped and counted. It ends when the command has ended and its pipes are read empty; what it
-// left in the background lives on and is no reason to wait. A time-out or kill takes the whole
-// cgroup, and the end is told only once nothing of it is alive.
+// Output up to max_output_bytes per stream goes to the peer, as far as that has room; what is over
+// it is read, dropped and counted. It ends when the command has ended and its pipes are read empty;
+// what it left in the background lives on and is no reason to wait. A time-out or kill takes the
+// whole cgroup, and the end is told only once nothing of it is alive.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,7 @@
 #include <string>
 
 #include "agent/guest/cgroup.h"
-#include "agent/guest/outbox.h"
+#include "agent/guest/exec_peer.h"
 #include "agent/guest/poller.h"
 #include "agent/guest/spawn.h"
 #include "common/wire/session.h"
@@ -23,37 +23,47 @@ uint64_t NowMicros();
 
 class ExecSession {
  public:
-  enum class Channel : uint64_t { kStdin = 0, kStdout = 1, kStderr = 2 };
+  enum class Channel : uint64_t { kStdin = 0, kStdout = 1, kStderr = 2, kStatus = 3 };
 
   struct Limits {
     uint64_t max_output_bytes = 0;
     uint32_t timeout_ms = 0;
   };
 
-  // `token_base` + Channel are the tokens under which the pipes are in `poller`. `outbox` and
-  // `poller` outlive this.
-  ExecSession(uint32_t stream, Child child, Cgroup cgroup, Limits limits, Poller* poller,
-              Outbox* outbox, uint64_t token_base);
+  // `token_base` + Channel are the tokens under which the pipes are in `poller`. `scratch` holds
+  // wire::kMaxDataBytes; the pointers outlive this.
+  ExecSession(Child child, Cgroup cgroup, Limits limits, Poller* poller, ExecPeer* peer,
+              char* scratch, uint64_t token_base);
 
-  uint32_t stream() const { return stream_; }
   // -1 once it was reaped: the number may be somebody else's by then.
-  pid_t pid() const { return reaped_ ? -1 : child_.pid; }
+  pid_t pid() const { return reaped_ ? -1 : child_pid_; }
 
   // From the loop.
   void OnReady(Channel channel);
   void OnReaped(int wait_status);  // waitpid(2)'s
   void OnTime(uint64_t now_us);
-  void OnOutboxRoom() { UpdateInterest(); }
+  // The peer may have room again.
+  void OnRoom();
   // When OnTime wants to be called; 0: never.
   uint64_t NextWakeMicros() const;
 
-  // From the host. False where the host broke the credit rules.
-  bool OnStdin(std::string_view data);
-  void OnStdinClose();
-  bool OnCredit(uint32_t bytes);
+  // More for its stdin; the peer hears when it is taken.
+  void Feed(std::string_view data);
+  // Forgets what was not taken yet, and says how much that was.
+  size_t DropStdin();
+  // After what was fed.
+  void CloseStdin();
+  bool stdin_open() const { return stdin_.open() && !stdin_close_asked_; }
+  // 0 or 9: the whole tree; else the command alone.
   void Kill(uint32_t signal);
+  // Of a command that runs on a terminal.
+  void Resize(const v1::Terminal& size);
 
-  // All is told (by an ExecExit or ExecError frame that this sent): the owner may take it down.
+  uint64_t started_us() const { return started_us_; }
+  uint64_t stdout_bytes() const { return out_.total; }
+  uint64_t stderr_bytes() const { return err_.total; }
+
+  // The peer knows the end: the owner may take it down.
   bool finished() const { return finished_; }
 
   // What outlives it: the cgroup, and pipes that something in the background still holds.
@@ -64,7 +74,7 @@ class ExecSession {
  private:
   struct Output {
     Watched pipe;
-    wire::FrameType type = wire::FrameType::kStdout;
+    bool is_stderr = false;
     uint64_t total = 0;
     uint64_t forwarded = 0;
     bool done = false;  // end of file, or read empty after the command's end
@@ -73,24 +83,25 @@ class ExecSession {
   void KillTree();
   void ReadOutput(Output* output);
   bool MayRead(const Output& output) const;
+  void ReadStatus();
   void WriteStdin();
-  void CloseStdin();
+  void EndStdin();
   void UpdateInterest();
   void FinishIfDone();
   void SendEnd();
 
-  const uint32_t stream_;
-  Child child_;
+  const pid_t child_pid_;
   Cgroup cgroup_;
   const Limits limits_;
-  Outbox* const outbox_;
+  ExecPeer* const peer_;
+  char* const scratch_;
+  Watched status_;  // until it is known whether the program runs
+  CommandError failure_;
   Watched stdin_;
   std::deque<std::string> stdin_queue_;
   size_t stdin_front_written_ = 0;
   bool stdin_close_asked_ = false;
-  wire::ReceiveCredit stdin_credit_;
   Output out_, err_;
-  wire::SendCredit credit_;  // shared by both outputs
   const uint64_t started_us_;
   uint64_t ended_us_ = 0;
   uint64_t kill_deadline_us_ = 0;  // not 0: the tree is being killed
@@ -98,7 +109,7 @@ class ExecSession {
   bool timed_out_ = false;
   bool reaped_ = false;
   int wait_status_ = 0;
-  bool drop_output_ = false;  // credit is not waited for any more
+  bool drop_output_ = false;  // room is not waited for any more
   bool finished_ = false;
 };
 

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <sched.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -32,6 +33,7 @@ struct FailureRecord {
 struct Pipes {
   Fd stdin_read, stdin_write, stdout_read, stdout_write, stderr_read, stderr_write, status_read,
       status_write;
+  Fd terminal;  // the command's end of it, in place of the pipes
 };
 
 bool MakePipe(Fd* read_end, Fd* write_end) {
@@ -42,7 +44,23 @@ bool MakePipe(Fd* read_end, Fd* write_end) {
   return true;
 }
 
-bool MakePipes(bool open_stdin, Pipes* pipes) {
+// The path-free way: what an image has made of /dev/pts does not matter.
+bool MakeTerminal(const Command& command, Pipes* pipes) {
+  Fd ours(open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC));
+  const int unlock = 0;
+  if (!ours.valid() || ioctl(ours.get(), TIOCSPTLCK, &unlock) != 0) return false;
+  pipes->terminal = Fd(ioctl(ours.get(), TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC));
+  pipes->stdin_write = Fd(fcntl(ours.get(), F_DUPFD_CLOEXEC, 0));
+  if (!pipes->terminal.valid() || !pipes->stdin_write.valid()) return false;
+  ioctl(ours.get(), TIOCSWINSZ, &*command.terminal);
+  [[maybe_unused]] const int owned = fchown(pipes->terminal.get(), command.identity.uid, -1);
+  pipes->stdout_read = std::move(ours);
+  return true;
+}
+
+bool MakePipes(const Command& command, bool open_stdin, Pipes* pipes) {
+  if (!MakePipe(&pipes->status_read, &pipes->status_write)) return false;
+  if (command.terminal) return MakeTerminal(command, pipes);
   if (open_stdin) {
     if (!MakePipe(&pipes->stdin_read, &pipes->stdin_write)) return false;
   } else {
@@ -50,8 +68,7 @@ bool MakePipes(bool open_stdin, Pipes* pipes) {
     if (!pipes->stdin_read.valid()) return false;
   }
   return MakePipe(&pipes->stdout_read, &pipes->stdout_write) &&
-         MakePipe(&pipes->stderr_read, &pipes->stderr_write) &&
-         MakePipe(&pipes->status_read, &pipes->status_write);
+         MakePipe(&pipes->stderr_read, &pipes->stderr_write);
 }
 
 void SetNonBlocking(const Fd& fd) {
@@ -123,8 +140,11 @@ std::vector<char*> Pointers(const std::vector<std::string>& strings) {
   if (cgroup != nullptr && !cgroup->Enter().ok()) Fail(status_fd, Stage::kCgroup);
   setsid();
   ResetProcessState();
-  if (dup2(pipes.stdin_read.get(), 0) < 0 || dup2(pipes.stdout_write.get(), 1) < 0 ||
-      dup2(pipes.stderr_write.get(), 2) < 0) {
+  const int terminal = pipes.terminal.get();
+  if (command.terminal && ioctl(terminal, TIOCSCTTY, 0) != 0) Fail(status_fd, Stage::kStdio);
+  if (dup2(command.terminal ? terminal : pipes.stdin_read.get(), 0) < 0 ||
+      dup2(command.terminal ? terminal : pipes.stdout_write.get(), 1) < 0 ||
+      dup2(command.terminal ? terminal : pipes.stderr_write.get(), 2) < 0) {
     Fail(status_fd, Stage::kStdio);
   }
   BecomeUser(command, status_fd);
@@ -139,16 +159,36 @@ std::vector<char*> Pointers(const std::vector<std::string>& strings) {
   _exit(failure == ENOENT || failure == ENOTDIR ? 127 : 126);
 }
 
+CommandError FailureOf(const FailureRecord& record) {
+  errno = record.error_number;
+  switch (record.stage) {
+    case Stage::kCwd:
+      return {errno == ENOENT || errno == ENOTDIR ? v1::ExecError::CWD_NOT_FOUND
+                                                  : v1::ExecError::INVALID,
+              ErrnoError("change to the working directory").message};
+    case Stage::kRootDenied:
+      return {v1::ExecError::ROOT_DENIED, "the command would run as uid 0"};
+    case Stage::kIdentity:
+      return {v1::ExecError::FAILED, ErrnoError("take the user's identity").message};
+    case Stage::kCgroup:
+      return {v1::ExecError::FAILED, ErrnoError("enter the command's cgroup").message};
+    case Stage::kStdio:
+      return {v1::ExecError::FAILED, ErrnoError("set up stdin and output").message};
+  }
+  return {v1::ExecError::FAILED, "unknown failure"};
+}
+
 }  // namespace
 
 CommandError Spawn(const Command& command, bool open_stdin, const Cgroup* cgroup, Child* child) {
   Pipes pipes;
-  if (!MakePipes(open_stdin, &pipes)) {
-    return {v1::ExecError::FAILED, ErrnoError("make pipes").message};
+  if (!MakePipes(command, open_stdin, &pipes)) {
+    return {v1::ExecError::FAILED,
+            ErrnoError(command.terminal ? "make a terminal" : "make pipes").message};
   }
   // So that the command can open /dev/stdout and its like by name.
   for (const Fd* end : {&pipes.stdin_write, &pipes.stdout_read, &pipes.stderr_read}) {
-    if (!end->valid()) continue;
+    if (!end->valid() || command.terminal) continue;
     [[maybe_unused]] const int owned =
         fchown(end->get(), command.identity.uid, command.identity.gid);
   }
@@ -168,25 +208,12 @@ CommandError Spawn(const Command& command, bool open_stdin, const Cgroup* cgroup
   return {};
 }
 
-CommandError ReadSpawnFailure(const Child& child) {
+bool ReadSpawnStatus(int fd, CommandError* failure) {
   FailureRecord record{};
-  if (read(child.status_read.get(), &record, sizeof(record)) != sizeof(record)) return {};
-  errno = record.error_number;
-  switch (record.stage) {
-    case Stage::kCwd:
-      return {errno == ENOENT || errno == ENOTDIR ? v1::ExecError::CWD_NOT_FOUND
-                                                  : v1::ExecError::INVALID,
-              ErrnoError("change to the working directory").message};
-    case Stage::kRootDenied:
-      return {v1::ExecError::ROOT_DENIED, "the command would run as uid 0"};
-    case Stage::kIdentity:
-      return {v1::ExecError::FAILED, ErrnoError("take the user's identity").message};
-    case Stage::kCgroup:
-      return {v1::ExecError::FAILED, ErrnoError("enter the command's cgroup").message};
-    case Stage::kStdio:
-      return {v1::ExecError::FAILED, ErrnoError("set up stdin and output").message};
-  }
-  return {v1::ExecError::FAILED, "unknown failure"};
+  const ssize_t got = read(fd, &record, sizeof(record));
+  if (got < 0) return errno != EAGAIN && errno != EINTR;
+  if (got == sizeof(record)) *failure = FailureOf(record);
+  return true;
 }
 
 }  // namespace bunker::guest

@@ -59,13 +59,15 @@ bool Tunnel::SendOutput(bool is_stderr, std::string_view data) {
   // A command that writes a line at a time makes many small pieces: they are gathered while the
   // stream is busy, so that neither its queue nor the wire is full of tiny frames.
   while (!data.empty()) {
-    const bool fits = !gathered_.empty() && gathered_.back().stderr() == is_stderr &&
-                      gathered_.back().data().size() < kMaxOutputBytes;
+    const bool fits = !gathered_.empty() && gathered_.back().has_output() &&
+                      gathered_.back().output().stderr() == is_stderr &&
+                      gathered_.back().output().data().size() < kMaxOutputBytes;
     if (!fits) {
-      gathered_.emplace_back().set_stderr(is_stderr);
-      gathered_bytes_ += kPieceBytes;
+      AgentTunnelFrame frame;
+      frame.mutable_output()->set_stderr(is_stderr);
+      Gather(std::move(frame));
     }
-    std::string& piece = *gathered_.back().mutable_data();
+    std::string& piece = *gathered_.back().mutable_output()->mutable_data();
     const size_t size = std::min(data.size(), kMaxOutputBytes - piece.size());
     piece.append(data.substr(0, size));
     gathered_bytes_ += size;
@@ -76,11 +78,39 @@ bool Tunnel::SendOutput(bool is_stderr, std::string_view data) {
   return !above_mark_;
 }
 
+void Tunnel::Gather(AgentTunnelFrame frame) {
+  gathered_.push_back(std::move(frame));
+  gathered_bytes_ += kPieceBytes;
+}
+
+void Tunnel::SendStarted(uint32_t pid) {
+  if (closed_ || result_sent_) return;
+  AgentTunnelFrame frame;
+  frame.mutable_started()->set_pid(pid);
+  Gather(std::move(frame));
+  FlushOutput();
+}
+
+void Tunnel::SendGap(uint64_t bytes) {
+  if (closed_ || result_sent_) return;
+  AgentTunnelFrame frame;
+  frame.mutable_gap()->set_bytes(bytes);
+  Gather(std::move(frame));
+  FlushOutput();
+}
+
+void Tunnel::SendProcess(link::v1::ProcessAnswer answer) {
+  if (closed_ || result_sent_) return;
+  result_sent_ = true;
+  AgentTunnelFrame frame;
+  *frame.mutable_process() = std::move(answer);
+  SendLast(std::move(frame));
+}
+
 void Tunnel::FlushOutput() {
   while (!gathered_.empty() && stream_->queued_messages() < kBusyFrames) {
-    gathered_bytes_ -= gathered_.front().data().size() + kPieceBytes;
-    AgentTunnelFrame frame;
-    *frame.mutable_output() = std::move(gathered_.front());
+    gathered_bytes_ -= gathered_.front().output().data().size() + kPieceBytes;
+    AgentTunnelFrame frame = std::move(gathered_.front());
     gathered_.pop_front();
     stream_->Write(std::move(frame));
   }
@@ -156,6 +186,15 @@ void Tunnel::Deliver() {
     switch (frame.frame_case()) {
       case ControllerTunnelFrame::kExec:
         handler_->OnExec(frame.exec());
+        break;
+      case ControllerTunnelFrame::kProcess:
+        handler_->OnProcess(frame.process());
+        break;
+      case ControllerTunnelFrame::kAttach:
+        handler_->OnAttach(frame.attach());
+        break;
+      case ControllerTunnelFrame::kResize:
+        handler_->OnResize(frame.resize());
         break;
       case ControllerTunnelFrame::kStdin:
         stdin_pending_ = true;

@@ -21,8 +21,12 @@ namespace bunker::agent {
 class TunnelHandler {
  public:
   virtual ~TunnelHandler() = default;
-  // First, once. Start the process.
+  // First, one of these three, once.
   virtual void OnExec(const link::v1::ExecStart& start) = 0;
+  virtual void OnProcess(const link::v1::ProcessCall&) {}
+  virtual void OnAttach(const link::v1::ProcessAttach&) {}
+  // The terminal has another size.
+  virtual void OnResize(const link::v1::TerminalSize&) {}
   // At most 256 KiB. The next one comes after Tunnel::StdinTaken().
   virtual void OnStdin(std::string data) = 0;
   // After the last OnStdin().
@@ -54,8 +58,12 @@ class Tunnel : public std::enable_shared_from_this<Tunnel> {
 
   // False: the queue is above its mark (the data is taken all the same): wait for OnWritable().
   bool SendOutput(bool is_stderr, std::string_view data);
+  // News in the order of the output.
+  void SendStarted(uint32_t pid);
+  void SendGap(uint64_t bytes);
   void SendExit(const link::v1::ExecExit& exit);  // last
   void SendError(const absl::Status& error);      // last
+  void SendProcess(link::v1::ProcessAnswer answer);  // last
   void StdinTaken();
 
   // Ends the stream without a result.
@@ -68,6 +76,7 @@ class Tunnel : public std::enable_shared_from_this<Tunnel> {
 
   // Sends what SendOutput() has gathered while the stream is not busy; then the last frame.
   void FlushOutput();
+  void Gather(link::v1::AgentTunnelFrame frame);
   void SendLast(link::v1::AgentTunnelFrame frame);
   void OnFrame(link::v1::ControllerTunnelFrame frame);
   void OnWritten();
@@ -82,7 +91,7 @@ class Tunnel : public std::enable_shared_from_this<Tunnel> {
   // Frames that the handler has not taken yet. Reading pauses above kMaxWaitingBytes.
   std::deque<link::v1::ControllerTunnelFrame> waiting_;
   size_t waiting_bytes_ = 0;
-  std::deque<link::v1::ExecOutput> gathered_;  // not yet in the stream's queue, in order
+  std::deque<link::v1::AgentTunnelFrame> gathered_;  // not yet in the stream's queue, in order
   size_t gathered_bytes_ = 0;
   std::optional<link::v1::AgentTunnelFrame> last_;  // goes once nothing is gathered any more
   bool stdin_pending_ = false;  // the handler works on a chunk

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "agent/reconcile/process_codec.h"
 #include "common/base/log.h"
 #include "common/base/reason.h"
 
@@ -11,6 +12,8 @@ namespace {
 
 constexpr absl::Duration kMaxWaitForGuest = absl::Seconds(30);
 constexpr absl::Duration kGuestPoll = absl::Milliseconds(50);
+constexpr absl::Duration kWriteTimeout = absl::Seconds(20);  // of one piece of a process's stdin
+constexpr size_t kPieceBytes = 64 * 1024;
 
 ExecSpec SpecOf(const link::v1::ExecStart& start) {
   ExecSpec spec;
@@ -23,6 +26,10 @@ ExecSpec SpecOf(const link::v1::ExecStart& start) {
   spec.allow_root = start.allow_root();
   spec.default_to_1000 = start.default_to_1000();
   spec.max_output_bytes = start.max_output_bytes();
+  spec.tell_start = start.tell_start();
+  if (start.has_terminal()) {
+    spec.terminal = TerminalSize{start.terminal().columns(), start.terminal().rows()};
+  }
   spec.auto_ack = false;
   return spec;
 }
@@ -45,16 +52,41 @@ ExecTunnel::Poster ExecTunnel::MakePoster() {
 }
 
 void ExecTunnel::OnExec(const link::v1::ExecStart& start) {
-  spec_ = SpecOf(start);
+  is_exec_ = true;
+  ask_ = [spec = SpecOf(start)](GuestChannel& channel, ExecCallbacks callbacks) {
+    return channel.StartExec(spec, std::move(callbacks));
+  };
+  FindGuest(start.timeout_ms() == 0 ? kMaxWaitForGuest : absl::Milliseconds(start.timeout_ms()));
+}
+
+void ExecTunnel::OnAttach(const link::v1::ProcessAttach& attach) {
+  ask_ = [attach](GuestChannel& channel, ExecCallbacks callbacks) {
+    return channel.ReadProcess(attach.pid(), attach.offset(), std::move(callbacks));
+  };
+  FindGuest(kMaxWaitForGuest);
+}
+
+void ExecTunnel::OnProcess(const link::v1::ProcessCall& call) {
+  if (call.has_write()) {
+    is_write_ = true;
+    write_pid_ = call.write();
+    write_allow_root_ = call.allow_root();
+  } else {
+    ask_ = [call = ToGuest(call)](GuestChannel& channel, ExecCallbacks callbacks) {
+      return channel.CallProcess(call, std::move(callbacks));
+    };
+  }
+  FindGuest(kMaxWaitForGuest);
+}
+
+void ExecTunnel::FindGuest(absl::Duration timeout) {
   auto channel = parts_.bunkers.FindChannel(bunker_id_, incarnation_);
   if (!channel.ok()) {
     Fail(channel.status());
   } else if ((*channel)->ready()) {
     Begin(*channel);
   } else {
-    const absl::Duration timeout = absl::Milliseconds(spec_.timeout_ms);
-    WaitForGuest(*channel, Deadline(spec_.timeout_ms == 0 ? kMaxWaitForGuest
-                                                          : std::min(kMaxWaitForGuest, timeout)));
+    WaitForGuest(*channel, Deadline(std::min(kMaxWaitForGuest, timeout)));
   }
 }
 
@@ -80,12 +112,32 @@ void ExecTunnel::Begin(const std::shared_ptr<GuestChannel>& channel) {
   }
   channel_ = channel;
   began_ = absl::Now();
+  if (ask_) {
+    auto handle = ask_(*channel, Callbacks());
+    if (!handle.ok()) return Fail(handle.status());
+    handle_ = *std::move(handle);
+  }
+  counted_ = true;
+  parts_.bunkers.CountExec(bunker_id_, incarnation_, +1);
+  PumpStdin();
+}
+
+ExecCallbacks ExecTunnel::Callbacks() {
   const Poster post = MakePoster();
   ExecCallbacks callbacks;
   callbacks.on_output = [post](bool is_stderr, std::string_view data) {
     post([is_stderr, copy = std::string(data)](ExecTunnel& exec) {
       exec.OnOutput(is_stderr, copy);
     });
+  };
+  callbacks.on_started = [post](uint32_t pid) {
+    post([pid](ExecTunnel& exec) { exec.tunnel_->SendStarted(pid); });
+  };
+  callbacks.on_gap = [post](uint64_t bytes) {
+    post([bytes](ExecTunnel& exec) { exec.tunnel_->SendGap(bytes); });
+  };
+  callbacks.on_answer = [post](const guest::v1::ProcessAnswer& answer) {
+    post([answer](ExecTunnel& exec) { exec.OnAnswer(answer); });
   };
   callbacks.on_exit = [post](const ExecResult& result) {
     post([result](ExecTunnel& exec) { exec.OnExit(result); });
@@ -94,14 +146,11 @@ void ExecTunnel::Begin(const std::shared_ptr<GuestChannel>& channel) {
     post([status](ExecTunnel& exec) { exec.Fail(status); });
   };
   callbacks.on_stdin_room = [post] { post([](ExecTunnel& exec) { exec.PumpStdin(); }); };
-  auto handle = channel->StartExec(spec_, std::move(callbacks));
-  if (!handle.ok()) {
-    Fail(handle.status());
-    return;
-  }
-  handle_ = *std::move(handle);
-  parts_.bunkers.CountExec(bunker_id_, incarnation_, +1);
-  PumpStdin();
+  return callbacks;
+}
+
+void ExecTunnel::OnResize(const link::v1::TerminalSize& size) {
+  if (handle_ && is_exec_) handle_->Resize({size.columns(), size.rows()});
 }
 
 void ExecTunnel::OnStdin(std::string data) {
@@ -117,11 +166,60 @@ void ExecTunnel::OnStdinClose() {
 
 void ExecTunnel::PumpStdin() {
   if (ended_) return;
+  if (is_write_) return PumpWrite();
   if (!handle_) return;  // Begin() comes back here
   if (!stdin_.empty()) stdin_.erase(0, handle_->TryWriteStdin(stdin_));
   if (!stdin_.empty()) return;
   if (std::exchange(stdin_waiting_, false)) tunnel_->StdinTaken();
   if (stdin_closing_ && stdin_.empty() && !stdin_waiting_) handle_->CloseStdin();
+}
+
+// One piece at a time: the guest answers once the process's pipe has taken it.
+void ExecTunnel::PumpWrite() {
+  if (channel_ == nullptr || piece_bytes_ > 0) return;
+  guest::v1::ProcessCall call;
+  call.set_allow_root(write_allow_root_);
+  if (stdin_.empty()) {
+    if (std::exchange(stdin_waiting_, false)) tunnel_->StdinTaken();
+    if (!stdin_closing_ || ended_ || !stdin_.empty() || stdin_waiting_) return;
+    call.set_get(write_pid_);  // all is written: what has become of the process
+  } else {
+    piece_bytes_ = std::min(stdin_.size(), kPieceBytes);
+    call.mutable_write()->set_pid(write_pid_);
+    call.mutable_write()->set_data(stdin_.data(), piece_bytes_);
+    parts_.loop.AddTimer(kWriteTimeout, [weak = weak_from_this(), piece = ++piece_] {
+      if (const auto self = weak.lock()) self->OnWriteTimeout(piece);
+    });
+  }
+  auto handle = channel_->CallProcess(call, Callbacks());
+  if (!handle.ok()) return Fail(handle.status());
+  handle_ = *std::move(handle);
+}
+
+void ExecTunnel::OnWriteTimeout(uint64_t piece) {
+  if (ended_ || piece != piece_ || piece_bytes_ == 0) return;
+  write_timed_out_ = true;
+  handle_->Kill();  // the answer says how much was taken
+}
+
+void ExecTunnel::OnAnswer(const guest::v1::ProcessAnswer& answer) {
+  if (ended_) return;
+  const size_t asked = std::exchange(piece_bytes_, 0);
+  const size_t taken = std::min<size_t>(asked, answer.taken_bytes());
+  written_bytes_ += taken;
+  stdin_.erase(0, taken);
+  if (asked > 0 && taken == asked) return PumpWrite();
+  if (write_timed_out_) {
+    return Fail(ReasonError(absl::StatusCode::kDeadlineExceeded, "UPSTREAM_TIMEOUT",
+                            "the process does not read its stdin; " +
+                                std::to_string(written_bytes_) +
+                                " bytes were taken, send the rest when it does"));
+  }
+  ended_ = true;
+  parts_.bunkers.CountExec(bunker_id_, incarnation_, -1);
+  link::v1::ProcessAnswer told = ToLink(answer, absl::Now());
+  told.set_written_bytes(written_bytes_);
+  tunnel_->SendProcess(std::move(told));
 }
 
 void ExecTunnel::OnCancel() {
@@ -152,13 +250,13 @@ void ExecTunnel::OnExit(const ExecResult& result) {
   exit.set_timed_out(result.timed_out);
   exit.set_duration_ms(absl::ToDoubleMilliseconds(result.duration));
   parts_.bunkers.CountExec(bunker_id_, incarnation_, -1);
-  parts_.bunkers.OnExecDone(bunker_id_, incarnation_, absl::Now() - began_);
+  if (is_exec_) parts_.bunkers.OnExecDone(bunker_id_, incarnation_, absl::Now() - began_);
   tunnel_->SendExit(exit);
 }
 
 void ExecTunnel::Fail(const absl::Status& status) {
   if (std::exchange(ended_, true)) return;
-  if (handle_) parts_.bunkers.CountExec(bunker_id_, incarnation_, -1);
+  if (counted_) parts_.bunkers.CountExec(bunker_id_, incarnation_, -1);
   Log(Severity::kInfo, "exec.failed",
       {{"bunker", bunker_id_}, {"error", std::string(status.message())}});
   tunnel_->SendError(status);
@@ -168,7 +266,7 @@ void ExecTunnel::OnClosed(const absl::Status& why) {
   if (!std::exchange(ended_, true)) {
     Log(Severity::kInfo, "exec.abandoned",
         {{"bunker", bunker_id_}, {"why", std::string(why.message())}});
-    if (handle_) parts_.bunkers.CountExec(bunker_id_, incarnation_, -1);
+    if (counted_) parts_.bunkers.CountExec(bunker_id_, incarnation_, -1);
   }
   handle_.reset();  // kills the process tree where it still runs
   channel_.reset();

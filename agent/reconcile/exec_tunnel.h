@@ -1,5 +1,6 @@
-// One command, from the controller's tunnel to the guest's channel and back: credit in both
-// directions, so that a slow reader stops the guest's writer and nothing piles up here.
+// One command, reader of a process or question about processes, from the controller's tunnel to
+// the guest's channel and back: credit in both directions, so that a slow reader stops the guest's
+// writer and nothing piles up here.
 //
 // On the loop only. Lives in Parts::live until its tunnel is closed.
 #pragma once
@@ -33,6 +34,9 @@ class ExecTunnel final : public TunnelHandler, public std::enable_shared_from_th
                     std::shared_ptr<Tunnel> tunnel);
 
   void OnExec(const link::v1::ExecStart& start) override;
+  void OnProcess(const link::v1::ProcessCall& call) override;
+  void OnAttach(const link::v1::ProcessAttach& attach) override;
+  void OnResize(const link::v1::TerminalSize& size) override;
   void OnStdin(std::string data) override;
   void OnStdinClose() override;
   void OnCancel() override;
@@ -47,9 +51,18 @@ class ExecTunnel final : public TunnelHandler, public std::enable_shared_from_th
         incarnation_(request.incarnation()),
         tunnel_(std::move(tunnel)) {}
 
+  // What is asked of the guest, once it answers.
+  using Ask = std::function<absl::StatusOr<std::unique_ptr<ExecHandle>>(GuestChannel&,
+                                                                        ExecCallbacks)>;
+
+  void FindGuest(absl::Duration timeout);
   void WaitForGuest(const std::shared_ptr<GuestChannel>& channel, const Deadline& deadline);
   void Begin(const std::shared_ptr<GuestChannel>& channel);
+  ExecCallbacks Callbacks();
   void PumpStdin();
+  void PumpWrite();
+  void OnAnswer(const guest::v1::ProcessAnswer& answer);
+  void OnWriteTimeout(uint64_t piece);
   void OnOutput(bool is_stderr, const std::string& data);
   void OnExit(const ExecResult& result);
   void Fail(const absl::Status& status);
@@ -63,7 +76,8 @@ class ExecTunnel final : public TunnelHandler, public std::enable_shared_from_th
   const uint32_t incarnation_;
   const std::shared_ptr<Tunnel> tunnel_;
 
-  ExecSpec spec_;
+  Ask ask_;
+  bool is_exec_ = false;
   absl::Time began_;
   std::shared_ptr<GuestChannel> channel_;
   std::unique_ptr<ExecHandle> handle_;
@@ -71,6 +85,15 @@ class ExecTunnel final : public TunnelHandler, public std::enable_shared_from_th
   bool stdin_waiting_ = false;  // the tunnel waits for StdinTaken()
   bool stdin_closing_ = false;
   size_t unacked_bytes_ = 0;  // output that the tunnel holds above its mark
+  // A write to a process's stdin, in pieces: each is asked and answered.
+  bool is_write_ = false;
+  bool write_allow_root_ = false;
+  uint32_t write_pid_ = 0;
+  size_t piece_bytes_ = 0;  // under way
+  uint64_t piece_ = 0;      // its number
+  uint64_t written_bytes_ = 0;
+  bool write_timed_out_ = false;
+  bool counted_ = false;  // as activity of the bunker
   bool cancelled_ = false;
   bool ended_ = false;  // a result was sent, or nobody waits for one
 };

@@ -46,6 +46,12 @@ enum class FrameType : uint8_t {
   kExecError = 22,  // guest → host: ExecError; ends the stream
   kKill = 23,       // host → guest: Kill
   kCredit = 24,     // either way: Credit, for the data of this stream
+  kProcessCall = 32,    // host → guest: ProcessCall; opens the stream
+  kProcessAnswer = 33,  // guest → host: ProcessAnswer; ends the stream
+  kProcessAttach = 34,  // host → guest: ProcessAttach; opens the stream
+  kGap = 35,            // guest → host: Gap
+  kResize = 36,         // host → guest: Terminal
+  kStarted = 37,        // guest → host: Started
 };
 
 struct Frame {

@@ -65,6 +65,8 @@ void RegisterAllServices(const ServiceDeps& deps, Dispatcher* dispatcher) {
   RegisterPlacementService(deps, dispatcher);
   RegisterQuotaService(deps, dispatcher);
   RegisterExecService(deps, dispatcher);
+  RegisterProcessService(deps, dispatcher);
+  RegisterShellService(deps, dispatcher);
   RegisterScanService(deps, dispatcher);
   RegisterAccountService(deps, dispatcher);
   RegisterAuditService(deps, dispatcher);

@@ -40,10 +40,9 @@ absl::Status CheckIdempotencyKey(const MethodRule& rule, const CallInfo& info) {
   }
   if (key.size() > kMaxIdempotencyKeyBytes)
     return ValidationError("Idempotency-Key", "is longer than 255 bytes; send a shorter one");
-  const std::string_view method = rule.method;
-  if (!rule.mutation && method.substr(method.rfind('.') + 1) == "Exec") {
-    return ValidationError("Idempotency-Key",
-                           "is not available yet for exec; leave it out (a command may run twice)");
+  if (!rule.mutation && rule.extra == Extra::kStart) {
+    return ValidationError("Idempotency-Key", "is not available yet for commands; leave it out "
+                                              "(a command may run twice)");
   }
   return absl::OkStatus();
 }
@@ -175,7 +174,10 @@ absl::StatusOr<Caller> Dispatcher::Identify(const MethodRule& rule, const CallIn
     return caller;
   }
   if (rule.need == Need::kPublic) return Caller();
-  ASSIGN_OR_RETURN(*sha256, KeyHashOf(info.authorization));
+  *sha256 = info.key_sha256;
+  if (sha256->empty()) {
+    ASSIGN_OR_RETURN(*sha256, KeyHashOf(info.authorization));
+  }
   ASSIGN_OR_RETURN(const AuthResult auth, engine.Authenticate(turn, *sha256));
   RETURN_IF_ERROR(limiter_.Take(auth.key->id, turn.now(), auth.key->rate_limit_per_s));
   Caller caller = CallerOf(auth);

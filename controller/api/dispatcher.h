@@ -31,6 +31,8 @@ struct CallInfo {
   std::string request_id;
   bool trusted = false;         // came over the root-only socket: the operator, no key needed
   std::string authorization;    // the header as sent
+  std::string key_sha256;       // not "": a ticket stood for that key, in place of the header
+  std::string ticket_bunker_id;  // with it: the only bunker it is good for
   std::string idempotency_key;  // "" = none
   absl::Time received_at;
   // Set where the client may go away while it waits: the dispatcher's caller invokes `*cancel`

@@ -1,5 +1,4 @@
 // Exec: runs a command through the backend and answers with all of it, or as it comes.
-#include <limits>
 #include <memory>
 #include <string>
 #include <utility>
@@ -12,6 +11,7 @@
 #include "controller/api/auth.h"
 #include "controller/api/bunker_use.h"
 #include "controller/api/errors.h"
+#include "controller/api/exec_start.h"
 #include "controller/api/output_feed.h"
 #include "controller/api/services.h"
 #include "controller/api/validate.h"
@@ -131,28 +131,21 @@ void RunExec(ExecBackend* backend, CallContext& context, const v1::ExecRequest& 
 
 void StreamExec(GuestTalkBackend* backend, CallContext& context, const v1::ExecRequest& request,
                 std::shared_ptr<StreamSink> sink) {
-  absl::Status refused = ValidateExec(request);
-  if (refused.ok() && backend == nullptr) refused = NoLink();
+  const absl::Status refused = ValidateExec(request);
   if (!refused.ok()) {
     context.audit->Refused(context.engine, context.turn, refused);
     context.turn.AfterCommit([sink, refused](const absl::Status&) { sink->End(refused); });
     return;
   }
-  const ExecCommand command = CommandOf(request, context.caller);
+  const absl::Duration timeout =
+      absl::Seconds(request.has_timeout_s() ? request.timeout_s() : kDefaultExecSeconds);
   OutputFeed::Start start;
-  link::v1::ExecStart& exec = *start.opening.mutable_exec();
-  exec.mutable_argv()->Add(command.argv.begin(), command.argv.end());
-  exec.set_shell(command.shell);
-  exec.set_cwd(command.cwd);
-  exec.mutable_env()->insert(command.env.begin(), command.env.end());
-  exec.set_user(command.user);
-  exec.set_timeout_ms(static_cast<uint32_t>(absl::ToInt64Milliseconds(command.timeout)));
-  exec.set_allow_root(command.allow_root);
-  exec.set_default_to_1000(command.default_to_1000);
-  exec.set_max_output_bytes(std::numeric_limits<uint64_t>::max());
-  start.stdin_data = command.stdin_data;
+  *start.opening.mutable_exec() = ExecStartOf(request, context.caller);
+  start.opening.mutable_exec()->set_timeout_ms(
+      static_cast<uint32_t>(absl::ToInt64Milliseconds(timeout)));
+  start.stdin_data = request.stdin();
   start.closes_stdin = true;
-  OutputFeed::Run(context, backend, request.bunker(), context.turn.now() + command.timeout,
+  OutputFeed::Run(context, backend, request.bunker(), context.turn.now() + timeout,
                   std::move(start), std::move(sink));
 }
 

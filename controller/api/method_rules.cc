@@ -115,6 +115,17 @@ constexpr MethodRule kRules[] = {
     {BUNKER_API "Bunkers.Exec", Need::kKey, "execute", false, "", Extra::kStart},
     {BUNKER_API "Bunkers.ExecStream", Need::kKey, "execute", false, "", Extra::kStart},
 
+    {BUNKER_API "Processes.CreateProcess", Need::kKey, "execute", false, "", Extra::kStart},
+    {BUNKER_API "Processes.ListProcesses", Need::kKey, "execute"},
+    {BUNKER_API "Processes.GetProcess", Need::kKey, "execute"},
+    {BUNKER_API "Processes.ReadProcessOutput", Need::kKey, "execute"},
+    {BUNKER_API "Processes.WriteProcessStdin", Need::kKey, "execute"},
+    {BUNKER_API "Processes.CloseProcessStdin", Need::kKey, "execute"},
+    {BUNKER_API "Processes.SignalProcess", Need::kKey, "execute"},
+
+    {BUNKER_API "Shells.OpenShell", Need::kKey, "shell", false, "", Extra::kStart},
+    {BUNKER_API "Shells.CreateShellTicket", Need::kKey, "shell"},
+
     {BUNKER_API "QuotaProfiles.CreateQuotaProfile", Need::kScopedKey, "admin:tenant", true,
      "admin:platform"},
     {BUNKER_API "QuotaProfiles.ListQuotaProfiles", Need::kEitherKey, "admin:tenant", false,

@@ -49,6 +49,18 @@ void OutputFeed::Run(CallContext& context, GuestTalkBackend* backend, std::strin
         MutexLock lock(self->mutex_);
         self->Pump();
       });
+  if (TerminalSink* terminal = feed->sink_->AsTerminal()) {
+    terminal->OnInput([weak](TerminalSink::Input input) {
+      if (const auto self = weak.lock()) self->OnInput(std::move(input));
+    });
+  }
+  if (backend == nullptr) {
+    context.turn.AfterCommit([feed](const absl::Status&) {
+      MutexLock lock(feed->mutex_);
+      feed->Finish(ApiError("UNAVAILABLE", "this controller has no link to workers; start one"));
+    });
+    return;
+  }
   feed->use_ = BunkerUse::Begin(
       context, std::move(bunker_ref), deadline,
       [feed, backend](const absl::StatusOr<RowPtr<Bunker>>& bunker) {
@@ -86,7 +98,31 @@ void OutputFeed::OnOpen(std::shared_ptr<GuestTalk> talk) {
 
 void OutputFeed::OnWritable() {
   MutexLock lock(mutex_);
-  if (talk_ != nullptr) PumpStdin();
+  if (talk_ == nullptr) return;
+  PumpStdin();
+  if (std::exchange(input_waits_, false)) sink_->AsTerminal()->ReadOn();
+}
+
+void OutputFeed::OnInput(TerminalSink::Input input) {
+  MutexLock lock(mutex_);
+  if (talk_ == nullptr) return;
+  link::v1::ControllerTunnelFrame frame;
+  bool room = true;
+  if (input.columns > 0) {
+    frame.mutable_resize()->set_columns(input.columns);
+    frame.mutable_resize()->set_rows(input.rows);
+    room = talk_->Write(std::move(frame));
+  }
+  for (size_t at = 0; at < input.data.size(); at += kStdinChunkBytes) {
+    link::v1::ControllerTunnelFrame piece;
+    piece.set_stdin(input.data.substr(at, kStdinChunkBytes));
+    room = talk_->Write(std::move(piece));
+  }
+  if (!room) {
+    input_waits_ = true;
+  } else {
+    sink_->AsTerminal()->ReadOn();
+  }
 }
 
 void OutputFeed::PumpStdin() {
@@ -114,11 +150,22 @@ void OutputFeed::OnFrame(link::v1::AgentTunnelFrame frame) {
 }
 
 void OutputFeed::BeginLocked() {
-  if (!std::exchange(begun_, true)) sink_->Begin();
+  if (std::exchange(begun_, true)) return;
+  sink_->Begin();
+  if (TerminalSink* terminal = sink_->AsTerminal()) terminal->ReadOn();
 }
 
 void OutputFeed::TakeLocked(link::v1::AgentTunnelFrame frame) {
   switch (frame.frame_case()) {
+    case link::v1::AgentTunnelFrame::kStarted:
+      return BeginLocked();
+    case link::v1::AgentTunnelFrame::kGap: {
+      BeginLocked();
+      v1::OutputEvent event;
+      event.mutable_gap()->set_bytes(frame.gap().bytes());
+      offset_ += frame.gap().bytes();
+      return SendLocked(std::move(event));
+    }
     case link::v1::AgentTunnelFrame::kOutput:
       BeginLocked();
       waiting_ = std::move(*frame.mutable_output());

@@ -1,5 +1,6 @@
 // What a guest writes, as a stream of v1.OutputEvent: from the tunnel's frames to a sink, at the
-// sink's pace. A reader who is slow stops the tunnel, and with it the command's own writes.
+// sink's pace. A reader who is slow stops the tunnel, and with it the command's own writes. A sink
+// at a terminal sends, too, at the command's pace.
 //
 // Thread-safe. Data never passes through the core's loop; beginning and end do.
 #pragma once
@@ -50,6 +51,7 @@ class OutputFeed final : public GuestTalkListener, public std::enable_shared_fro
   void TakeLocked(link::v1::AgentTunnelFrame frame) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void TellExit(const link::v1::ExecExit& exit) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void SendLocked(v1::OutputEvent event) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void OnInput(TerminalSink::Input input);
   void PumpStdin() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Sends what waits while the reader takes it; then lets the next frame come.
   void Pump() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -73,6 +75,7 @@ class OutputFeed final : public GuestTalkListener, public std::enable_shared_fro
   size_t waiting_sent_ ABSL_GUARDED_BY(mutex_) = 0;
   bool reading_ ABSL_GUARDED_BY(mutex_) = false;  // a frame was asked for
   bool begun_ ABSL_GUARDED_BY(mutex_) = false;
+  bool input_waits_ ABSL_GUARDED_BY(mutex_) = false;  // for the tunnel's room
   bool ended_ ABSL_GUARDED_BY(mutex_) = false;
 };
 

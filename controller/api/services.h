@@ -5,6 +5,7 @@
 #include "controller/api/exec_backend.h"
 #include "controller/api/guest_talk.h"
 #include "controller/api/paging.h"
+#include "controller/api/shell_tickets.h"
 #include "controller/engine/audit_reader.h"
 
 namespace bunker {
@@ -25,6 +26,7 @@ struct ServiceDeps {
   uint32_t modelarts_size_mib = 16384;  // cap on the files of images that come through it
   ScanWork* scans = nullptr;
   GuestTalkBackend* talks = nullptr;  // null: streams of commands answer UNAVAILABLE
+  ShellTickets* tickets = nullptr;    // null: there are none
 };
 
 void RegisterImageService(const ServiceDeps& deps, Dispatcher* dispatcher);
@@ -36,6 +38,8 @@ void RegisterBunkerService(const ServiceDeps& deps, Dispatcher* dispatcher);
 void RegisterPlacementService(const ServiceDeps& deps, Dispatcher* dispatcher);
 void RegisterQuotaService(const ServiceDeps& deps, Dispatcher* dispatcher);
 void RegisterExecService(const ServiceDeps& deps, Dispatcher* dispatcher);
+void RegisterProcessService(const ServiceDeps& deps, Dispatcher* dispatcher);
+void RegisterShellService(const ServiceDeps& deps, Dispatcher* dispatcher);
 void RegisterTenantService(const ServiceDeps& deps, Dispatcher* dispatcher);
 void RegisterUserService(const ServiceDeps& deps, Dispatcher* dispatcher);
 void RegisterApiKeyService(const ServiceDeps& deps, Dispatcher* dispatcher);

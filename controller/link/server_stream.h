@@ -85,6 +85,11 @@ class ServerStream : private grpc::ServerBidiReactor<In, Out> {
     return end_told_;
   }
 
+  size_t queued_messages() {
+    MutexLock lock(mutex_);
+    return queue_.size();
+  }
+
   size_t queued_bytes() {
     MutexLock lock(mutex_);
     return queued_bytes_;

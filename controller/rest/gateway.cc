@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "absl/strings/numbers.h"
 #include "absl/time/clock.h"
 #include "bunker/v1/account.pb.h"
 #include "bunker/v1/audit.pb.h"
@@ -13,6 +14,7 @@
 #include "bunker/v1/modelarts.pb.h"
 #include "bunker/v1/options.pb.h"
 #include "bunker/v1/placement.pb.h"
+#include "bunker/v1/process.pb.h"
 #include "bunker/v1/quota.pb.h"
 #include "bunker/v1/registry_credential.pb.h"
 #include "bunker/v1/scan.pb.h"
@@ -26,6 +28,7 @@
 #include "controller/rest/openapi.h"
 #include "controller/rest/output_stream.h"
 #include "controller/rest/request_reader.h"
+#include "controller/rest/shell_socket.h"
 #include "controller/rest/unikraft.h"
 
 namespace bunker::controller {
@@ -36,6 +39,7 @@ using google::protobuf::MethodDescriptor;
 
 constexpr std::string_view kCacheMethod = "bunker.v1.Images.GetImageCache";
 constexpr std::string_view kExecMethod = "bunker.v1.Bunkers.Exec";
+constexpr std::string_view kShellMethod = "bunker.v1.Shells.OpenShell";
 
 std::string NewRequestId() {
   SystemRng rng;
@@ -105,8 +109,8 @@ std::vector<const google::protobuf::ServiceDescriptor*> PublicServices() {
         v1::AvailabilityGroup::descriptor()->file(), v1::Worker::descriptor()->file(),
         v1::Bunker::descriptor()->file(), v1::PlacementExplanation::descriptor()->file(),
         v1::QuotaProfile::descriptor()->file(), v1::WhoAmIRequest::descriptor()->file(),
-        v1::AuditRow::descriptor()->file(), v1::ModelArtsImage::descriptor()->file(),
-        v1::Sbom::descriptor()->file()}) {
+        v1::Process::descriptor()->file(), v1::AuditRow::descriptor()->file(),
+        v1::ModelArtsImage::descriptor()->file(), v1::Sbom::descriptor()->file()}) {
     for (int i = 0; i < file->service_count(); ++i) services.push_back(file->service(i));
   }
   return services;
@@ -190,6 +194,14 @@ void Gateway::Answer(const HttpRequest& request, const Router::Match& match, Cal
         core_, dispatcher_, std::move(info), static_cast<const v1::GetImageCacheRequest&>(*message),
         std::string(request.Header("last-event-id")), options_.sse_heartbeat, std::move(exchange));
   }
+  if (method->full_name() == kShellMethod) {
+    return OpenShell(*match.route, std::move(message), request, std::move(info),
+                     std::move(exchange));
+  }
+  if (method->server_streaming()) {
+    return StreamProcess(*match.route, std::move(message), request, std::move(info),
+                         std::move(exchange));
+  }
   if (method->full_name() == kExecMethod) {
     const auto& exec = static_cast<const v1::ExecRequest&>(*message);
     if (exec.stream()) return StreamExec(*match.route, exec, std::move(info), std::move(exchange));
@@ -205,6 +217,42 @@ void Gateway::StreamExec(const Route& route, const v1::ExecRequest& request, Cal
                                std::move(exchange));
   dispatcher_.OpenStream(method, std::make_shared<v1::ExecRequest>(request), std::move(info),
                          route.body, std::move(sink));
+}
+
+void Gateway::StreamProcess(const Route& route, std::shared_ptr<Message> message,
+                            const HttpRequest& request, CallInfo info,
+                            std::shared_ptr<HttpExchange> exchange) {
+  auto& read = static_cast<v1::ReadProcessOutputRequest&>(*message);
+  uint64_t last = 0;
+  if (absl::SimpleAtoi(std::string(request.Header("last-event-id")), &last)) read.set_offset(last);
+  auto sink = MakeOutputStream(info.request_id, read.output() == v1::OUTPUT_ENCODING_BASE64,
+                               std::move(exchange));
+  dispatcher_.OpenStream(route.method, std::move(message), std::move(info), route.body,
+                         std::move(sink));
+}
+
+void Gateway::OpenShell(const Route& route, std::shared_ptr<Message> message,
+                        const HttpRequest& request, CallInfo info,
+                        std::shared_ptr<HttpExchange> exchange) {
+  auto& shell = static_cast<v1::OpenShellRequest&>(*message);
+  absl::Status refused = CheckOrigin(request, options_.allowed_origins);
+  if (refused.ok() && !shell.ticket().empty()) {
+    const auto ticket = options_.tickets == nullptr
+                            ? std::nullopt
+                            : options_.tickets->Take(shell.ticket(), info.received_at);
+    if (ticket) {
+      info.key_sha256 = ticket->key_sha256;
+      info.ticket_bunker_id = ticket->bunker_id;
+    } else {
+      refused = ApiError("AUTH_TOKEN_INVALID",
+                         "the ticket is unknown, used or too old; ask for another one");
+    }
+  }
+  if (!refused.ok()) return SendError(*exchange, refused, info.request_id);
+  shell.clear_ticket();
+  auto sink = MakeShellSocket(info.request_id, request, std::move(exchange));
+  dispatcher_.OpenStream(route.method, std::move(message), std::move(info), route.body,
+                         std::move(sink));
 }
 
 void Gateway::Call(const Route& route, std::shared_ptr<Message> message, CallInfo info,

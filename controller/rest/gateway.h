@@ -13,6 +13,7 @@
 #include "absl/time/time.h"
 #include "bunker/v1/bunker.pb.h"
 #include "controller/api/dispatcher.h"
+#include "controller/api/shell_tickets.h"
 #include "controller/rest/http_types.h"
 #include "controller/rest/metered_exchange.h"
 #include "controller/rest/router.h"
@@ -25,6 +26,8 @@ class Gateway final : public HttpHandler {
   struct Options {
     absl::Duration sse_heartbeat = absl::Seconds(15);
     std::string version;  // of the API's document
+    ShellTickets* tickets = nullptr;           // null: none is good; outlives the gateway
+    std::vector<std::string> allowed_origins;  // of pages that may open shells, beside our own
   };
 
   // All of the public services. Fails where the routes are ambiguous. `core` and `dispatcher` must
@@ -47,6 +50,11 @@ class Gateway final : public HttpHandler {
               std::shared_ptr<HttpExchange> exchange);
   void StreamExec(const Route& route, const v1::ExecRequest& request, CallInfo info,
                   std::shared_ptr<HttpExchange> exchange);
+  void StreamProcess(const Route& route, std::shared_ptr<google::protobuf::Message> message,
+                     const HttpRequest& request, CallInfo info,
+                     std::shared_ptr<HttpExchange> exchange);
+  void OpenShell(const Route& route, std::shared_ptr<google::protobuf::Message> message,
+                 const HttpRequest& request, CallInfo info, std::shared_ptr<HttpExchange> exchange);
   void Call(const Route& route, std::shared_ptr<google::protobuf::Message> message, CallInfo info,
             std::shared_ptr<HttpExchange> exchange);
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <boost/asio/buffer.hpp>
+#include <boost/asio/error.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/string_body.hpp>
@@ -87,6 +88,15 @@ class HttpSession::Exchange final : public HttpExchange {
 
   void EndStream() override {
     if (!ended_.exchange(true)) QueueAndEnd("");
+  }
+
+  std::shared_ptr<WebSocket> Upgrade(const HttpRequest& request, WebSocketEvents events) override {
+    if (answered_.exchange(true)) return nullptr;
+    auto socket = MakeWebSocket(shared_->io, request, std::move(events));
+    Post([serial = serial_, socket](HttpSession& session) {
+      session.BeginUpgrade(serial, *socket);
+    });
+    return socket;
   }
 
   void OnClosed(std::function<void()> closed) override {
@@ -202,6 +212,7 @@ void HttpSession::Close() {
   timer_.cancel();
   transport_->Close();
   ReleaseBody();
+  DeliverUpgraded(asio::error::operation_aborted);
   EndExchange();
   if (on_end_) std::exchange(on_end_, nullptr)();
 }
@@ -209,7 +220,7 @@ void HttpSession::Close() {
 void HttpSession::Drain() {
   keep_alive_ = false;
   if (state_ == State::kHandshake || (state_ == State::kHead && input_.empty()) ||
-      state_ == State::kStreaming)
+      state_ == State::kStreaming || state_ == State::kUpgraded)
     Close();
 }
 
@@ -236,6 +247,7 @@ void HttpSession::OnDeadline() {
     case State::kHandling:
       return;  // bounded by whoever answers
     case State::kStreaming:
+    case State::kUpgraded:
       if (!writing_) return;
       return Close();
     default: return Close();
@@ -258,6 +270,7 @@ void HttpSession::OnRead(size_t size) {
   if (state_ == State::kLingering) return StartRead();
   if (state_ == State::kHead && input_.empty()) ArmTimer(shared_->limits.header_timeout);
   input_.append(chunk_, size);
+  if (state_ == State::kUpgraded) return DeliverUpgraded({});
   Process();
   StartRead();
 }
@@ -449,6 +462,48 @@ void HttpSession::FinishStream(uint64_t serial) {
   if (!is_http_1_0_) output_.push_back({"0\r\n\r\n"});
   WriteMore();
   if (output_.empty() && !writing_) AnswerDone();
+}
+
+void HttpSession::BeginUpgrade(uint64_t serial, UpgradedSocket& socket) {
+  if (serial != serial_ || state_ != State::kHandling) return;
+  ReleaseBody();
+  timer_.cancel();
+  state_ = State::kUpgraded;
+  socket.Start(shared_from_this());
+}
+
+void HttpSession::ReadUpgraded(char* data, size_t size, Transport::Callback done) {
+  upgraded_read_ = std::move(done);
+  upgraded_data_ = data;
+  upgraded_size_ = size;
+  if (state_ == State::kClosed) return DeliverUpgraded(asio::error::operation_aborted);
+  if (!input_.empty() || size == 0) return DeliverUpgraded({});
+  StartRead();
+}
+
+void HttpSession::DeliverUpgraded(const error_code& ec) {
+  if (!upgraded_read_) return;
+  const size_t size = ec ? 0 : std::min(upgraded_size_, input_.size());
+  input_.copy(upgraded_data_, size);
+  input_.erase(0, size);
+  asio::post(*shared_->io,
+             [done = std::exchange(upgraded_read_, nullptr), ec, size] { done(ec, size); });
+}
+
+void HttpSession::WriteUpgraded(const char* data, size_t size, Transport::Callback done) {
+  if (state_ == State::kClosed) {
+    asio::post(*shared_->io, [done] { done(asio::error::operation_aborted, 0); });
+    return;
+  }
+  writing_ = true;
+  ArmTimer(shared_->limits.progress_timeout);
+  const size_t slice = std::min(size, kWriteSliceBytes);
+  transport_->Write(data, slice, [self = shared_from_this(), slice, done](const error_code& ec,
+                                                                          size_t) {
+    self->writing_ = false;
+    self->timer_.cancel();
+    done(ec, ec ? 0 : slice);
+  });
 }
 
 void HttpSession::AbandonExchange(uint64_t serial) {

@@ -14,6 +14,7 @@
 #include "controller/rest/http_server.h"
 #include "controller/rest/http_types.h"
 #include "controller/rest/transport.h"
+#include "controller/rest/websocket_session.h"
 
 namespace bunker::controller {
 
@@ -27,17 +28,23 @@ struct HttpShared {
   bool draining = false;  // answer what runs, then close
 };
 
-class HttpSession : public std::enable_shared_from_this<HttpSession> {
+class HttpSession final : public UpgradedConnection,
+                          public std::enable_shared_from_this<HttpSession> {
  public:
   // `on_end` runs once, when the connection is closed.
   HttpSession(std::shared_ptr<HttpShared> shared, std::unique_ptr<Transport> transport,
               std::string peer, std::function<void()> on_end);
-  ~HttpSession();
+  ~HttpSession() override;
 
   void Start();
   void Close();
   // Closes now if no request is being answered; else after the answer.
   void Drain();
+
+  // Once it is a WebSocket.
+  void ReadUpgraded(char* data, size_t size, Transport::Callback done) override;
+  void WriteUpgraded(const char* data, size_t size, Transport::Callback done) override;
+  void CloseUpgraded() override { Close(); }
 
  private:
   class Exchange;
@@ -45,7 +52,8 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   // kLingering: the answer ends the connection; what the client still sends is thrown away for a
   // moment, since closing on unread bytes would destroy the answer on its way.
   enum class State {
-    kHandshake, kHead, kBody, kHandling, kStreaming, kWriting, kLingering, kClosed
+    kHandshake, kHead, kBody, kHandling, kStreaming, kWriting, kLingering, kUpgraded,
+    kClosed
   };
 
   void StartRead();
@@ -61,6 +69,8 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   void QueueEvent(uint64_t serial, std::string bytes);
   void FinishStream(uint64_t serial);
   void AbandonExchange(uint64_t serial);
+  void BeginUpgrade(uint64_t serial, UpgradedSocket& socket);
+  void DeliverUpgraded(const boost::system::error_code& ec);
   std::string HeadOf(const HttpResponse& response, bool is_stream) const;
   void WriteMore();
   void OnWritten();
@@ -88,6 +98,10 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   size_t scanned_ = 0;  // of input_, for line ends
   std::string input_;  // read, not yet consumed
   char chunk_[16384];
+  // What a WebSocket waits for.
+  Transport::Callback upgraded_read_;
+  char* upgraded_data_ = nullptr;
+  size_t upgraded_size_ = 0;
   std::unique_ptr<Parser> parser_;
   size_t body_counted_ = 0;
 

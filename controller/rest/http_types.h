@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -37,6 +38,25 @@ struct HttpResponse {
   std::string body;
 };
 
+// A connection that has become a WebSocket. Thread-safe; that it is gone is told by the exchange's
+// OnClosed(). Messages of more than 1 MiB end it.
+class WebSocket {
+ public:
+  virtual ~WebSocket() = default;
+  virtual void Send(bool is_text, std::string message) = 0;
+  virtual size_t QueuedBytes() const = 0;  // of Send(), not taken yet
+  // One more message may come.
+  virtual void ReadOn() = 0;
+  // After what was sent; RFC 6455's codes.
+  virtual void Close(uint16_t code, std::string reason) = 0;
+};
+
+// On the I/O thread; nothing here may block.
+struct WebSocketEvents {
+  std::function<void(bool is_text, std::string message)> on_message;
+  std::function<void()> on_drained;  // QueuedBytes() has become 0
+};
+
 // One request's answer. Thread-safe; may be kept and used from any thread. If it is dropped
 // without an answer, the connection is closed.
 class HttpExchange {
@@ -59,6 +79,11 @@ class HttpExchange {
   // thread whenever that has become 0. It must not block.
   virtual size_t QueuedBytes() const { return 0; }
   virtual void OnDrained(std::function<void()>) {}
+
+  // Answers 101 to a request that asks for a WebSocket. Null: this exchange can't.
+  virtual std::shared_ptr<WebSocket> Upgrade(const HttpRequest&, WebSocketEvents) {
+    return nullptr;
+  }
 
   // `closed` runs once if the client goes away before the answer is complete; on any thread, and
   // at once where it is gone already. It must not block.

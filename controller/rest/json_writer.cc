@@ -50,9 +50,20 @@ void AppendObject(std::string* out, const Message& message, Absent absent);
 void AppendField(std::string* out, const Message& message, const FieldDescriptor* field,
                  Absent absent);
 
+// A line, or a list of words.
+void AppendCommand(std::string* out, const Message& message) {
+  const Reflection& r = *message.GetReflection();
+  const std::string line =
+      r.GetString(message, message.GetDescriptor()->FindFieldByName("shell"));
+  if (!line.empty()) return AppendJsonString(out, line);
+  AppendField(out, message, message.GetDescriptor()->FindFieldByName("argv"), Absent::kNull);
+}
+
 void AppendAnyMessage(std::string* out, const Message& message, Absent absent) {
   if (message.GetDescriptor()->full_name() == "google.protobuf.Timestamp") {
     AppendTimestamp(out, message);
+  } else if (message.GetDescriptor()->full_name() == "bunker.v1.Command") {
+    AppendCommand(out, message);
   } else {
     AppendObject(out, message, absent);
   }

@@ -31,6 +31,12 @@ class MeteredExchange final : public HttpExchange {
     inner_->StartStream(std::move(head));
   }
 
+  std::shared_ptr<WebSocket> Upgrade(const HttpRequest& request, WebSocketEvents events) override {
+    Count(101);
+    if (!streaming_.exchange(true)) metrics_->streams.Add(1);
+    return inner_->Upgrade(request, std::move(events));
+  }
+
   bool WriteEvent(std::string bytes, std::string_view last_words) override {
     return inner_->WriteEvent(std::move(bytes), last_words);
   }
@@ -71,7 +77,8 @@ void HttpMetrics::Register(metrics::Registry* registry) const {
   registry->Add("bunker_http_requests_total", "REST requests answered, by route.", &requests);
   registry->Add("bunker_http_request_duration_seconds",
                 "From the whole request to the answer's first byte.", &seconds);
-  registry->Add("bunker_sse_streams", "Open streams of server-sent events.", &streams);
+  registry->Add("bunker_sse_streams", "Open streams of server-sent events, and WebSockets.",
+                &streams);
 }
 
 std::shared_ptr<HttpExchange> Metered(std::shared_ptr<HttpExchange> inner, std::string route,

@@ -15,6 +15,7 @@
 #include "controller/api/errors.h"
 #include "controller/rest/envelope.h"
 #include "controller/rest/openapi_schema.h"
+#include "controller/rest/request_reader.h"
 #include "nlohmann/json.hpp"
 
 namespace bunker::controller {
@@ -157,10 +158,13 @@ std::set<int> Document::Statuses(const Route& route, const MethodRule& rule) {
   if (rule.need != Need::kPublic && rule.need != Need::kSignedIn) statuses.insert(403);
   // What the path names, a body refers to or a list is filtered by.
   if (rule.need != Need::kPublic) statuses.insert(404);
-  if (!route.body.empty()) statuses.insert(415);
+  if (!route.body.empty() && RawBodyOf(route) == nullptr) statuses.insert(415);
   if (route.verb != "GET") statuses.insert({409, 507});
   const std::string& name = route.method->name();
-  if (name == "Exec" || name == "GetBunker" || name == "CreateBunker") statuses.insert(504);
+  const bool asks_guest =
+      name == "Exec" || name.find("Process") != std::string::npos || name == "OpenShell";
+  if (asks_guest || name == "GetBunker" || name == "CreateBunker") statuses.insert(504);
+  if (asks_guest) statuses.insert(409);
   return statuses;
 }
 
@@ -191,18 +195,24 @@ Json Document::Success(const Route& route) {
 }
 
 Json Document::Responses(const Route& route, const MethodRule& rule) {
-  Json content = {{"application/json", {{"schema", Success(route)}}}};
+  Json content = Json::object();
+  if (!route.method->server_streaming())
+    content["application/json"] = {{"schema", Success(route)}};
   if (route.method->options().GetExtension(v1::event_stream)) {
     content["text/event-stream"] = {
         {"schema",
          {{"type", "string"},
           {"description",
-           "Server-sent events: rows as they change, each with an id; "
+           "Server-sent events, each with an id where it can be gone on from; "
            "`event: error` holds {code, message} and ends the stream."}}}};
   }
   Json responses;
-  responses[std::to_string(SuccessStatus(route.method))] = {{"description", "Done."},
-                                                            {"content", std::move(content)}};
+  if (content.empty()) {
+    responses["101"] = {{"description", "The connection is a WebSocket from here on."}};
+  } else {
+    responses[std::to_string(SuccessStatus(route.method))] = {{"description", "Done."},
+                                                              {"content", std::move(content)}};
+  }
   for (const int status : Statuses(route, rule)) {
     error_statuses_.insert(status);
     const bool flat = IsFlat(route.method) && status != 400 && status != 413 && status != 431;
@@ -234,7 +244,12 @@ Json Document::Operation(const Route& route) {
   if (rule->need == Need::kPublic) operation["security"] = Json::array();
   if (Json parameters = Parameters(route, *rule); !parameters.empty())
     operation["parameters"] = std::move(parameters);
-  if (!route.body.empty()) {
+  if (RawBodyOf(route) != nullptr) {
+    operation["requestBody"] = {
+        {"required", false},
+        {"content",
+         {{"application/octet-stream", {{"schema", {{"type", "string"}, {"format", "binary"}}}}}}}};
+  } else if (!route.body.empty()) {
     const Descriptor* request = method->input_type();
     const bool whole = route.body == "*";
     const Descriptor* body = whole ? request : request->FindFieldByName(route.body)->message_type();

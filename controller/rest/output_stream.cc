@@ -62,6 +62,12 @@ class OutputStream final : public StreamSink {
         AppendMessageJson(&json, event.exit());
         return Write(SseEvent("", "exit", json));
       }
+      case v1::OutputEvent::kGap: {
+        for (size_t i = 0; i < 2; ++i) SendText("", i, text_[i].Rest());
+        std::string json;
+        AppendMessageJson(&json, event.gap());
+        return Write(SseEvent(std::to_string(event.offset()), "gap", json));
+      }
       case v1::OutputEvent::EVENT_NOT_SET:
         return;
     }

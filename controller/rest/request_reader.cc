@@ -30,6 +30,10 @@ absl::Status ReadBody(const HttpRequest& request, const Route& route,
   const bool takes_body = !route.body.empty();
   // No body at all is {}: which fields are needed is told by the fields' own rules.
   if (request.body.empty()) return absl::OkStatus();
+  if (const auto* raw = RawBodyOf(route)) {
+    message->GetReflection()->SetString(message, raw, request.body);
+    return absl::OkStatus();
+  }
   RETURN_IF_ERROR(CheckMediaType(request));
   JsonValue json;
   JsonError error;
@@ -51,6 +55,12 @@ absl::Status ReadBody(const HttpRequest& request, const Route& route,
 }
 
 }  // namespace
+
+const google::protobuf::FieldDescriptor* RawBodyOf(const Route& route) {
+  if (route.body.empty() || route.body == "*") return nullptr;
+  const auto* field = route.method->input_type()->FindFieldByName(route.body);
+  return field->type() == google::protobuf::FieldDescriptor::TYPE_BYTES ? field : nullptr;
+}
 
 absl::Status CheckMediaType(const HttpRequest& request) {
   const std::string type = LowerTrimmed(request.Header("content-type"));

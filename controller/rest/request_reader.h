@@ -20,6 +20,9 @@ namespace bunker::controller {
 absl::Status ReadRequest(const HttpRequest& request, const Router::Match& match,
                          google::protobuf::Message* message);
 
+// The field that takes the body as it comes; null where the body is JSON.
+const google::protobuf::FieldDescriptor* RawBodyOf(const Route& route);
+
 // application/json, with no parameter but charset=utf-8; else UNSUPPORTED_MEDIA_TYPE.
 absl::Status CheckMediaType(const HttpRequest& request);
 

@@ -101,8 +101,9 @@ absl::StatusOr<Router> Router::Build(const std::vector<const ServiceDescriptor*>
   for (const ServiceDescriptor* service : services) {
     for (int i = 0; i < service->method_count(); ++i) {
       const MethodDescriptor* method = service->method(i);
-      if (method->server_streaming()) continue;  // gRPC alone
       const google::api::HttpRule& rule = method->options().GetExtension(google::api::http);
+      const bool has_route = rule.pattern_case() != google::api::HttpRule::PATTERN_NOT_SET;
+      if (method->server_streaming() && !has_route) continue;  // gRPC alone
       ASSIGN_OR_RETURN(Route route, MakeRoute(method, rule));
       router.routes_.push_back(std::move(route));
       for (const google::api::HttpRule& more : rule.additional_bindings()) {

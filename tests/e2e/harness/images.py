@@ -9,7 +9,7 @@ import oci
 
 BUSYBOX_LINKS = ("sh ls cat echo id env printf head tail dd wc sleep kill true false stat df mount "
                  "touch rm mkdir ps uname hostname readlink sha256sum seq test chmod dmesg ip "
-                 "setsid nohup yes tr find base64 grep od expr").split()
+                 "setsid nohup yes tr find base64 grep od expr stty tty").split()
 
 
 def busybox_binary():

@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include <atomic>
-#include <csignal>
 #include <functional>
 #include <future>
 #include <memory>
@@ -16,9 +15,9 @@
 
 #include "agent/exec/exec_stream.h"
 #include "agent/exec/guest_channel.h"
-#include "agent/guest/exec_server.h"
 #include "common/base/reason.h"
 #include "common/wire/session.h"
+#include "tests/unit/agent_exec/real_server.h"
 
 namespace bunker::agent {
 namespace {
@@ -170,6 +169,16 @@ TEST(HostileGuest, EveryBreachEndsTheConnectionWithATypedError) {
       {"unknown type", on_stream_0(static_cast<FrameType>(200), "")},
       {"output of a stream that never was",
        [](FakeGuest& guest, uint32_t stream) { guest.Send(stream + 7, FrameType::kStdout, "x"); }},
+      {"a gap in a command", send(FrameType::kGap, std::string("\x08\x01", 2))},
+      {"an answer to no question", send(FrameType::kProcessAnswer, "")},
+      {"a start that is no message", send(FrameType::kStarted, "\xff\xff\xff")},
+      {"a second start",
+       [](FakeGuest& guest, uint32_t stream) {
+         guest.Send(stream, FrameType::kStarted, "");
+         guest.Send(stream, FrameType::kStarted, "");
+       }},
+      {"a resize from the guest", send(FrameType::kResize, "")},
+      {"a question from the guest", send(FrameType::kProcessCall, "")},
       {"pong on a stream", send(FrameType::kPong, "")},
       {"garbage", [](FakeGuest& guest, uint32_t) { guest.SendRaw("garbage"); }},
       {"another epoch",
@@ -309,42 +318,6 @@ TEST(HostileGuest, AGuestThatTakesNothingIsGivenUp) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("takes nothing"));
   over.set_value();
 }
-
-// The real server of the guest, without a guest: a thread of this process.
-class RealServer {
- public:
-  RealServer() {
-    // In every thread, as in a guest: else the signal goes to one that ignores it.
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGCHLD);
-    pthread_sigmask(SIG_BLOCK, &set, nullptr);
-    int ends[2];
-    EXPECT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends), 0);
-    host_ = UniqueFd(ends[0]);
-    port_ = UniqueFd(ends[1]);
-    thread_ = std::thread([this] {
-      guest::ExecServer::Options options;
-      options.port_fd = port_.get();
-      guest::ExecServer server(std::move(options));
-      while (!stop_ && server.Step(20)) {
-      }
-    });
-  }
-  ~RealServer() {
-    stop_ = true;
-    thread_.join();
-  }
-  absl::StatusOr<UniqueFd> Connect() {
-    if (!host_) return absl::UnavailableError("taken");
-    return std::move(host_);
-  }
-
- private:
-  UniqueFd host_, port_;
-  std::atomic<bool> stop_{false};
-  std::thread thread_;
-};
 
 TEST(RealServer, RunsCommandsAsTheAgentSays) {
   RealServer server;

@@ -153,13 +153,18 @@ void GatewayFixture::Boot(Dispatcher::Options limits) {
     core_->Start();
   });
   exec_ = std::make_unique<ScriptedExec>(thread_.loop());
+  talks_ = std::make_unique<ScriptedTalks>(thread_.loop());
   cursors_ = std::make_unique<Cursors>(rng_.Bytes(32));
   dispatcher_ = std::make_unique<Dispatcher>(*core_, limits);
   reader_ = std::make_unique<AuditReader>(store_);
   keys_ = std::make_unique<KeyRing>(*KeyRing::Parse(KeyRing::NewKey(), "the fixture"));
-  RegisterAllServices({cursors_.get(), exec_.get(), "0.0.0", reader_.get(), keys_.get()},
-                      dispatcher_.get());
-  auto gateway = Gateway::Create(*core_, *dispatcher_, Gateway::Options());
+  ServiceDeps deps{cursors_.get(), exec_.get(), "0.0.0", reader_.get(), keys_.get()};
+  deps.talks = talks_.get();
+  deps.tickets = &tickets_;
+  RegisterAllServices(deps, dispatcher_.get());
+  Gateway::Options options;
+  options.tickets = &tickets_;
+  auto gateway = Gateway::Create(*core_, *dispatcher_, options);
   ASSERT_TRUE(gateway.ok()) << gateway.status();
   gateway_ = *std::move(gateway);
   auto http = HttpServer::Start(HttpServerOptions(), gateway_.get());

@@ -24,6 +24,7 @@
 #include "controller/rest/http_server.h"
 #include "controller/store/mem_store.h"
 #include "nlohmann/json.hpp"
+#include "tests/unit/controller_rest/scripted_talks.h"
 #include "tests/support/loop_thread.h"
 
 namespace bunker::controller {
@@ -129,6 +130,8 @@ class GatewayFixture : public testing::Test {
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<Core> core_;
   std::unique_ptr<ScriptedExec> exec_;
+  std::unique_ptr<ScriptedTalks> talks_;
+  ShellTickets tickets_;
   std::unique_ptr<Cursors> cursors_;
   std::unique_ptr<AuditReader> reader_;
   std::unique_ptr<KeyRing> keys_;

@@ -1,0 +1,63 @@
+// Guests that answer by the script: there is one process, 7; what is run writes "hello" and ends.
+#pragma once
+
+#include <memory>
+#include <utility>
+
+#include "common/loop/event_loop.h"
+#include "controller/api/guest_talk.h"
+
+namespace bunker::controller {
+
+class ScriptedTalks final : public GuestTalkBackend {
+ public:
+  explicit ScriptedTalks(Loop& loop) : loop_(loop) {}
+
+  void Open(const Bunker&, std::shared_ptr<GuestTalkListener> listener) override {
+    loop_.Post([&loop = loop_, listener] {
+      listener->OnOpen(std::make_shared<Talk>(loop, listener));
+    });
+  }
+
+ private:
+  class Talk final : public GuestTalk {
+   public:
+    Talk(Loop& loop, std::shared_ptr<GuestTalkListener> listener)
+        : loop_(loop), listener_(std::move(listener)) {}
+
+    bool Write(link::v1::ControllerTunnelFrame frame) override {
+      link::v1::AgentTunnelFrame answer;
+      if (frame.has_process()) {
+        answer.mutable_process()->add_rows()->set_pid(7);
+        Say(answer);
+      } else if (frame.has_exec() || frame.has_attach()) {
+        answer.mutable_started()->set_pid(7);
+        Say(answer);
+        answer.mutable_output()->set_data("hello");
+        Say(answer);
+        answer.mutable_exit()->set_stdout_bytes(5);
+        Say(answer);
+      }
+      return true;
+    }
+    void ReadOn() override {}
+    void End() override {
+      loop_.Post([listener = std::exchange(listener_, nullptr)] {
+        if (listener) listener->OnClosed(absl::OkStatus());
+      });
+    }
+
+   private:
+    // In the order said, never from within.
+    void Say(const link::v1::AgentTunnelFrame& frame) {
+      loop_.Post([listener = listener_, frame] { listener->OnFrame(frame); });
+    }
+
+    Loop& loop_;
+    std::shared_ptr<GuestTalkListener> listener_;
+  };
+
+  Loop& loop_;
+};
+
+}  // namespace bunker::controller
