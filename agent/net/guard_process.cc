@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <signal.h>
 #include <spawn.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -123,6 +124,14 @@ absl::StatusOr<UniqueFd> Park(UniqueFd fd) {
   return parked;
 }
 
+absl::Status WriteNote(const std::string& folder, pid_t pid) {
+  ASSIGN_OR_RETURN(const ProcessIdentity identity, ReadIdentity(pid));
+  return WriteFileDurably(
+      NotePath(folder),
+      absl::StrCat(identity.pid, " ", identity.start_time_ticks, " ", identity.boot_id, "\n"),
+      0600);
+}
+
 absl::StatusOr<ProcessIdentity> ReadNote(const std::string& folder) {
   ASSIGN_OR_RETURN(const std::string text, ReadFile(NotePath(folder), kMaxNoteBytes));
   std::istringstream in(text);
@@ -155,11 +164,12 @@ absl::Status StartGuard(const std::string& folder, const std::string& name_space
   ASSIGN_OR_RETURN(proxy, Park(std::move(proxy)));
   ASSIGN_OR_RETURN(report, Park(std::move(report)));
   ASSIGN_OR_RETURN(const pid_t pid, Spawn({settings.get(), dns.get(), proxy.get(), report.get()}));
-  ASSIGN_OR_RETURN(const ProcessIdentity identity, ReadIdentity(pid));
-  return WriteFileDurably(
-      NotePath(folder),
-      absl::StrCat(identity.pid, " ", identity.start_time_ticks, " ", identity.boot_id, "\n"),
-      0600);
+  const absl::Status noted = WriteNote(folder, pid);
+  if (noted.ok()) return noted;
+  // One that no note names could never be ended.
+  kill(pid, SIGKILL);
+  waitpid(pid, nullptr, 0);
+  return noted;
 }
 
 bool GuardRuns(const std::string& folder) {

@@ -53,7 +53,7 @@ $UPLINK    iifname != "$TAP" drop
     meta nfproto != ipv4 drop
     ip saddr != $GUEST drop
     ct state invalid drop
-    ct state established,related accept
+$FIRST    ct state established,related accept
     ct count over 1024 goto refuse
     limit rate over 200/second burst 400 packets goto refuse
     udp dport 53 accept
@@ -131,6 +131,11 @@ $OTHERS  }
 }
 )";
 
+// A flow that began while somebody had taken the rules away ends when they are back.
+constexpr char kClosedFirst[] = R"(    udp dport 53 accept
+    ip daddr @closed ip daddr != @exempt ct state established ct status & dnat == 0 goto refuse
+)";
+
 std::string Elements(const std::vector<Ipv4Range>& ranges) {
   if (ranges.empty()) return "";
   return absl::StrCat(" elements = { ",
@@ -150,6 +155,7 @@ std::string BunkerRuleset(const RulesetSpec& spec) {
       spec.forwards ? "    iifname \"up0\" ct state established,related accept\n" : "";
   return absl::StrReplaceAll(
       text, {{"$TAP", kTapName},
+             {"$FIRST", spec.forwards ? kClosedFirst : ""},
              {"$UPLINK", uplink},
              {"$UP", kUplinkName},
              {"$MAC", kGuestMac},

@@ -178,6 +178,25 @@ absl::StatusOr<v1::ListBunkersResponse> ListBunkers(const Cursors& cursors, Call
   return response;
 }
 
+absl::StatusOr<v1::ListNetworkEventsResponse> ListNetworkEvents(
+    CallContext& context, const v1::ListNetworkEventsRequest& request) {
+  ASSIGN_OR_RETURN(const std::vector<NetworkEvent> events,
+                   context.engine.NetworkEvents(context.caller, request.bunker()));
+  v1::ListNetworkEventsResponse response;
+  for (const NetworkEvent& event : events) {
+    v1::NetworkEvent* out = response.add_events();
+    SetTime(event.at, out->mutable_at());
+    out->set_decision(event.allowed ? v1::NETWORK_DECISION_ALLOWED : v1::NETWORK_DECISION_DENIED);
+    out->set_rule(event.rule);
+    out->set_proto(event.proto);
+    if (!event.dst.empty()) out->set_dst(event.dst);
+    if (event.port != 0) out->set_port(event.port);
+    if (!event.name.empty()) out->set_name(event.name);
+    out->set_count(event.count);
+  }
+  return response;
+}
+
 }  // namespace
 
 void RegisterBunkerService(const ServiceDeps& deps, Dispatcher* dispatcher) {
@@ -191,6 +210,8 @@ void RegisterBunkerService(const ServiceDeps& deps, Dispatcher* dispatcher) {
           [cursors](CallContext& context, const v1::ListBunkersRequest& request) {
             return ListBunkers(*cursors, context, request);
           });
+  dispatcher->For("bunker.v1.Bunkers.ListNetworkEvents")
+      .Register<v1::ListNetworkEventsRequest, v1::ListNetworkEventsResponse>(ListNetworkEvents);
   dispatcher->For("bunker.v1.Bunkers.DeleteBunker")
       .Register<v1::DeleteBunkerRequest, v1::Bunker>(
           [](CallContext& context,

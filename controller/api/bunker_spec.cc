@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
+#include "absl/strings/ascii.h"
 #include "common/base/status_macros.h"
 #include "controller/api/convert.h"
 #include "controller/api/errors.h"
@@ -18,6 +21,12 @@ CreateBunkerSpec SpecOf(const v1::BunkerSpec& spec, absl::Time received_at) {
       ToModel<LifecycleMode>(spec.lifecycle_mode()).value_or(LifecycleMode::kEphemeral);
   out.network_profile =
       ToModel<NetworkProfile>(spec.network_profile()).value_or(NetworkProfile::kIsolated);
+  for (const std::string& name : spec.network_allowlist()) {
+    std::string low = absl::AsciiStrToLower(name);
+    auto& names = out.network_allowlist;
+    if (std::find(names.begin(), names.end(), low) == names.end()) names.push_back(std::move(low));
+  }
+  out.bandwidth_mbit = spec.bandwidth_mbit();
   if (spec.has_cpu_millicores()) out.cpu_millicores = spec.cpu_millicores();
   if (spec.has_memory_mb()) out.memory_mb = spec.memory_mb();
   if (spec.has_disk_mb()) out.disk_mb = static_cast<uint32_t>(spec.disk_mb());
@@ -37,24 +46,20 @@ CreateBunkerSpec SpecOf(const v1::BunkerSpec& spec, absl::Time received_at) {
   return out;
 }
 
-// The permissions that they need are in the table of rules; all but two are closed to everyone,
-// since nothing enforces them yet.
+// The permissions that they need are in the table of rules; one is closed to everyone, since
+// nothing enforces it yet.
 absl::Status CheckProfile(NetworkProfile profile) {
-  if (profile == NetworkProfile::kIsolated || profile == NetworkProfile::kRegistry)
-    return absl::OkStatus();
+  if (profile != NetworkProfile::kTransit) return absl::OkStatus();
   return ApiError("NETWORK_PROFILE_DENIED",
                   fmt::format("network_profile {} is not available yet, so it is closed; use "
-                              "isolated or registry",
+                              "another",
                               NameOf(profile)));
 }
 
-// What the closed profiles take, with one of the others.
-absl::Status CheckNetworkFields(const v1::BunkerSpec& spec) {
-  Validator v;
-  if (spec.network_allowlist_size() > 0)
-    v.Refuse("network_allowlist", "is not available yet; leave it out");
-  if (spec.interfaces_size() > 0) v.Refuse("interfaces", "is not available yet; leave it out");
-  return v.status();
+absl::Status CheckInterfaces(const v1::BunkerSpec& spec) {
+  if (spec.interfaces_size() == 0) return absl::OkStatus();
+  return ApiError("INTERFACES_NOT_ALLOWED",
+                  "interfaces belong to network_profile transit alone; leave them out");
 }
 
 }  // namespace
@@ -63,7 +68,7 @@ absl::StatusOr<CreateBunkerSpec> BunkerSpecOf(const CallContext& context,
                                               const v1::BunkerSpec& spec) {
   CreateBunkerSpec wanted = SpecOf(spec, context.info.received_at);
   RETURN_IF_ERROR(CheckProfile(wanted.network_profile));
-  RETURN_IF_ERROR(CheckNetworkFields(spec));
+  RETURN_IF_ERROR(CheckInterfaces(spec));
   RETURN_IF_ERROR(ValidateBunkerSpec(spec));
   if (context.caller.tenant_id.empty())
     return ValidationError("image",

@@ -111,6 +111,7 @@ constexpr MethodRule kRules[] = {
     {BUNKER_API "Bunkers.CreateBunker", Need::kKey, "create", true},
     {BUNKER_API "Bunkers.ListBunkers", Need::kRead},
     {BUNKER_API "Bunkers.GetBunker", Need::kRead},
+    {BUNKER_API "Bunkers.ListNetworkEvents", Need::kRead},
     {BUNKER_API "Bunkers.DeleteBunker", Need::kKey, "create", true},
     {BUNKER_API "Bunkers.Exec", Need::kKey, "execute", false, "", Extra::kStart},
     {BUNKER_API "Bunkers.ExecStream", Need::kKey, "execute", false, "", Extra::kStart},

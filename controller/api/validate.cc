@@ -244,8 +244,55 @@ absl::Status ValidatePlanGroup(const v1::PlanAvailabilityGroupRequest& request) 
   return v.status();
 }
 
+// RFC 1035 with the letters and digits of RFC 1123; "*." may stand before, nowhere else.
+static bool IsAllowlistName(std::string_view name) {
+  if (name.substr(0, 2) == "*.") name.remove_prefix(2);
+  if (name.size() > 253) return false;
+  size_t label = 0, dots = 0;
+  bool digits_only = true;
+  for (size_t i = 0; i < name.size(); ++i) {
+    const char c = name[i];
+    const bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+    const bool digit = c >= '0' && c <= '9';
+    if (c == '.') {
+      if (label == 0 || name[i - 1] == '-') return false;
+      label = 0;
+      digits_only = true;
+      ++dots;
+      continue;
+    }
+    if (!letter && !digit && (c != '-' || label == 0)) return false;
+    digits_only = digits_only && digit;
+    if (++label > 63) return false;
+  }
+  // "10.0.0.1" is an address, whatever its labels look like.
+  return label > 0 && name.back() != '-' && dots > 0 && !digits_only;
+}
+
+static void CheckAllowlist(const v1::BunkerSpec& spec, Validator* v) {
+  constexpr int kMaxNames = 256;
+  const bool wanted = spec.network_profile() == v1::NETWORK_PROFILE_ALLOWLISTED;
+  if (!wanted && spec.network_allowlist_size() > 0)
+    v->Refuse("network_allowlist", "goes with network_profile allowlisted alone; leave it out");
+  if (wanted && spec.network_allowlist_size() == 0)
+    v->Refuse("network_allowlist", "is required with network_profile allowlisted: name hosts");
+  if (spec.network_allowlist_size() > kMaxNames)
+    v->Refuse("network_allowlist", "has more than 256 entries; use *.x.y for many");
+  for (int i = 0; i < std::min(spec.network_allowlist_size(), kMaxNames); ++i) {
+    if (IsAllowlistName(spec.network_allowlist(i))) continue;
+    v->Refuse(fmt::format("network_allowlist[{}]", i),
+              "takes a host name such as example.com or *.example.com: no scheme, port, path, "
+              "address or other wildcard");
+  }
+}
+
 absl::Status ValidateBunkerSpec(const v1::BunkerSpec& spec) {
   Validator v;
+  CheckAllowlist(spec, &v);
+  if (spec.has_bandwidth_mbit() && spec.network_profile() != v1::NETWORK_PROFILE_REGISTRY &&
+      spec.network_profile() != v1::NETWORK_PROFILE_ALLOWLISTED &&
+      spec.network_profile() != v1::NETWORK_PROFILE_UNRESTRICTED)
+    v.Refuse("bandwidth_mbit", "limits a network, and this network_profile has none; leave it out");
   CheckLabels("label_set", spec.label_set(), &v);
   CheckLabels("worker_labels", spec.worker_labels(), &v);
   CheckEnv("env_vars", spec.env_vars(), &v);

@@ -103,7 +103,9 @@ absl::StatusOr<Json> CreateBunkerBody(const CreateBunkerOptions& options) {
   Json body = {{"image", options.image}};
   if (!options.name.empty()) body["name"] = options.name;
   if (!options.network_profile.empty()) body["network_profile"] = options.network_profile;
+  if (!options.network_allowlist.empty()) body["network_allowlist"] = options.network_allowlist;
   const std::pair<const char*, std::optional<uint64_t>> numbers[] = {
+      {"bandwidth_mbit", options.bandwidth_mbit},
       {"cpu_millicores", options.cpu_millicores},
       {"memory_mb", options.memory_mb},
       {"disk_mb", options.disk_mb},

@@ -48,6 +48,8 @@ struct CreateBunkerOptions {
   std::string image;
   std::string name;
   std::string network_profile;
+  std::vector<std::string> network_allowlist;
+  std::optional<uint64_t> bandwidth_mbit;
   std::optional<uint64_t> cpu_millicores;
   std::optional<uint64_t> memory_mb;
   std::optional<uint64_t> disk_mb;

@@ -150,7 +150,11 @@ void AddCreateBunker(CLI::App& bunker, Action& chosen, const std::string& verb,
                               [options, run](Session& session) { return run(session, *options); });
   command->add_option("image", options->image, "id, name or name@digest")->required();
   command->add_option("--name", options->name);
-  command->add_option("--network", options->network_profile, "isolated (default) or registry");
+  command->add_option("--network", options->network_profile,
+                      "isolated (default), registry, allowlisted or unrestricted");
+  command->add_option("--network-allow", options->network_allowlist,
+                      "with allowlisted: a host name, or *.x.y (repeatable)");
+  command->add_option("--bandwidth", options->bandwidth_mbit, "Mbit/s, each way");
   command->add_option("--cpu-millicores", options->cpu_millicores);
   command->add_option("--memory-mb", options->memory_mb);
   command->add_option("--disk-mb", options->disk_mb);

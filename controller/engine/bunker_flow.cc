@@ -29,11 +29,9 @@ absl::Status CheckBuilt(const CreateBunkerSpec& spec) {
     return Invalid("lifecycle_mode: " + std::string(NameOf(spec.lifecycle_mode)) +
                    " is not available yet: use ephemeral");
   }
-  if (spec.network_profile != NetworkProfile::kIsolated &&
-      spec.network_profile != NetworkProfile::kRegistry) {
+  if (spec.network_profile == NetworkProfile::kTransit) {
     return ReasonError(absl::StatusCode::kPermissionDenied, "NETWORK_PROFILE_DENIED",
-                       "network_profile " + std::string(NameOf(spec.network_profile)) +
-                           " is not available yet: use isolated or registry");
+                       "network_profile transit is not available yet: use another");
   }
   return absl::OkStatus();
 }
@@ -165,6 +163,8 @@ RowPtr<Bunker> Engine::PlaceBunker(Turn& turn, const Caller& caller, const Image
   row.owner = caller.user_id;
   row.lifecycle_mode = spec.lifecycle_mode;
   row.network_profile = spec.network_profile;
+  row.network_allowlist = spec.network_allowlist;
+  row.bandwidth_mbit = spec.bandwidth_mbit;
   row.cpu_millicores = spec.cpu_millicores.value_or(image.default_cpu_millicores);
   row.memory_mb = spec.memory_mb.value_or(image.default_memory_mb);
   row.disk_mb = spec.disk_mb.value_or(image.default_disk_mb);
@@ -271,6 +271,13 @@ absl::StatusOr<RowPtr<Bunker>> Engine::FindBunkerToUse(const Caller& caller,
   if (is_own || caller.manages_all_bunkers) return row;
   return Denied("the bunker " + row->name + " is another user's",
                 "use your own, or ask for the permission scaibunker:admin");
+}
+
+absl::StatusOr<std::vector<NetworkEvent>> Engine::NetworkEvents(const Caller& caller,
+                                                                const std::string& ref) const {
+  ASSIGN_OR_RETURN(const RowPtr<Bunker> row, FindBunker(caller, ref));
+  const auto it = state_->network_events.find(row->id);
+  return it == state_->network_events.end() ? std::vector<NetworkEvent>() : it->second;
 }
 
 absl::StatusOr<RowPtr<Bunker>> Engine::DeleteBunker(Turn& turn, const Caller& caller,

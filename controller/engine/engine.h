@@ -235,6 +235,9 @@ class Engine {
   Page<Bunker> ListBunkers(const Caller& caller, const BunkerFilter& filter,
                            const PageSpec& page) const;
   // Legal in every status, repeatable. Wait for terminated_at with Core::WaitForBunker.
+  // What its worker last told of its network, newest first.
+  absl::StatusOr<std::vector<NetworkEvent>> NetworkEvents(const Caller& caller,
+                                                          const std::string& ref) const;
   absl::StatusOr<RowPtr<Bunker>> DeleteBunker(Turn& turn, const Caller& caller,
                                               const std::string& ref);
 

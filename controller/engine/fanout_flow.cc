@@ -92,6 +92,8 @@ DesiredRow Engine::DesiredOf(const Bunker& bunker) const {
   row.disk_mb = bunker.disk_mb;
   row.hostname = HostnameFor(bunker.name);
   row.network_profile = bunker.network_profile;
+  row.network_allowlist = bunker.network_allowlist;
+  row.bandwidth_mbit = bunker.bandwidth_mbit;
   row.stopped = bunker.stop_wanted;
   row.boot_deadline_ms =
       static_cast<uint64_t>(absl::ToInt64Milliseconds(state_->options.boot_deadline));

@@ -267,6 +267,7 @@ void Engine::BunkerGone(Turn& turn, const Bunker& found) {
               row.status_reason.empty() ? "STOPPED" : row.status_reason, turn.now());
   }
   state_->activities.erase(row.id);
+  state_->network_events.erase(row.id);
   PutBunker(turn, std::move(row));
 }
 
@@ -307,6 +308,7 @@ void Engine::ObserveBunker(Turn& turn, const std::string& worker_id, uint64_t ve
     Log(Severity::kInfo, "bunker.running", {{"bunker", row.id}, {"worker", worker_id}});
   }
   TakeFacts(row, seen);
+  if (!seen.network_events.empty()) s.network_events[row.id] = seen.network_events;
   row.updated_at = turn.now();
   PutBunker(turn, std::move(row));
 }
@@ -332,6 +334,7 @@ void Engine::TakeFacts(Bunker& row, const BunkerObservation& seen) {
   row.timings.queue_ms = queue_ms;
   row.timings.place_ms = place_ms;
   row.active_execs = seen.active_execs;
+  row.private_ip = Bounded(seen.private_ip);
   if (seen.last_activity_at) {
     row.last_activity_at = std::max(row.last_activity_at, *seen.last_activity_at);
   }

@@ -22,6 +22,8 @@ PlacementRequest Engine::RequestFor(const Image& image, const CreateBunkerSpec& 
                     spec.disk_mb.value_or(image.default_disk_mb)};
   request.gpu_count = spec.gpu_count;
   request.worker_labels = spec.worker_labels;
+  if (spec.network_profile != NetworkProfile::kIsolated)
+    request.network_profile = NameOf(spec.network_profile);
   request.strategy = state_->options.placement.strategy;
   return request;
 }

@@ -218,6 +218,8 @@ struct CreateBunkerSpec {
   std::string name;   // "" = <image>-<5 characters>
   LifecycleMode lifecycle_mode = LifecycleMode::kEphemeral;
   NetworkProfile network_profile = NetworkProfile::kIsolated;
+  std::vector<std::string> network_allowlist;
+  uint32_t bandwidth_mbit = 0;             // 0: no limit
   std::optional<uint32_t> cpu_millicores;  // nothing = the image's default
   std::optional<uint32_t> memory_mb;
   std::optional<uint32_t> disk_mb;

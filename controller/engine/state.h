@@ -191,6 +191,8 @@ struct Engine::State {
   std::optional<std::string> swept_idempotency;
   std::map<std::string, Session> sessions;     // by worker
   std::map<std::string, Activity> activities;  // by bunker
+  // By bunker, newest first; not worth a row: their workers tell again.
+  std::map<std::string, std::vector<NetworkEvent>> network_events;
 };
 
 // The one message for what is missing and for what may not be seen.

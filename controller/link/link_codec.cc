@@ -7,6 +7,10 @@ namespace bunker::controller {
 namespace {
 
 constexpr size_t kMaxScanErrorBytes = 1024;
+constexpr int kMaxNetworkEvents = 64;
+constexpr size_t kMaxEventWordBytes = 256;
+
+std::string Bounded(const std::string& text) { return text.substr(0, kMaxEventWordBytes); }
 
 void Fill(const ImageAssignment& from, link::v1::ImageAssignment& to) {
   to.set_image_id(from.image_id);
@@ -42,6 +46,8 @@ void Fill(const BunkerAssignment& from, link::v1::BunkerAssignment& to) {
   to.set_desired(from.stopped ? link::v1::BunkerAssignment::STOPPED
                               : link::v1::BunkerAssignment::RUNNING);
   to.set_boot_deadline_ms(from.boot_deadline_ms);
+  for (const std::string& name : from.network_allowlist) to.add_network_allowlist(name);
+  to.set_bandwidth_mbit(from.bandwidth_mbit);
 }
 
 absl::Status Invalid(const std::string& row, const char* what) {
@@ -138,6 +144,15 @@ absl::StatusOr<BunkerObservation> FromProto(const link::v1::BunkerObservation& f
   if (from.last_activity_unix_ms() > 0)
     to.last_activity_at = absl::FromUnixMillis(from.last_activity_unix_ms());
   to.active_execs = from.active_execs();
+  to.private_ip = from.private_ip();
+  if (from.network_events_size() > kMaxNetworkEvents)
+    return Invalid(from.bunker_id(), "tells more than 64 network events");
+  for (const link::v1::NetworkEvent& event : from.network_events()) {
+    to.network_events.push_back({absl::FromUnixMillis(event.at_unix_ms()), event.allowed(),
+                                 Bounded(event.rule()), Bounded(event.proto()),
+                                 Bounded(event.dst()), event.port(), Bounded(event.name()),
+                                 event.count()});
+  }
   return to;
 }
 
@@ -192,6 +207,8 @@ WorkerFacts FromProto(const link::v1::WorkerFacts& facts) {
   out.isolation = facts.isolation();
   out.isolation_reason = facts.isolation_reason();
   out.labels.insert(facts.labels().begin(), facts.labels().end());
+  out.network_profiles.insert(facts.network_profiles().begin(), facts.network_profiles().end());
+  out.network_reason = facts.network_reason();
   return out;
 }
 

@@ -67,6 +67,8 @@ struct Bunker {
   std::string owner;       // the user
   LifecycleMode lifecycle_mode = LifecycleMode::kEphemeral;
   NetworkProfile network_profile = NetworkProfile::kIsolated;
+  std::vector<std::string> network_allowlist;
+  uint32_t bandwidth_mbit = 0;  // 0: no limit
   uint32_t cpu_millicores = 0;
   uint32_t memory_mb = 0;
   uint32_t disk_mb = 0;
@@ -90,6 +92,7 @@ struct Bunker {
   std::string start_kind;    // cold
   std::string fallback_reason;
   std::string isolation;  // kvm | tcg, once it runs
+  std::string private_ip;  // unique on its worker; "": no network card
   BunkerTimings timings;
 
   // The worker is to hold a row for it; false once it confirmed the end.

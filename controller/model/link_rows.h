@@ -56,6 +56,8 @@ struct BunkerAssignment {
   std::string working_dir;
   std::string user;
   NetworkProfile network_profile = NetworkProfile::kIsolated;
+  std::vector<std::string> network_allowlist;
+  uint32_t bandwidth_mbit = 0;
   bool stopped = false;  // desired STOPPED, else RUNNING
   uint64_t boot_deadline_ms = 0;
   bool operator==(const BunkerAssignment&) const = default;
@@ -104,6 +106,18 @@ struct ImageObservation {
 // The worker's one row about its disk.
 using DiskObservation = WorkerDisk;
 
+// What a bunker's network allowed or refused; repeats are folded into one.
+struct NetworkEvent {
+  absl::Time at;  // the newest
+  bool allowed = false;
+  std::string rule;
+  std::string proto;
+  std::string dst;
+  uint32_t port = 0;
+  std::string name;
+  uint64_t count = 0;
+};
+
 struct BunkerObservation {
   std::string bunker_id;
   uint32_t incarnation = 0;
@@ -116,6 +130,8 @@ struct BunkerObservation {
   BunkerTimings timings;  // queue_ms and place_ms are the controller's own
   std::optional<absl::Time> last_activity_at;
   uint32_t active_execs = 0;
+  std::string private_ip;
+  std::vector<NetworkEvent> network_events;  // newest first
 };
 
 struct ScanObservation {

@@ -5,6 +5,7 @@
 #include <map>
 #include <optional>
 #include <span>
+#include <set>
 #include <string>
 #include <string_view>
 
@@ -61,6 +62,8 @@ struct WorkerFacts {
   std::string isolation;         // kvm | tcg
   std::string isolation_reason;  // why not kvm
   std::map<std::string, std::string> labels;
+  std::set<std::string> network_profiles = {};  // that its agent enforces
+  std::string network_reason = {};              // why not all of them
   bool operator==(const WorkerFacts&) const = default;
 };
 

@@ -59,6 +59,11 @@ Reason WhyLabels(const PlacementRequest& request, const PlacementCandidate& cand
           "drop worker_labels." + label + " or label a worker " + label + "=" + value};
 }
 
+bool Enforces(const PlacementRequest& request, const PlacementCandidate& candidate) {
+  return request.network_profile.empty() ||
+         (candidate.networks != nullptr && candidate.networks->count(request.network_profile) > 0);
+}
+
 // The first bridge that the worker lacks, or null.
 const std::string* MissingBridge(const PlacementRequest& request,
                                  const PlacementCandidate& candidate) {
@@ -113,6 +118,9 @@ Reason Why(Predicate predicate, const PlacementRequest& request,
       return WhyGroup(request);
     case Predicate::kLabels:
       return WhyLabels(request, candidate);
+    case Predicate::kNetwork:
+      return {"the worker can't enforce the network profile " + request.network_profile,
+              "use the profile isolated, or look in the worker's log for what it lacks"};
     case Predicate::kBridges:
       return {"the worker has no bridge " + *MissingBridge(request, candidate),
               "attach to a bridge that a worker reports"};
@@ -240,6 +248,7 @@ std::optional<Predicate> Refusal(const PlacementRequest& request,
   }
   if (!candidate.paired) return Predicate::kGroup;
   if (MissingLabel(request, candidate) != nullptr) return Predicate::kLabels;
+  if (!Enforces(request, candidate)) return Predicate::kNetwork;
   if (MissingBridge(request, candidate) != nullptr) return Predicate::kBridges;
   if (!request.snapshot_worker_id.empty() && candidate.worker_id != request.snapshot_worker_id) {
     return Predicate::kSnapshot;

@@ -42,6 +42,7 @@ enum class Predicate {
   kArch,
   kGroup,
   kLabels,
+  kNetwork,
   kBridges,
   kSnapshot,
   kImage,
@@ -53,10 +54,10 @@ enum class Predicate {
 inline constexpr EnumName<Predicate> kPredicateNames[] = {
     {Predicate::kStatus, "status"},   {Predicate::kArch, "arch"},
     {Predicate::kGroup, "group"},     {Predicate::kLabels, "labels"},
-    {Predicate::kBridges, "bridges"}, {Predicate::kSnapshot, "snapshot"},
-    {Predicate::kImage, "image"},     {Predicate::kGpu, "gpu"},
-    {Predicate::kCpu, "cpu"},         {Predicate::kMemory, "memory"},
-    {Predicate::kDisk, "disk"}};
+    {Predicate::kNetwork, "network"}, {Predicate::kBridges, "bridges"},
+    {Predicate::kSnapshot, "snapshot"}, {Predicate::kImage, "image"},
+    {Predicate::kGpu, "gpu"},         {Predicate::kCpu, "cpu"},
+    {Predicate::kMemory, "memory"},   {Predicate::kDisk, "disk"}};
 inline std::span<const EnumName<Predicate>> EnumNames(Predicate) { return kPredicateNames; }
 
 // One worker that the tenant may use (scope was applied before), as placement sees it.
@@ -66,6 +67,7 @@ struct PlacementCandidate {
   WorkerStatus status = WorkerStatus::kOffline;
   Arch arch = Arch::kUnspecified;
   const std::map<std::string, std::string>* labels = nullptr;  // must outlive the call
+  const std::set<std::string>* networks = nullptr;  // profiles it enforces; must outlive the call
   const std::set<std::string>* bridges = nullptr;              // must outlive the call; null: none
   Resources room;       // RoomOf its capacity
   Resources allocated;  // by bunkers and, of the disk, by cached images
@@ -88,6 +90,7 @@ struct PlacementRequest {
   uint32_t gpu_count = 0;
   uint64_t count = 1;  // bunkers that are to be placed, all or none; for Explain()
   std::map<std::string, std::string> worker_labels;
+  std::string network_profile;     // "" = none to enforce
   std::set<std::string> bridges;   // that the worker must have
   std::string snapshot_worker_id;  // it can start there alone; "" = anywhere
   PlacementStrategy strategy = PlacementStrategy::kSpread;

@@ -130,6 +130,13 @@ void PlacementIndex::SetLabels(uint32_t slot, const std::map<std::string, std::s
   row.labels = labels;
 }
 
+void PlacementIndex::SetNetworks(uint32_t slot, const std::set<std::string>& networks) {
+  Slot& row = slots_[slot];
+  for (const std::string& profile : row.networks) Change(networks_, profile, slot, false);
+  for (const std::string& profile : networks) Change(networks_, profile, slot, true);
+  row.networks = networks;
+}
+
 // ---- changes ----------------------------------------------------------------------------------
 
 void PlacementIndex::PutWorker(const Worker& worker) {
@@ -153,6 +160,8 @@ void PlacementIndex::PutWorker(const Worker& worker) {
     row.reach = std::move(reach);
   }
   SetLabels(slot, worker.labels());
+  if (row.networks != worker.facts.network_profiles)
+    SetNetworks(slot, worker.facts.network_profiles);
   UpdateRoomy(slot);
 }
 
@@ -165,6 +174,7 @@ void PlacementIndex::RemoveWorker(const std::string& worker_id) {
   online_.Remove(slot);
   if (!row.reach.empty()) Change(reach_, row.reach, slot, false);
   SetLabels(slot, {});
+  SetNetworks(slot, {});
   row.reach.clear();
   row.name.clear();
   row.status = WorkerStatus::kOffline;
@@ -263,6 +273,7 @@ PlacementCandidate PlacementIndex::Candidate(const std::string& worker_id, absl:
   candidate.status = row->status;
   candidate.arch = row->arch;
   candidate.labels = &row->labels;
+  candidate.networks = &row->networks;
   candidate.room = row->room;
   candidate.allocated = row->Taken();
   candidate.booting = row->booting;
@@ -294,6 +305,8 @@ bool PlacementIndex::Narrow(const PlacementQuery& query, Filter& filter) const {
   for (const auto& [label, value] : request.worker_labels) {
     filter.all.push_back(&In(labels_, LabelKey(label, value)));
   }
+  if (!request.network_profile.empty())
+    filter.all.push_back(&In(networks_, request.network_profile));
   filter.any.push_back({&In(reach_, kOpenToAll), &In(reach_, PartnerKey(query.viewer.partner_id)),
                         &In(reach_, TenantKey(query.viewer.tenant_id))});
   if (query.group_ids.empty()) return request.lazy_pull;
@@ -382,6 +395,7 @@ std::string PlacementIndex::Difference(const PlacementIndex& other) const {
     };
     collect("reach ", index.reach_);
     collect("label ", index.labels_);
+    collect("network ", index.networks_);
     collect("ready ", index.ready_);
     collect("paired ", index.paired_);
     if (index.online_.Has(slot)) in.insert("online");
@@ -398,7 +412,7 @@ std::string PlacementIndex::Difference(const PlacementIndex& other) const {
     const Slot& a = slots_[slot];
     const Slot& b = other.slots_[it->second];
     if (a.present != b.present || a.name != b.name || a.status != b.status || a.arch != b.arch ||
-        a.labels != b.labels || !(a.room == b.room)) {
+        a.labels != b.labels || a.networks != b.networks || !(a.room == b.room)) {
       return "the facts of " + id;
     }
     if (!(a.allocated == b.allocated)) return "what is taken on " + id;

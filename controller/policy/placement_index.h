@@ -89,6 +89,7 @@ class PlacementIndex {
     Arch arch = Arch::kUnspecified;
     std::string reach;  // the key of the set that says who may use it; "" = nobody
     std::map<std::string, std::string> labels;
+    std::set<std::string> networks;
     Resources room;
     Resources allocated;
     uint64_t cached_bytes = 0;
@@ -112,6 +113,7 @@ class PlacementIndex {
   const Slot* FindSlot(const std::string& worker_id) const;
   void FreeIfUnused(uint32_t slot);
   void SetLabels(uint32_t slot, const std::map<std::string, std::string>& labels);
+  void SetNetworks(uint32_t slot, const std::set<std::string>& networks);
   void UpdateRoomy(uint32_t slot);
   static void Change(Sets& sets, const std::string& key, uint32_t slot, bool in);
   static const SlotSet& In(const Sets& sets, const std::string& key);
@@ -130,6 +132,7 @@ class PlacementIndex {
   SlotSet arch_[3];
   Sets reach_;   // "shared", "partner:<id>", "tenant:<id>"
   Sets labels_;  // "<key>=<value>", length first
+  Sets networks_;  // by profile
   Sets ready_;   // by image
   Sets paired_;  // by group
 };

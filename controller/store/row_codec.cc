@@ -283,7 +283,8 @@ BUNKER_ROW(ApiKey, id, sha256, user_id, tenant_id, name, permissions, max_role, 
 BUNKER_ROW(JoinToken, id, sha256, worker_name, ownership, shared, labels, expires_at, used_at,
            worker_id, created_at)
 BUNKER_ROW(Resources, cpu_millicores, memory_mb, disk_mb)
-BUNKER_ROW(WorkerFacts, capacity, arch, isolation, isolation_reason, labels)
+BUNKER_ROW(WorkerFacts, capacity, arch, isolation, isolation_reason, labels,
+           network_profiles, network_reason)
 BUNKER_ROW(WorkerDisk, capacity_bytes, used_bytes, cache_bytes, high_bytes, low_bytes)
 BUNKER_ROW(Worker, id, name, ownership, shared, credential_sha256, certificate_sha256, status,
            draining, drain_deadline, drain_then, status_since, facts, disk, disk_version, boot_id,
@@ -311,9 +312,10 @@ BUNKER_ROW(CacheEntry, image_id, worker_id, status, wanted, skip, queue_tag, res
            error_message, retryable, created_at, updated_at, last_used_at)
 BUNKER_ROW(BunkerTimings, queue_ms, place_ms, fetch_ms, boot_ms, agent_ms, first_exec_ms)
 BUNKER_ROW(Bunker, id, name, tenant_id, partner_id, owner, lifecycle_mode, network_profile,
-           cpu_millicores, memory_mb, disk_mb, max_lifetime_s, idle_timeout_s, session_type,
-           session_ref, label_set, worker_labels, env_vars, status, status_reason, status_message,
-           incarnation, worker_id, image_id, image_name, image_digest, start_kind, fallback_reason,
+           network_allowlist, bandwidth_mbit, private_ip, cpu_millicores, memory_mb, disk_mb,
+           max_lifetime_s, idle_timeout_s, session_type, session_ref, label_set,
+           worker_labels, env_vars, status, status_reason, status_message, incarnation, worker_id,
+           image_id, image_name, image_digest, start_kind, fallback_reason,
            isolation, timings, assigned, assignment_version, observation_version, stop_wanted,
            room_held, created_at, updated_at, started_at, expires_at, stopping_at, boot_since,
            last_activity_at, active_execs, terminated_at)

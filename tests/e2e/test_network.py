@@ -1,12 +1,14 @@
 #!/usr/bin/python3
 """Network profiles, attacked from inside guests, in a network of the test's own (harness/outside.py):
-what a profile allows arrives, and of everything else not one packet leaves."""
+what a profile allows arrives, and of everything else not one packet leaves. In the end the rules are
+taken away, and the very same probes arrive: so they could have."""
 
 import base64
 import json
 import os
 import struct
 import subprocess
+import sys
 import unittest
 
 from harness import case, images, outside, paths, processes
@@ -16,7 +18,7 @@ PRIVATE, EXEMPT = "10.99.0.5", "10.99.0.6"
 NAMES = {"files.registry.example": [[GOOD]], "second.registry.example": [[SECOND]],
          "evil.example": [[EVIL]], "inside.registry.example": [[PRIVATE]],
          "metadata.registry.example": [["169.254.169.254"]], "mirror.registry.example": [[EXEMPT]],
-         "flip.registry.example": [[FLIP], [PRIVATE]]}
+         **{x + ".registry.example": [[FLIP], [PRIVATE]] for x in ("flip-registry", "flip-allowlisted")}}
 REGISTRY = ["*.registry.example"]
 GUEST_MAC, GATEWAY_MAC = bytes.fromhex("02626b000002"), bytes.fromhex("02626b000001")
 
@@ -109,18 +111,30 @@ class NetworkCase(case.ClusterTest):
 
 
 class GuardedTest(NetworkCase):
-    """The guard is the only way out."""
+    """registry and allowlisted: the guard is the only way out."""
 
     def test_registry(self):
+        self.flip = "flip-registry.registry.example"
         bunker = self.c.bunker("debian", network_profile="registry")
+        self.assertRegex(bunker["private_ip"], r"^10\.201\.")
         self.attack(bunker["id"])
         self.survive_the_agent(bunker["id"])
         self.c.call("DELETE", f"/bunkers/{bunker['id']}", expect=200)
         self.assert_nothing_stays()
 
+    def test_allowlisted(self):
+        self.flip = "flip-allowlisted.registry.example"
+        bunker = self.c.bunker("debian", network_profile="allowlisted",
+                               network_allowlist=["Files.Registry.Example", "*.registry.example"])
+        self.assertEqual(bunker["network_allowlist"], ["files.registry.example", "*.registry.example"])
+        self.attack(bunker["id"])
+        self.check_events(bunker["id"])
+        self.c.call("DELETE", f"/bunkers/{bunker['id']}", expect=200)
+
     def test_isolated_has_no_card(self):
         bunker = self.c.bunker("debian", network_profile="isolated")
         self.assertEqual(self.c.sh(bunker["id"], "ls /sys/class/net").split(), ["lo"])
+        self.assertIsNone(bunker["private_ip"])
         self.assertNotIn("bunker-" + bunker["id"] + ".1", self.spaces())
         self.c.call("DELETE", f"/bunkers/{bunker['id']}", expect=200)
 
@@ -128,11 +142,11 @@ class GuardedTest(NetworkCase):
         wanted = {x: ("name", x, 0, b"") for x in
                   ("files.registry.example", "second.registry.example", "mirror.registry.example",
                    "inside.registry.example", "metadata.registry.example", "evil.example",
-                   "registry.example", "secret-data.evil.example", "flip.registry.example")}
+                   "registry.example", "secret-data.evil.example", self.flip)}
         outcomes, seen = self.probe(bunker, wanted)
         heard = {k for k, v in outcomes.items() if v.startswith("heard")}
         self.assertEqual(heard, {"files.registry.example", "second.registry.example", "mirror.registry.example"} |
-                         (set() if flipped else {"flip.registry.example"}), outcomes)
+                         (set() if flipped else {self.flip}), outcomes)
         asked = {x["asked"] for x in seen if "asked" in x}
         self.assertFalse(asked & {"evil.example", "registry.example", "secret-data.evil.example"}, asked)
 
@@ -183,9 +197,9 @@ class GuardedTest(NetworkCase):
         self.assertNotIn("smuggled", "".join(x.get("heard", "") for x in seen))
 
     def rebind(self, bunker):
-        outcomes, seen = self.probe(bunker, {"flipped": ("name", "flip.registry.example", 0, b"")})
+        outcomes, seen = self.probe(bunker, {"flipped": ("name", self.flip, 0, b"")})
         self.assertFalse(outcomes["flipped"].startswith("heard"), outcomes)
-        self.assert_nothing_left(bunker, {"flipped": ("tcp", PRIVATE, 80, http("flip.registry.example"))})
+        self.assert_nothing_left(bunker, {"flipped": ("tcp", PRIVATE, 80, http(self.flip))})
 
     def survive_the_agent(self, bunker):
         """Rules hold while there is no agent; what is gone when it is back is put back."""
@@ -211,6 +225,112 @@ class GuardedTest(NetworkCase):
         processes.wait_until(lambda: "policy drop" in subprocess.run(
             ["ip", "netns", "exec", space, "nft", "list", "ruleset"], check=True,
             stdout=subprocess.PIPE).stdout.decode(), "the rules are back", 15)
+
+    def check_events(self, bunker):
+        def told():
+            events = self.c.get(f"/bunkers/{bunker}/network/events")
+            rules = {(x["decision"], x["rule"]) for x in events}
+            wanted = {("denied", "dns"), ("allowed", "dns"), ("denied", "name"), ("allowed", "name"),
+                      ("denied", "policy")}
+            return events if wanted <= rules else None
+        events = processes.wait_until(told, "the events", 30)
+        self.assertLessEqual(len(events), 64)
+        self.assertEqual(events, sorted(events, key=lambda x: x["at"], reverse=True))
+        quic = [x for x in events if (x["proto"], x["dst"], x["port"]) == ("udp", GOOD, 443)]
+        self.assertTrue(quic and quic[0]["count"] >= 1, events)
+        self.assertEqual({x["name"] for x in events if x["rule"] == "dns" and x["decision"] == "denied"} &
+                         {"evil.example"}, {"evil.example"})
+
+
+class UnrestrictedTest(NetworkCase):
+    """What the worker reaches, less what nobody may."""
+
+    def test_unrestricted(self):
+        bunker = self.c.bunker("debian", network_profile="unrestricted")
+        other = self.c.bunker("debian", network_profile="unrestricted")
+        self.assertNotEqual(bunker["private_ip"], other["private_ip"])
+        good = {"literal": ("tcp", EVIL, 80, b""), "odd-port": ("tcp", EVIL, 8080, b""),
+                "tls": ("tcp", GOOD, 443, b"anything"), "icmp": ("icmp", EVIL, 0, b""),
+                "any-name": ("name", "evil.example", 0, b""), "exempt-name": ("name", "mirror.registry.example", 0, b"")}
+        outcomes, _ = self.probe(bunker["id"], good)
+        for key, outcome in outcomes.items():
+            self.assertTrue(outcome.startswith("heard"), (key, outcomes))
+        outcomes, seen = self.probe(bunker["id"], {
+            "exempt": ("tcp", EXEMPT, 80, http("mirror.registry.example")), "quic": ("udp", GOOD, 443, b""),
+            "private-name": ("name", "inside.registry.example", 0, b"")})
+        self.assertTrue(outcomes["exempt"].startswith("heard"), outcomes)
+        self.assertFalse(outcomes["private-name"].startswith("heard"), outcomes)
+        self.assertIn(("udp", GOOD, 443), self.arrived(seen))
+        self.assert_nothing_left(bunker["id"], EVERYWHERE)
+        self.assert_nothing_left(bunker["id"], self.spoofs())
+        self.neighbours(bunker["id"], other["private_ip"])
+        self.positive_control(bunker["id"])
+        for row in (bunker, other):
+            self.c.call("DELETE", f"/bunkers/{row['id']}", expect=200)
+        self.assert_nothing_stays()
+
+    def neighbours(self, bunker, other):
+        """Another bunker, the host by each of its addresses, and the controller."""
+        port = self.c.controller.rest_port
+        host_end = other.rsplit(".", 1)[0] + "." + str(int(other.rsplit(".", 1)[1]) - 1)
+        with_listener = subprocess.Popen([sys.executable, "-m", "http.server", "8099"], stdout=subprocess.DEVNULL,
+                                         stderr=subprocess.DEVNULL, cwd="/proc/self")
+        try:
+            processes.wait_until(lambda: processes.tcp_open(8099), "a service of the host", 20)
+            probes = {f"{address}:{at}": ("tcp", address, at, b"")
+                      for address in (other, host_end, outside.HOST, "10.200.0.1", "127.0.0.1")
+                      for at in (8099, port, 22, 15080)}
+            outcomes, _ = self.probe(bunker, probes)
+            for key, outcome in outcomes.items():
+                self.assertFalse(outcome.startswith("heard"), (key, outcome))
+        finally:
+            with_listener.kill()
+            with_listener.wait(10)
+
+    def positive_control(self, bunker):
+        """The probes of both lists once more with no agent and no rules: each one arrives."""
+        agent, space = self.c.agents[0], f"bunker-{bunker}.1"
+        probes = {**EVERYWHERE, **GUARDED}
+        wire = json.dumps({k: [kind, address, port, base64.b64encode(said).decode()]
+                           for k, (kind, address, port, said) in probes.items()})
+        self.c.sh(bunker, "cat > /tmp/probes.json", stdin=wire, user="0")
+        self.c.sh(bunker, "cat > /tmp/probes.py", stdin=self.script, user="0")
+        self.c.sh(bunker, "setsid sh -c 'for i in 1 2 3 4 5 6; do python3 /tmp/probes.py < /tmp/probes.json; sleep 3;"
+                          " done' >/dev/null 2>&1 & :", user="0")
+        before = len(outside.log())
+        agent.daemon.kill9()
+        for inside in (["ip", "netns", "exec", space], []):
+            subprocess.run([*inside, "nft", "-f", "-"], check=True, input=b"flush ruleset\ntable ip open { chain out { "
+                           b"type nat hook postrouting priority 100; oifname != \"tap0\" masquerade; }; }\n")
+        wanted = {(kind, address, port) for kind, address, port, _ in probes.values()}
+        wanted -= {("tcp", outside.RESOLVER, 53)}
+        try:
+            processes.wait_until(lambda: wanted <= self.arrived(outside.log()[before:]), "all arrive without rules", 90)
+        except AssertionError:
+            self.fail(f"without rules, these did not arrive: {wanted - self.arrived(outside.log()[before:])}")
+        subprocess.run(["nft", "delete", "table", "ip", "open"], check=True)
+        agent.start()
+        processes.wait_until(lambda: "policy drop" in subprocess.run(
+            ["ip", "netns", "exec", space, "nft", "list", "ruleset"], check=True,
+            stdout=subprocess.PIPE).stdout.decode(), "the rules are back", 60)
+        subprocess.run(["ip", "netns", "exec", space, "nft", "delete", "table", "ip", "open"], check=True)
+        self.c.wait_online(1, 60)
+        self.assert_nothing_left(bunker, EVERYWHERE)
+
+    def test_bandwidth(self):
+        bunker = self.c.bunker("debian", network_profile="unrestricted", bandwidth_mbit=8)
+        self.assertEqual(bunker["bandwidth_mbit"], 8)
+        shaped = subprocess.run(["ip", "netns", "exec", f"bunker-{bunker['id']}.1", "tc", "qdisc"], check=True,
+                                stdout=subprocess.PIPE).stdout.decode()
+        self.assertEqual(shaped.count("rate 8Mbit"), 2, shaped)
+        fetch = ("import time, urllib.request as u; t = time.monotonic(); n = len(u.urlopen('http://%s/big').read());"
+                 "print(n, time.monotonic() - t)" % GOOD)
+        size, took = self.c.exec(bunker["id"], ["python3", "-c", fetch])["stdout"].split()
+        self.assertEqual(size, "4000000")
+        # 4 s at that rate; only faster would be wrong.
+        self.assertGreater(float(took), 3.0)
+        self.assert_nothing_left(bunker["id"], {**EVERYWHERE, **self.spoofs()})
+        self.c.call("DELETE", f"/bunkers/{bunker['id']}", expect=200)
 
 
 def dns(name):

@@ -240,13 +240,31 @@ TEST_F(Bunkers, WhatIsNotBuiltIsRefused) {
                       }).status()),
             "VALIDATION_ERROR");
   EXPECT_EQ(ReasonOf(h.Create("a", [](CreateBunkerSpec& s) {
-                        s.network_profile = NetworkProfile::kUnrestricted;
+                        s.network_profile = NetworkProfile::kTransit;
                       }).status()),
             "NETWORK_PROFILE_DENIED");
   PlacementExplanation why;
   EXPECT_EQ(ReasonOf(h.Create("a", [](CreateBunkerSpec& s) { s.gpu_count = 1; }, &why).status()),
             "WORKER_UNAVAILABLE");
   EXPECT_EQ(why.counts.at("gpu"), 1u);
+}
+
+TEST_F(Bunkers, AWorkerThatCannotEnforceTheProfileGetsNone) {
+  WorkerFacts facts;
+  facts.capacity = {4000, 8192, 100'000};
+  facts.arch = Arch::kX86_64;
+  facts.network_profiles = {"isolated"};
+  for (const auto& [id, row] : h.heartbeats) {
+    h.Do([&, name = id](Engine& e, Turn& t) {
+      return e.ConnectWorker(t, name, facts, "boot-2", "0.1.0");
+    }).IgnoreError();
+  }
+  PlacementExplanation why;
+  EXPECT_EQ(ReasonOf(h.Create("a", [](CreateBunkerSpec& s) {
+                        s.network_profile = NetworkProfile::kRegistry;
+                      }, &why).status()),
+            "WORKER_UNAVAILABLE");
+  EXPECT_EQ(why.counts.at("network"), 1u);
 }
 
 TEST_F(Bunkers, ExplainAgreesWithCreateAndChangesNothing) {

@@ -140,6 +140,7 @@ class Harness {
     facts.capacity = capacity;
     facts.arch = arch;
     facts.isolation = "tcg";
+    facts.network_profiles = {"isolated", "registry", "allowlisted", "unrestricted"};
     auto session = Do([&](Engine& e, Turn& t) {
       return e.ConnectWorker(t, id, facts, boot_id, "0.1.0");
     });

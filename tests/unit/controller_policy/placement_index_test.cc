@@ -74,6 +74,7 @@ class Fleet {
     request.wanted = {50 + rng_.Below(1500), 160 + rng_.Below(1500), 64 + rng_.Below(4000)};
     request.gpu_count = rng_.Below(30) == 0 ? 1 : 0;
     request.strategy = rng_.Below(2) == 0 ? PlacementStrategy::kPack : PlacementStrategy::kSpread;
+    if (rng_.Below(4) == 0) request.network_profile = "registry";
     if (rng_.Below(4) == 0) request.worker_labels = {{"metro", Metro()}};
     if (rng_.Below(12) == 0) {
       request.snapshot_worker_id = "wrk_" + std::to_string(rng_.Below(workers_.size()));
@@ -151,6 +152,7 @@ class Fleet {
     worker.facts.arch = rng_.Below(4) == 0 ? Arch::kAarch64 : Arch::kX86_64;
     worker.facts.capacity = {rng_.Below(6000), rng_.Below(6000), rng_.Below(20'000)};
     if (rng_.Below(2) == 0) worker.token_labels["metro"] = Metro();
+    if (rng_.Below(3) != 0) worker.facts.network_profiles = {"registry"};
     switch (rng_.Below(4)) {
       case 0:
         worker.ownership = {Scope::kTenant, "a", "p"};
@@ -179,6 +181,7 @@ class Fleet {
       one.arch = worker.facts.arch;
       labels_.push_back(std::make_unique<std::map<std::string, std::string>>(worker.labels()));
       one.labels = labels_.back().get();
+      one.networks = &worker.facts.network_profiles;
       one.room = RoomOf(worker.facts.capacity, options_);
       for (const Resources& taken : taken_[i]) one.allocated += taken;
       one.paired = request.lazy_pull && query.group_ids.empty();

@@ -246,6 +246,7 @@ std::string GatewayFixture::JoinWorker(const std::string& name, const Ownership&
   facts.capacity = capacity;
   facts.arch = Arch::kX86_64;
   facts.isolation = "tcg";
+  facts.network_profiles = {"isolated", "registry", "allowlisted", "unrestricted"};
   facts.labels["metro"] = "fra";
   const std::string id = (*worker)->id;
   const auto session = InTurn([&](Engine& engine, Turn& turn) {

@@ -93,10 +93,8 @@ TEST_F(GatewayTest, WhatIsNotBuiltYetIsRefusedByName) {
   ASSERT_EQ(Call("POST", "/images", Registration("x")).status, 201);
   const std::vector<std::pair<std::string, std::string>> fields = {
       {"lifecycle_mode", R"("session")"}, {"lifecycle_mode", R"("persistent")"},
-      {"network_allowlist", R"(["a.b"])"}, {"disk_bytes_per_s", "1"}, {"disk_iops", "1"},
-      {"on_idle", R"("pause")"}, {"bandwidth_mbit", "1"}, {"snapshot", R"("s")"},
-      {"main", "{}"}, {"start", "false"},
-      {"interfaces", R"([{"if_name": "eth0", "bridge_name": "b"}])"}};
+      {"disk_bytes_per_s", "1"}, {"disk_iops", "1"}, {"on_idle", R"("pause")"},
+      {"snapshot", R"("s")"}, {"main", "{}"}, {"start", "false"}};
   for (const auto& [field, value] : fields) {
     const Answer answer =
         Call("POST", "/bunkers", R"({"image": "x", ")" + field + "\": " + value + "}");
@@ -104,13 +102,10 @@ TEST_F(GatewayTest, WhatIsNotBuiltYetIsRefusedByName) {
     EXPECT_EQ(answer.field(), field);
     EXPECT_NE(answer.message().find("not available yet"), std::string::npos) << answer.body;
   }
-  for (const char* profile : {"allowlisted", "unrestricted", "transit"}) {
-    const Answer answer =
-        Call("POST", "/bunkers",
-             std::string(R"({"image": "x", "network_profile": ")") + profile + "\"}");
-    EXPECT_EQ(answer.status, 403);
-    EXPECT_EQ(answer.code(), "NETWORK_PROFILE_DENIED");
-  }
+  const Answer transit =
+      Call("POST", "/bunkers", R"({"image": "x", "network_profile": "transit"})");
+  EXPECT_EQ(transit.status, 403);
+  EXPECT_EQ(transit.code(), "NETWORK_PROFILE_DENIED");
   EXPECT_EQ(Call("DELETE", "/bunkers/b?snapshot=true").field(), "snapshot");
   EXPECT_EQ(Call("POST", "/bunkers/b/exec", R"({"command": "x", "stream": false})").code(),
             "NOT_FOUND");
@@ -286,13 +281,46 @@ TEST_F(GatewayTest, AClientThatGoesWhileTheBunkerComesUpRunsNothing) {
 TEST_F(GatewayTest, AClosedProfileIsDeniedBeforeItsFields) {
   Boot();
   ASSERT_EQ(Call("POST", "/images", Registration("x")).status, 201);
-  for (const char* fields :
-       {R"("network_profile": "allowlisted", "network_allowlist": ["a.b"])",
-        R"("network_profile": "transit", "interfaces": [{"if_name": "e", "bridge_name": "b"}])"}) {
+  const Answer answer = Call("POST", "/bunkers", R"({"image": "x", "network_profile": "transit",
+      "interfaces": [{"if_name": "e", "bridge_name": "b"}]})");
+  EXPECT_EQ(answer.status, 403) << answer.body;
+  EXPECT_EQ(answer.code(), "NETWORK_PROFILE_DENIED");
+}
+
+TEST_F(GatewayTest, NetworkFieldsGoWithTheirProfile) {
+  Boot();
+  ASSERT_EQ(Call("POST", "/images", Registration("x")).status, 201);
+  const auto create = [this](const std::string& fields) {
+    return Call("POST", "/bunkers", R"({"image": "x", )" + fields + "}");
+  };
+  const std::string allowlisted = R"("network_profile": "allowlisted")";
+  const std::vector<std::pair<std::string, std::string>> refused = {
+      {R"("network_allowlist": ["a.b"])", "network_allowlist"},
+      {allowlisted, "network_allowlist"},
+      {R"("bandwidth_mbit": 5)", "bandwidth_mbit"},
+      {R"("network_profile": "registry", "bandwidth_mbit": 0)", "bandwidth_mbit"},
+      {R"("network_profile": "registry", "bandwidth_mbit": 10001)", "bandwidth_mbit"}};
+  for (const auto& [fields, field] : refused) {
+    const Answer answer = create(fields);
+    EXPECT_EQ(answer.status, 422) << fields << answer.body;
+    EXPECT_EQ(answer.field(), field);
+  }
+  const std::string label(63, 'a');
+  for (const std::string& name :
+       {std::string("https://a.b"), std::string("a.b/c"), std::string("a.b:80"),
+        std::string("**.a.b"), std::string("a.*.b"), std::string("*a.b"), std::string("*"),
+        std::string("a..b"), std::string(".a.b"), std::string("a.b."), std::string("-a.b"),
+        std::string("a-.b"), std::string("a.b-"), std::string("10.0.0.1"), std::string("a b.c"),
+        std::string("a_b.c"), std::string(""), label + "a.b", std::string("\u00e4.b")}) {
+    const Answer answer = create(allowlisted + R"(, "network_allowlist": ["ok.example", ")" +
+                                 name + "\"]");
+    EXPECT_EQ(answer.field(), "network_allowlist[1]") << name << answer.body;
+  }
+  for (const std::string& name : {std::string("a.b"), std::string("*.x.y"), std::string("A-1.Ex"),
+                                  std::string("1.pool.ntp.org"), label + ".b"}) {
     const Answer answer =
-        Call("POST", "/bunkers", std::string(R"({"image": "x", )") + fields + "}");
-    EXPECT_EQ(answer.status, 403) << answer.body;
-    EXPECT_EQ(answer.code(), "NETWORK_PROFILE_DENIED");
+        create(allowlisted + R"(, "network_allowlist": [")" + name + "\"]");
+    EXPECT_NE(answer.code(), "VALIDATION_ERROR") << name << answer.body;
   }
 }
 
