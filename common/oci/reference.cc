@@ -193,10 +193,10 @@ absl::StatusOr<Reference> ParseReference(std::string_view text) {
     reference.tag = std::string(tag);
     rest = rest.substr(0, colon);
   }
-  RETURN_IF_ERROR(CheckRepository(text, rest));
   reference.repository = std::string(rest);
-  if (reference.host == kHub && rest.find('/') == std::string_view::npos)
+  if (reference.host == kHub && !rest.empty() && rest.find('/') == std::string_view::npos)
     reference.repository = "library/" + reference.repository;
+  RETURN_IF_ERROR(CheckRepository(text, reference.repository));
   if (reference.tag.empty() && reference.digest.empty()) reference.tag = "latest";
   return reference;
 }
