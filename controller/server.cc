@@ -179,9 +179,9 @@ absl::Status Server::Impl::Open() {
   LinkServer::Options link_options;
   link_options.keys = keys.get();
   core->Post([this](Engine& e, Turn& turn) { SealAnew(*keys, e, turn); });
-  // Three of an agent's pings fit into the time after which it counts as offline.
+  // Two of an agent's pings fit into the time after which it counts as offline.
   absl::Duration& ping_period = link_options.sessions.session.ping_period;
-  ping_period = std::min(ping_period, engine->options().offline_after / 3);
+  ping_period = std::min(ping_period, engine->options().offline_after * 0.45);
   link = std::make_unique<LinkServer>(*core, link_options);
   exec = std::make_unique<ExecAdapter>(link->tunnels());
   talks = std::make_unique<TalkAdapter>(link->tunnels());

@@ -18,7 +18,7 @@ constexpr uint32_t kProtocolVersion = 1;
 // One observation frame, acks and pings: more means that the peer stopped reading.
 constexpr size_t kMaxQueuedFrames = 16;
 // So many periods without a word: the controller is gone, whatever TCP says.
-constexpr int kSilentPeriods = 4;
+constexpr int kSilentPeriods = 8;
 // An exec's own time-out ends it long before; this ends a tunnel that nobody ended.
 constexpr absl::Duration kTunnelDeadline = absl::Hours(24);
 

@@ -132,6 +132,10 @@ absl::StatusOr<Database> Database::Open(const std::string& path, const Options& 
   RETURN_IF_ERROR(status);
   RETURN_IF_ERROR(database.Execute(
       "PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA wal_autocheckpoint=0"));
+  if (options.cache_kib > 0) {
+    RETURN_IF_ERROR(
+        database.Execute("PRAGMA cache_size=-" + std::to_string(options.cache_kib)));
+  }
   // After wal_autocheckpoint, which uses the same hook.
   sqlite3_wal_hook(handle, OnWal, database.wal_pages_.get());
   return database;

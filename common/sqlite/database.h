@@ -63,6 +63,9 @@ class Database {
     // Take and keep the exclusive lock of the file: a second process is refused with a clear
     // message. Reads through other connections are then impossible as well.
     bool exclusive = false;
+    // Of pages kept in memory, in KiB; 0: SQLite's default of 2,000. What is not kept is read again
+    // from the file for every change.
+    int cache_kib = 0;
     // A VFS registered with SQLite, for fault injection; empty: the default.
     std::string vfs;
   };

@@ -1,9 +1,9 @@
 // An index: one key to many ids. Empty sets are not kept. Private to the engine's own files.
 #pragma once
 
-#include <map>
 #include <set>
 #include <string>
+#include <unordered_map>
 
 namespace bunker::controller {
 
@@ -28,10 +28,11 @@ class MultiIndex {
     const auto it = ids_.find(key);
     return it == ids_.end() ? kNone : it->second;
   }
-  const std::map<std::string, std::set<std::string>>& all() const { return ids_; }
+  // In no order.
+  const std::unordered_map<std::string, std::set<std::string>>& all() const { return ids_; }
 
  private:
-  std::map<std::string, std::set<std::string>> ids_;
+  std::unordered_map<std::string, std::set<std::string>> ids_;
 };
 
 }  // namespace bunker::controller

@@ -38,8 +38,8 @@ void ForEachChange(const std::set<std::string>& before, const std::set<std::stri
   }
 }
 
-void RemoveKey(std::map<std::string, std::string>& index, const std::string& key,
-               const std::string& id) {
+template <typename Index>
+void RemoveKey(Index& index, const std::string& key, const std::string& id) {
   const auto it = index.find(key);
   if (it != index.end() && it->second == id) index.erase(it);
 }

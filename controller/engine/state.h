@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/time/time.h"
 #include "common/base/id.h"
 #include "common/sync/sync_types.h"
@@ -119,7 +120,7 @@ struct Engine::State {
   std::map<std::string, std::string> group_by_name;   // "<owner key>/<name>"
   std::map<std::string, std::string> worker_by_name;  // "<owner key>/<name>"
   std::map<std::string, std::string> worker_by_credential;
-  std::map<std::string, std::string> bunker_by_name;  // "<tenant>/<name>", live ones
+  absl::flat_hash_map<std::string, std::string> bunker_by_name;  // "<tenant>/<name>", live ones
   std::map<std::string, std::string> credential_by_name;  // "<owner key>/<name>"
   MultiIndex credentials_of_owner;
   MultiIndex images_of_credential;  // active ones
@@ -142,7 +143,8 @@ struct Engine::State {
   DueQueue bunker_looks;  // of live ones: lifetimes, boots and stops that take too long
   std::set<std::string> draining_workers;
   std::map<std::string, uint64_t> live_of_tenant;
-  std::map<std::string, uint64_t> uses_of_entry;  // by entry key: bunkers and scans that need it
+  // By entry key: the bunkers and scans that need it.
+  absl::flat_hash_map<std::string, uint64_t> uses_of_entry;
   std::set<std::string> open_scans;               // waiting or scanning
   MultiIndex scans_of_worker;                     // open ones
   std::map<std::string, std::string> quota_profile_by_name;  // "<owner key>/<name>"

@@ -14,6 +14,8 @@ using link::v1::ControllerFrame;
 
 // Beyond this a session takes no more requests for tunnels: there is room left for its own frames.
 constexpr size_t kMaxQueuedBytes = 2 << 20;
+// So many ping periods in which nothing was sent: a ping.
+constexpr int kQuietBeats = 3;
 
 SyncFrame<ObservedRow> ToSync(const link::v1::ObservationFrame& frame,
                               std::vector<SyncRejection>& rejections) {
@@ -62,9 +64,9 @@ void AgentSession::Welcome(const VersionMap& held, WorkerSession state, Rng& rng
   receiver_.OnConnect(number_);
   sender_.OnConnect(number_, held, current);
   options_.stats->sessions.Add();
-  // A fifth less at most, so that a fleet doesn't ping in step.
+  // A tenth less at most, so that a fleet doesn't ping in step.
   const absl::Duration ping_period =
-      options_.ping_period * (0.8 + 0.2 * static_cast<double>(rng.Below(1000)) / 1000);
+      options_.ping_period * (0.9 + 0.1 * static_cast<double>(rng.Below(1000)) / 1000);
 
   ControllerFrame frame;
   link::v1::Welcome& welcome = *frame.mutable_welcome();
@@ -226,7 +228,7 @@ void AgentSession::Beat() {
     stream_->Abort({grpc::StatusCode::DEADLINE_EXCEEDED, "the agent said nothing for too long"});
     return;
   }
-  if (++quiet_beats_ < 2) return;
+  if (++quiet_beats_ < kQuietBeats) return;
   ControllerFrame frame;
   frame.mutable_ping();
   Send(std::move(frame));

@@ -36,7 +36,7 @@ class AgentSession {
  public:
   struct Options {
     // The agent's, and of Beat().
-    absl::Duration ping_period = absl::Seconds(10);
+    absl::Duration ping_period = absl::Seconds(14);
     int silent_periods = 3;  // so many periods without a word: the agent is gone
     SyncLimits limits;
     std::shared_ptr<LinkStats> stats = std::make_shared<LinkStats>();
@@ -59,7 +59,7 @@ class AgentSession {
   // The agent said something.
   void Heard() { heard_ = true; }
 
-  // Once a ping period: the agent hears something every other time, and is parted from where it
+  // Once a ping period: the agent hears something every third time, and is parted from where it
   // has been silent for too long.
   void Beat();
 

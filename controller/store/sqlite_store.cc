@@ -55,6 +55,9 @@ absl::StatusOr<StoredRows> ReadRange(sqlite::Database& database, const StoreRang
   }
 }
 
+// The rows that change are all over the file, and each is read before it is written.
+constexpr int kCacheKib = 64 << 10;
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<SqliteStore>> SqliteStore::Open(const std::string& path,
@@ -62,6 +65,7 @@ absl::StatusOr<std::unique_ptr<SqliteStore>> SqliteStore::Open(const std::string
   sqlite::Database::Options open;
   open.create = !options.must_exist;
   open.exclusive = true;
+  open.cache_kib = kCacheKib;
   open.vfs = options.vfs;
   ASSIGN_OR_RETURN(sqlite::Database database, sqlite::Database::Open(path, open));
   RETURN_IF_ERROR(sqlite::Migrate(database, kStoreApplicationId, kStoreMigrations));
