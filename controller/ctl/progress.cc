@@ -21,8 +21,14 @@ std::string Bar(double share) {
   return "[" + std::string(filled, '#') + std::string(kBarWidth - filled, '.') + "]";
 }
 
+// Not begun, for a reason that only somebody's deed takes away: the worker has no room.
+bool LeftOut(const CacheRow& row) {
+  return row.status == "pending" && !row.error_code.empty();
+}
+
 bool SettledRow(const CacheRow& row) {
-  return row.status == "ready" || row.status == "failed" || row.status == "evicted";
+  return row.status == "ready" || row.status == "failed" || row.status == "evicted" ||
+         LeftOut(row);
 }
 
 std::string StateOf(const CacheRow& row) {
@@ -34,9 +40,9 @@ std::string StateOf(const CacheRow& row) {
 std::string FormatProgressLine(const CacheRow& row, size_t name_width) {
   const std::string name = row.worker_name.empty() ? row.worker_id : row.worker_name;
   std::string line = Padded(Printable(name), name_width) + "  ";
-  if (row.status == "pending") return line + row.status;
+  if (row.status == "pending" && !LeftOut(row)) return line + row.status;
   line += Padded(StateOf(row), kStateWidth);
-  if (row.status == "failed") {
+  if (row.status == "failed" || LeftOut(row)) {
     return line + "  " + row.error_code + ": " + Printable(row.error_message);
   }
   const uint64_t total = row.bytes_total.value_or(0);
@@ -96,7 +102,7 @@ bool ProgressView::AnyNotReady() const {
 std::string ProgressView::Failures() const {
   std::string out;
   for (const auto& [id, row] : rows_) {
-    if (row.status != "failed") continue;
+    if (row.status != "failed" && !LeftOut(row)) continue;
     out += (out.empty() ? "" : "\n") + Printable(row.worker_name) + ": " + row.error_code + ": " +
            Printable(row.error_message);
   }

@@ -65,5 +65,18 @@ TEST(ProgressTest, FailureIsToldWithItsCode) {
   EXPECT_EQ(view.Failures(), "w1: IMAGE_NOT_FOUND: no such tag");
 }
 
+// It stays pending until somebody makes room: nobody is to wait for it.
+TEST(ProgressTest, WhatIsLeftOutForWantOfRoomIsSettled) {
+  ProgressView view(false);
+  CacheRow row = Row("w1", "pending");
+  row.error_code = "DISK_FULL";
+  row.error_message = "the image needs 900 MiB";
+  EXPECT_EQ(view.Update(row, absl::FromUnixSeconds(1)),
+            "w1  pending    DISK_FULL: the image needs 900 MiB\n");
+  EXPECT_TRUE(view.Settled());
+  EXPECT_TRUE(view.AnyNotReady());
+  EXPECT_EQ(view.Failures(), "w1: DISK_FULL: the image needs 900 MiB");
+}
+
 }  // namespace
 }  // namespace bunker::ctl
