@@ -15,8 +15,6 @@ from harness.cluster import Cluster, Controller
 import oci
 
 OLDER = "libexpat1"  # in the image, with two versions in the package sources
-APK = ("C:Q1abc=\nP:musl\nV:1.2.4-r2\nA:x86_64\no:musl\nF:lib\nR:ld-musl.so\n\n"
-       "P:busybox-extras\nV:1.36.1-r5\no:busybox\n\n")
 
 
 class ScanTest(case.ClusterTest):
@@ -194,12 +192,7 @@ class ScanTest(case.ClusterTest):
         self.assertEqual(self.c.error("GET", f"/images/{image}/sbom")[:2], (404, "NOT_FOUND"))
 
     def test_ecosystem_without_advisories_fails(self):
-        def alpine(layer):
-            layer.file("etc/os-release", 'ID=alpine\nVERSION_ID=3.18.4\n')
-            for folder in ("lib", "lib/apk", "lib/apk/db"):
-                layer.directory(folder)
-            layer.file("lib/apk/db/installed", APK)
-        ref = self.c.registry.push(oci.Image([images.base_layer(alpine)], images.CONFIG), "alpine")
+        ref = self.c.registry.push(images.alpine(), "alpine")
         image = self.registered("alpine", ref, "w1")
         row = self.scanned(image)
         self.assertEqual(row["scan_status"], "failed")

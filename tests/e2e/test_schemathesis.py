@@ -19,7 +19,7 @@ import unittest
 
 import httpx
 
-from harness import case, images, paths
+from harness import advisories, case, images, paths, processes
 
 BUDGET_S = int(os.environ.get("BUNKER_SCHEMATHESIS_S", "85"))
 EXAMPLES = int(os.environ.get("BUNKER_SCHEMATHESIS_EXAMPLES", "3"))
@@ -40,7 +40,10 @@ def make_environment(folder):
 
 
 class OpenApiTest(case.ClusterTest):
-    CONTROLLER = {"limits": {"requests_per_s": 100000.0, "request_burst": 100000.0}}
+    # One advisory, so that scans have something to say.
+    ADVISORIES = tempfile.mkdtemp(prefix="bkosv")
+    CONTROLLER = {"limits": {"requests_per_s": 100000.0, "request_burst": 100000.0},
+                  "scan": {"advisories": ADVISORIES, "interval_s": 1}}
     # Few bunkers fit, so that generated creates boot few of them.
     AGENT = {"worker": {"cpu_millicores": 1000, "memory_mb": 1024, "disk_mb": 8192}}
 
@@ -48,6 +51,9 @@ class OpenApiTest(case.ClusterTest):
     def prepare(cls):
         cls.folder = tempfile.mkdtemp(prefix="bkapi")
         cls.addClassCleanup(shutil.rmtree, cls.folder, ignore_errors=True)
+        cls.addClassCleanup(shutil.rmtree, cls.ADVISORIES, ignore_errors=True)
+        advisories.write_osv(cls.ADVISORIES, advisories.osv("ALPINE-1", "busybox", "1.36.1-r6",
+                                                            ecosystem="Alpine:v3.18"))
         cls.missing = make_environment(os.path.join(cls.folder, "venv"))
         answer = httpx.get(cls.c.controller.host + "/openapi.json",
                            headers={"Authorization": "Bearer " + cls.c.controller.key}, timeout=30)
@@ -92,7 +98,10 @@ class OpenApiTest(case.ClusterTest):
 
     def seeds(self):
         """Ids of things that are there, by the names of path parameters and body fields."""
-        image = self.c.ready_image("seeded")
+        image = self.c.ready_image("seeded", images.alpine())
+        self.c.post(f"/images/{image['id']}/scan", expect=200)
+        processes.wait_until(lambda: self.c.get(f"/images/{image['id']}")["scan_status"] != "pending",
+                             "the image is scanned", 120, 0.2)
         bunker = self.c.bunker("seeded", name="seeded-bunker", memory_mb=128, cpu_millicores=100, disk_mb=64)
         group = self.c.get("/availability-groups")[0]
         worker = self.c.get("/workers")[0]

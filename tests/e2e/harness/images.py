@@ -47,6 +47,21 @@ def tiny(extra_layers=(), marker="1", config=None):
     return oci.Image(layers, config or CONFIG)
 
 
+# apk's database with two packages.
+APK_INSTALLED = ("C:Q1abc=\nP:musl\nV:1.2.4-r2\nA:x86_64\no:musl\nF:lib\nR:ld-musl.so\n\n"
+                 "P:busybox-extras\nV:1.36.1-r5\no:busybox\n\n")
+
+
+def alpine():
+    """A small image with what a scan reads of an Alpine: its release and two packages."""
+    def add(layer):
+        layer.file("etc/os-release", 'ID=alpine\nVERSION_ID=3.18.4\n')
+        for folder in ("lib", "lib/apk", "lib/apk/db"):
+            layer.directory(folder)
+        layer.file("lib/apk/db/installed", APK_INSTALLED)
+    return oci.Image([base_layer(add)], CONFIG)
+
+
 def padded(mib, marker):
     """A small image with a file of `mib` MiB that no compressor makes smaller."""
     layer = oci.TarBuilder()
