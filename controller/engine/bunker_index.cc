@@ -57,10 +57,15 @@ std::vector<std::string> BunkerIndex::ViewsOf(const Bunker& row) {
   return {"all", "partner:" + row.partner_id, "tenant:" + row.tenant_id, "owner:" + row.owner};
 }
 
+// Labels are kept for all views but the owners': few rows of a tenant have one.
+std::string BunkerIndex::LabelViewOf(const Caller& caller) {
+  return caller.sees_all_bunkers ? ViewOf(caller) : "tenant:" + caller.tenant_id;
+}
+
 // Lengths first: no value can look like another label.
-std::string BunkerIndex::LabelKey(const std::string& tenant_id, const std::string& name,
+std::string BunkerIndex::LabelKey(const std::string& view, const std::string& name,
                                   const std::string& value) {
-  return tenant_id + "/" + std::to_string(name.size()) + "/" + name + "=" + value;
+  return view + "/" + std::to_string(name.size()) + "/" + name + "=" + value;
 }
 
 void BunkerIndex::Update(const Bunker* before, const Bunker* after) {
@@ -84,14 +89,18 @@ void BunkerIndex::Put(const Bunker& row, bool in) {
       ids.erase(*key);
     }
   }
+  std::vector<std::string> views = ViewsOf(row);
+  views.pop_back();
   for (const auto& [name, value] : row.label_set) {
-    const std::string label = LabelKey(row.tenant_id, name, value);
-    Ids& ids = labels_[label];
-    if (in) {
-      ids.insert(*key);
-    } else {
-      ids.erase(*key);
-      if (ids.empty()) labels_.erase(label);
+    for (const std::string& view : views) {
+      const std::string label = LabelKey(view, name, value);
+      Ids& ids = labels_[label];
+      if (in) {
+        ids.insert(*key);
+      } else {
+        ids.erase(*key);
+        if (ids.empty()) labels_.erase(label);
+      }
     }
   }
 }
@@ -99,10 +108,10 @@ void BunkerIndex::Put(const Bunker& row, bool in) {
 const BunkerIndex::Ids* BunkerIndex::SmallestLabel(const Caller& caller,
                                                    const BunkerFilter& filter) const {
   static const Ids* const none = new Ids();
-  if (caller.super_admin() || caller.role == Role::kPartnerAdmin) return nullptr;
+  const std::string view = LabelViewOf(caller);
   const Ids* smallest = nullptr;
   for (const auto& [name, value] : filter.labels) {
-    const auto it = labels_.find(LabelKey(caller.tenant_id, name, value));
+    const auto it = labels_.find(LabelKey(view, name, value));
     const Ids* ids = it == labels_.end() ? none : &it->second;
     if (smallest == nullptr || ids->size() < smallest->size()) smallest = ids;
   }

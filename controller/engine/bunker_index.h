@@ -38,8 +38,8 @@ class BunkerIndex {
   void Update(const Bunker* before, const Bunker* after);
 
   // Ids that `caller` and `filter` may mean, newest first, from below `after_id` ("": from the
-  // newest), until `take` says false. Candidates: whoever takes them checks again, for what the
-  // index doesn't know (another label, a partner admin's label).
+  // newest), until `take` says false. Candidates: whoever takes them checks again, for the
+  // index narrows by one label only.
   void Walk(const Caller& caller, const BunkerFilter& filter, const std::string& after_id,
             absl::FunctionRef<bool(const std::string& id)> take) const;
 
@@ -55,11 +55,12 @@ class BunkerIndex {
   }
   static std::string ViewOf(const Caller& caller);
   static std::vector<std::string> ViewsOf(const Bunker& row);
-  static std::string LabelKey(const std::string& tenant_id, const std::string& name,
+  static std::string LabelViewOf(const Caller& caller);
+  static std::string LabelKey(const std::string& view, const std::string& name,
                               const std::string& value);
 
   void Put(const Bunker& row, bool in);
-  // The smallest set of a label that the filter asks for, where there is an index for the asker.
+  // The smallest set of a label that the filter asks for; null where it asks for none.
   const Ids* SmallestLabel(const Caller& caller, const BunkerFilter& filter) const;
 
   std::unordered_map<std::string, View> views_;
