@@ -43,7 +43,7 @@ class ProgressView {
   // The worker is no longer to have the image.
   void Remove(const std::string& worker_id) { rows_.erase(worker_id); }
 
-  // True once there is at least one row and each is ready, failed, evicted or left out for a reason.
+  // True once there is a row and each is ready, failed, evicted or left out for a reason.
   bool Settled() const;
   bool AnyNotReady() const;
   size_t row_count() const { return rows_.size(); }
