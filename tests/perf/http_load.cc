@@ -185,6 +185,8 @@ class Load {
     while (true) {
       const ssize_t count = ::recv(connection.fd, buffer, sizeof buffer, 0);
       if (count < 0 && (errno == EAGAIN || errno == EINTR)) break;
+      // One that was never needed is closed after the server's time for a first request.
+      if (count == 0 && !connection.busy) return Close(connection);
       if (count <= 0) return Fail(connection, "the connection was closed");
       connection.in.append(buffer, static_cast<size_t>(count));
     }
@@ -211,6 +213,10 @@ class Load {
   void Fail(Connection& connection, const std::string& why) {
     if (connection.kind->first_error.empty()) connection.kind->first_error = why;
     ++connection.kind->statuses[0];
+    Close(connection);
+  }
+
+  static void Close(Connection& connection) {
     ::close(connection.fd);
     connection.fd = -1;
     connection.busy = false;
