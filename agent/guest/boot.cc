@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -16,6 +17,8 @@
 
 namespace bunker::guest {
 namespace {
+
+constexpr int kFirst = -20;  // of nice values
 
 constexpr char kModuleFolder[] = "/modules";
 constexpr int kDeviceTimeoutMillis = 10'000;
@@ -221,7 +224,9 @@ Error PrepareRoot(Fd* cgroup_root) {
   return {};
 }
 
-Error ProtectFromOom() {
+Error ProtectPid1() {
+  // Among hundreds of runnable processes of a fork bomb this one still has its turn. Best effort.
+  setpriority(PRIO_PROCESS, 0, kFirst);
   return WriteSmallFile(AT_FDCWD, "/proc/self/oom_score_adj", 0, 0, "-1000");
 }
 

@@ -24,7 +24,7 @@ Error EnterRoot(Fd* rw_root);
 // where the image has none, uid 1000. `cgroup_root` is the cgroup2 mount.
 Error PrepareRoot(Fd* cgroup_root);
 
-// PID 1 is the last process the OOM killer may take.
-Error ProtectFromOom();
+// PID 1 is the last process the OOM killer may take, and the first to get the CPU.
+Error ProtectPid1();
 
 }  // namespace bunker::guest

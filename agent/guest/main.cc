@@ -37,7 +37,7 @@ Error BootRoot(Fd* rw_root, Fd* cgroup_root) {
   mkdir("/etc", 0755);
   [[maybe_unused]] const Error user = EnsureUser1000("/etc", "/home");
   [[maybe_unused]] const Error resolver = EnsureEtcFile("/etc", "resolv.conf", "");
-  return ProtectFromOom();
+  return ProtectPid1();
 }
 
 int RunAsInit() {

@@ -87,9 +87,11 @@ void ResetProcessState() {
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
   umask(022);
-  // Best effort: PID 1 protects itself from the OOM killer, what it starts must not inherit that.
+  // Best effort: PID 1 protects itself from the OOM killer and goes before all others; what it
+  // starts must not inherit that.
   [[maybe_unused]] const Error oom =
       WriteSmallFile(AT_FDCWD, "/proc/self/oom_score_adj", 0, 0, "0");
+  setpriority(PRIO_PROCESS, 0, 0);
   const rlimit files{kSoftOpenFiles, kHardOpenFiles};
   setrlimit(RLIMIT_NOFILE, &files);
   const rlimit core{0, RLIM_INFINITY};

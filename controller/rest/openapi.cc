@@ -201,8 +201,7 @@ Json Document::Responses(const Route& route, const MethodRule& rule) {
   if (route.method->options().GetExtension(v1::event_stream)) {
     content["text/event-stream"] = {
         {"schema",
-         {{"type", "string"},
-          {"description",
+         {{"description",
            "Server-sent events, each with an id where it can be gone on from; "
            "`event: error` holds {code, message} and ends the stream."}}}};
   }

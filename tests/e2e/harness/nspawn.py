@@ -52,8 +52,15 @@ class Container:
                  "systemd.unit=bunker-test.target"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         processes.wait_until(self._find_leader, "the container's PID 1 starts", 30)
-        processes.wait_until(lambda: self.run("systemctl", "is-active", "basic.target", check=False).returncode == 0,
-                             "the container boots", 90, 0.3)
+        try:
+            processes.wait_until(
+                lambda: self.run("systemctl", "is-active", "basic.target", check=False).returncode == 0,
+                "the container boots", 90, 0.3)
+        except AssertionError:
+            print(self.run("systemctl", "list-jobs", check=False).stdout, flush=True)
+            with open(self.log_path, encoding="utf-8", errors="replace") as log:
+                print(log.read()[-4000:], flush=True)
+            raise
 
     def _find_leader(self):
         if self.process.poll() is not None:
