@@ -172,8 +172,8 @@ absl::Status ReadNetwork(const toml::table& table, ControllerConfig*) {
   RETURN_IF_ERROR(in.Finish());
   if (package_registries.empty()) return absl::OkStatus();
   return Wrong("network.package_registries",
-               "must be empty: the filter that would hold a bunker to such a list is not built "
-               "yet, so nothing may be opened; remove the entries");
+               "must be empty: the list is each worker's own; move the entries to "
+               "network.package_registries in the agents' configuration");
 }
 
 absl::Status CheckWhole(const ControllerConfig& config) {

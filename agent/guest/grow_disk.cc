@@ -41,6 +41,7 @@ Error GrowFileSystem(int root_fd, uint64_t bytes) {
     if (Error error = DiskBytes(root_fd, &now_bytes); !error.ok()) return error;
     if (now_bytes >= bytes) break;
     if (NowMicros() >= deadline) return {"the private disk did not grow"};
+    // The kernel takes the new size in from the device's interrupt, and no call waits for that.
     usleep(kPauseMicros);
   }
   uint64_t blocks = bytes / kBlockBytes;

@@ -81,7 +81,8 @@ void BunkerIndex::Put(const Bunker& row, bool in) {
   const std::optional<Key> key = KeyOf(row.id);
   BUNKER_CHECK(key.has_value());
   const size_t slot = SlotOf(row.status, row.lifecycle_mode);
-  for (const std::string& name : ViewsOf(row)) {
+  std::vector<std::string> views = ViewsOf(row);
+  for (const std::string& name : views) {
     Ids& ids = views_[name][slot];
     if (in) {
       ids.insert(*key);
@@ -89,8 +90,7 @@ void BunkerIndex::Put(const Bunker& row, bool in) {
       ids.erase(*key);
     }
   }
-  std::vector<std::string> views = ViewsOf(row);
-  views.pop_back();
+  views.pop_back();  // the owner's: LabelViewOf()
   for (const auto& [name, value] : row.label_set) {
     for (const std::string& view : views) {
       const std::string label = LabelKey(view, name, value);

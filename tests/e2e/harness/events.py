@@ -1,9 +1,10 @@
 """Reads an image's cache view as server-sent events."""
 
-import json
 import threading
 
 import httpx
+
+from . import sse
 
 
 class CacheStream:
@@ -29,15 +30,8 @@ class CacheStream:
     def _read(self):
         try:
             with self.client.stream("GET", self.url, headers=self.headers) as answer:
-                fields = {}
-                for line in answer.iter_lines():
-                    line = line.rstrip("\n")
-                    if line and not line.startswith(":"):
-                        name, value = line.split(": ", 1)
-                        fields[name] = value
-                    elif not line and "event" in fields:
-                        self._add((fields.get("id"), fields["event"], json.loads(fields["data"])))
-                        fields = {}
+                for event in sse.events(answer):
+                    self._add(event)
         except (httpx.HTTPError, OSError):
             pass  # the end of it
 

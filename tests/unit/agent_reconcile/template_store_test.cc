@@ -2,10 +2,12 @@
 #include "agent/reconcile/template_store.h"
 
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
 #include <filesystem>
 #include <fstream>
+#include <string>
+
+#include "tests/support/temp_dir.h"
 
 namespace bunker::agent {
 namespace {
@@ -65,9 +67,10 @@ TEST(TemplateStoreTest, AnImagesTemplatesGoWithIt) {
 }
 
 TEST(TemplateStoreTest, AFolderGoesWithTheLastWhoHoldsIt) {
-  char folder[] = "/tmp/bunker-template.XXXXXX";
-  ASSERT_NE(mkdtemp(folder), nullptr);
-  std::ofstream(std::string(folder) + "/rw.ext4") << "x";
+  const test::TempDir outer;
+  const std::string folder = outer.File("template");
+  ASSERT_TRUE(std::filesystem::create_directory(folder));
+  std::ofstream(folder + "/rw.ext4") << "x";
   TemplateStore store(1, 100);
   {
     auto made = std::make_shared<Template>();
