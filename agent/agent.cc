@@ -136,6 +136,7 @@ class Agent final : public LinkHandler, public ObservationSink {
     RETURN_IF_ERROR(Restore());
     RETURN_IF_ERROR(WatchSignals());
     BeatForActivity();
+    BeatForUsage();
     BeatForWatchdog();
     keeper_->Start();
     network_keeper_->Start();
@@ -201,6 +202,7 @@ class Agent final : public LinkHandler, public ObservationSink {
     const std::string& dir = config_.state_dir;
     RETURN_IF_ERROR(MakeFolders(dir, 0711));
     RETURN_IF_ERROR(MakeFolders(VmDir(), 0711));
+    RETURN_IF_ERROR(MakeFolders(DiskDir(), 0711));
     ASSIGN_OR_RETURN(journal_, Journal::Open(dir + "/journal.db"));
     ASSIGN_OR_RETURN(blobs_, BlobStore::Open(dir + "/blobs"));
     ASSIGN_OR_RETURN(images_, ImageStore::Open(dir + "/images"));
@@ -214,10 +216,26 @@ class Agent final : public LinkHandler, public ObservationSink {
           {{"consequence", "guests run under software emulation, several times slower"},
            {"why", verdict_.reason}});
     ASSIGN_OR_RETURN(loop_, EventLoop::Create());
+    return OpenCgroups();
+  }
+
+  absl::Status OpenCgroups() {
+    if (config_.cgroups == "off") return absl::OkStatus();
+    absl::StatusOr<CgroupRoot> root = CgroupRoot::Open("bunker-vms");
+    if (root.ok()) {
+      cgroups_ = std::make_unique<CgroupRoot>(*std::move(root));
+      return absl::OkStatus();
+    }
+    if (config_.cgroups == "required")
+      return Annotate(root.status(), "vm.cgroups is required");
+    Log(Severity::kWarning, "agent.no_cgroups",
+        {{"consequence", "VMs share the host's cpu and memory without bounds of their own"},
+         {"why", std::string(root.status().message())}});
     return absl::OkStatus();
   }
 
   std::string VmDir() const { return config_.state_dir + "/vm"; }
+  std::string DiskDir() const { return config_.state_dir + "/disks"; }
 
   // A controller that is not up yet is waited for; a token that is no good is an error at once.
   absl::Status JoinController() {
@@ -253,6 +271,7 @@ class Agent final : public LinkHandler, public ObservationSink {
     RETURN_IF_ERROR(BuildScanner());
     BunkerRunner::Options options;
     options.job.vm_dir = VmDir();
+    options.job.disk_dir = DiskDir();
     options.job.kernel = config_.kernel;
     options.job.initrd = config_.initrd;
     ASSIGN_OR_RETURN(options.job.kernel_digest, FileSha256(config_.kernel));
@@ -264,7 +283,9 @@ class Agent final : public LinkHandler, public ObservationSink {
     BuildTemplates(options.job);
     bunker_runner_ = std::make_unique<BunkerRunner>(
         *loop_, *vm_pool_,
-        BunkerJobParts{*vmm_, *images_, *journal_, *uids_, *templates_, networks_.get()}, options,
+        BunkerJobParts{*vmm_, *images_, *journal_, *uids_, *templates_, networks_.get(),
+                       cgroups_.get()},
+        options,
         Listeners());
     job_options_ = options.job;
     bunker_table_ = std::make_unique<BunkerTable>(*bunker_runner_, *image_table_, *this);
@@ -350,6 +371,9 @@ class Agent final : public LinkHandler, public ObservationSink {
         },
         [this](const std::string& id, uint32_t incarnation, absl::Duration took) {
           bunker_table_->OnFirstExec(id, incarnation, absl::ToDoubleMilliseconds(took));
+        },
+        [this](const std::string& id, uint32_t incarnation, const link::v1::Usage& usage) {
+          bunker_table_->OnUsage(id, incarnation, usage);
         }};
   }
 
@@ -379,7 +403,11 @@ class Agent final : public LinkHandler, public ObservationSink {
       else
         RETURN_IF_ERROR(journal_->RemoveImage(image.image_id()));
     }
-    ASSIGN_OR_RETURN(const auto recovered, bunker_runner_->Recover());
+    std::set<std::string> keepers;
+    for (const link::v1::Assignment& row : held_) {
+      if (row.bunker().keep_disk()) keepers.insert(row.bunker().bunker_id());
+    }
+    ASSIGN_OR_RETURN(const auto recovered, bunker_runner_->Recover(keepers));
     for (const BunkerRunner::Recovered& bunker : recovered)
       bunker_table_->Restore(bunker.wanted, bunker.observed, bunker.recipe_digest);
     for (const BunkerRunner::Recovered& bunker : recovered) PrepareTemplate(bunker);
@@ -449,6 +477,11 @@ class Agent final : public LinkHandler, public ObservationSink {
     loop_->AddTimer(kActivityPeriod, [this] { BeatForActivity(); });
   }
 
+  void BeatForUsage() {
+    bunker_runner_->MeasureAll();
+    loop_->AddTimer(absl::Seconds(config_.usage_period_s), [this] { BeatForUsage(); });
+  }
+
   // From the loop itself, so that a loop that hangs is seen by systemd.
   void BeatForWatchdog() {
     uint64_t period_us = 0;
@@ -485,6 +518,7 @@ class Agent final : public LinkHandler, public ObservationSink {
   std::unique_ptr<ImagePuller> puller_;
   std::unique_ptr<ControllerLogins> logins_;
   std::unique_ptr<Vmm> vmm_;
+  std::unique_ptr<CgroupRoot> cgroups_;  // null: the VMs have none of their own
   std::unique_ptr<Scanner> scanner_;
   std::unique_ptr<WorkerPool> image_pool_;
   std::unique_ptr<WorkerPool> collect_pool_;

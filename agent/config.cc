@@ -97,9 +97,13 @@ absl::Status ReadVm(const toml::table& table, AgentConfig* config) {
   in.Read("boot_deadline_s", &config->boot_deadline_s, 1u, 3600u);
   in.Read("template_max", &config->template_max, 0u, 1024u);
   in.Read("template_memory_mb", &config->template_memory_mb, 64u, 1u << 24);
+  in.Read("cgroups", &config->cgroups);
+  in.Read("usage_period_s", &config->usage_period_s, 1u, 3600u);
   RETURN_IF_ERROR(in.Finish());
   if (config->accelerator != "auto" && config->accelerator != "kvm" && config->accelerator != "tcg")
     return absl::InvalidArgumentError("config option vm.accelerator must be auto, kvm or tcg");
+  if (config->cgroups != "auto" && config->cgroups != "required" && config->cgroups != "off")
+    return absl::InvalidArgumentError("config option vm.cgroups must be auto, required or off");
   return absl::OkStatus();
 }
 

@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cctype>
+#include <cerrno>
 #include <filesystem>
 #include <utility>
 
@@ -18,6 +20,7 @@
 #include "common/base/sha256.h"
 #include "common/base/status_macros.h"
 #include "common/proc/deadline.h"
+#include "common/proc/process_usage.h"
 
 namespace bunker::agent {
 namespace {
@@ -27,6 +30,9 @@ constexpr size_t kEntropyBytes = 64;
 // The cloud kernel takes 62 MiB while it boots: with 64 it panics, with 80 it comes up (measured).
 // A smaller bunker gets this much; placement counts kVmOverheadMb on top anyway.
 constexpr uint32_t kMinGuestMemoryMb = 96;
+// Beside the guest's memory: QEMU's heap and the code that it makes of the guest's.
+constexpr uint64_t kVmOverheadMb = 96;
+constexpr uint32_t kMaxVmTasks = 256;  // threads of QEMU; measured: below 20
 constexpr absl::Duration kAbortGrace = absl::Seconds(1);
 constexpr absl::Duration kAbortDeadline = absl::Minutes(1);
 constexpr absl::Duration kConfigureTimeout = absl::Seconds(20);
@@ -115,6 +121,7 @@ class StartJob {
       return absl::NotFoundError("the image was evicted before the VM began");
     ASSIGN_OR_RETURN(const bool restored, TryRestore());
     if (!restored) RETURN_IF_ERROR(BootCold());
+    RETURN_IF_ERROR(BoundCpu());
     link::v1::BunkerObservation* observed = running_->row.mutable_observed();
     observed->set_status(link::v1::BunkerObservation::RUNNING);
     observed->set_isolation(AcceleratorName(options_.accelerator));
@@ -126,6 +133,12 @@ class StartJob {
   // False, and nothing left of it, where the bunker has to boot; why is then in the row.
   absl::StatusOr<bool> TryRestore() {
     std::string* why_not = running_->row.mutable_observed()->mutable_fallback_reason();
+    if (wanted_.keep_disk()) {
+      // A template's memory has the template's own disk mounted.
+      if (parts_.templates.enabled())
+        *why_not = "TEMPLATE_MISSING: bunkers that keep their disk are not restored, they boot";
+      return false;
+    }
     if (HasNetworkCard(wanted_)) {
       if (parts_.templates.enabled())
         *why_not = "TEMPLATE_MISSING: bunkers with a network card are not restored yet, they boot";
@@ -180,9 +193,7 @@ class StartJob {
 
   absl::Status BootCold() {
     RETURN_IF_ERROR(MakeFolders(running_->row.folder(), 0700));
-    RETURN_IF_ERROR(Annotate(
-        MakeRwDisk(running_->row.folder() + "/rw.ext4", wanted_.disk_mb(), uid_),
-        "making the bunker's disk"));
+    RETURN_IF_ERROR(MakeDisk());
     RETURN_IF_ERROR(cancel_.Check());
     const absl::Duration begin = MonotonicTime();
     VmSpec spec = Spec();
@@ -223,16 +234,61 @@ class StartJob {
   VmSpec Spec() const {
     VmSpec spec = Form();
     spec.folder = running_->row.folder();
-    spec.rw_disk = spec.folder + "/rw.ext4";
+    spec.rw_disk = disk_.empty() ? spec.folder + "/rw.ext4" : disk_;
     spec.uid = uid_;
     return spec;
   }
 
   Vmm::Spawned Journalled() {
-    return [this](const RunningVm& vm) {
+    return [this](const RunningVm& vm) -> absl::Status {
       PutRecord(vm, &running_->row);
+      RETURN_IF_ERROR(Bound(vm));
       return parts_.journal.PutVm(running_->row);
     };
+  }
+
+  absl::Status MakeDisk() {
+    disk_ = running_->row.folder() + "/rw.ext4";
+    if (wanted_.keep_disk()) return TakeKeptDisk();
+    return Annotate(MakeRwDisk(disk_, wanted_.disk_mb(), uid_), "making the bunker's disk");
+  }
+
+  absl::Status TakeKeptDisk() {
+    ASSIGN_OR_RETURN(disk_, KeptDiskPath(options_.disk_dir, wanted_.bunker_id()));
+    if (fs::exists(disk_)) {
+      // Each VM has a user of its own, and nobody else's file.
+      if (::chown(disk_.c_str(), uid_, uid_) != 0) return ErrnoError(errno, "chown " + disk_);
+      return absl::OkStatus();
+    }
+    if (wanted_.disk_expected()) {
+      return ReasonError(absl::StatusCode::kDataLoss, "DISK_LOST",
+                         "the bunker's disk of before is not on this worker any more: " + disk_ +
+                             " is missing; restore that file, or delete the bunker");
+    }
+    RETURN_IF_ERROR(Annotate(MakeRwDisk(disk_, wanted_.disk_mb(), uid_),
+                             "making the bunker's disk"));
+    return SyncFolder(options_.disk_dir);
+  }
+
+  // Before it runs anything: from its first instruction on it has no more memory than its share.
+  absl::Status Bound(const RunningVm& vm) {
+    if (parts_.cgroups == nullptr) return absl::OkStatus();
+    const std::string name = fs::path(running_->row.folder()).filename();
+    CgroupLimits limits;
+    limits.memory_bytes = (Form().memory_mb + kVmOverheadMb) << 20;
+    limits.pids = kMaxVmTasks;
+    RETURN_IF_ERROR(Annotate(parts_.cgroups->Create(name, limits), "the VM's control group"));
+    return Annotate(parts_.cgroups->Add(name, vm.process.pid), "the VM's control group");
+  }
+
+  // Once the guest is up. Its boot, of which few run at a time, may take what the host has.
+  absl::Status BoundCpu() {
+    if (parts_.cgroups == nullptr) return absl::OkStatus();
+    CgroupLimits limits;
+    limits.cpu_millicores = wanted_.cpu_millicores();
+    return Annotate(
+        parts_.cgroups->Create(fs::path(running_->row.folder()).filename(), limits),
+        "the VM's control group");
   }
 
   // In slices, so that a VMM which ends during the boot is noticed at once.
@@ -272,6 +328,7 @@ class StartJob {
   const BunkerJobOptions& options_;
   const link::v1::BunkerAssignment& wanted_;
   const uid_t uid_;
+  std::string disk_;
   CancelToken& cancel_;
   std::shared_ptr<RunningBunker> running_;  // null once handed over
 };
@@ -356,6 +413,9 @@ absl::Status StopBunker(const BunkerJobParts& parts, RunningBunker& bunker, absl
           {{"bunker", id}, {"step", step}, {"error", std::string(status.message())}});
   };
   if (bunker.vm.process()) {
+    // A paused guest can't flush what it has written to the disk that stays.
+    if (row.observed().status() == link::v1::BunkerObservation::PAUSED && row.wanted().keep_disk())
+      tell("resume", parts.vmm.Resume(bunker.vm.record()));
     if (bunker.channel) tell("guest shutdown", AskGuestToEnd(bunker, grace));
     const absl::Status stopped = parts.vmm.Stop(bunker.vm, grace).status();
     tell("stop", stopped);
@@ -364,7 +424,8 @@ absl::Status StopBunker(const BunkerJobParts& parts, RunningBunker& bunker, absl
   bunker.channel.reset();
   // The row before the folder: after a crash in between, the end is known and the folder swept.
   if (row_after == RowAfter::kFinal) {
-    if (row.observed().status() == link::v1::BunkerObservation::RUNNING)
+    if (row.observed().status() == link::v1::BunkerObservation::RUNNING ||
+        row.observed().status() == link::v1::BunkerObservation::PAUSED)
       row.mutable_observed()->set_status(link::v1::BunkerObservation::STOPPED);
     tell("journal", parts.journal.PutVm(row));
   }
@@ -375,6 +436,39 @@ absl::Status StopBunker(const BunkerJobParts& parts, RunningBunker& bunker, absl
   return absl::OkStatus();
 }
 
+absl::Status SetBunkerPaused(const BunkerJobParts& parts, v1::VmRow& row, GuestChannel& channel,
+                             bool paused) {
+  using Observed = link::v1::BunkerObservation;
+  if (paused) {
+    row.mutable_observed()->set_status(Observed::PAUSED);
+    RETURN_IF_ERROR(parts.journal.PutVm(row));
+    return parts.vmm.Pause(RecordOf(row));
+  }
+  RETURN_IF_ERROR(parts.vmm.Resume(RecordOf(row)));
+  RETURN_IF_ERROR(channel.WaitReady(kConfigureTimeout));
+  // Its clock stood still.
+  const absl::Status told = channel.Configure(ConfigFor(row.wanted()), kConfigureTimeout);
+  if (!told.ok() && told.code() != absl::StatusCode::kFailedPrecondition) return told;
+  row.mutable_observed()->set_status(Observed::RUNNING);
+  return parts.journal.PutVm(row);
+}
+
+absl::StatusOr<std::string> KeptDiskPath(const std::string& disk_dir,
+                                         const std::string& bunker_id) {
+  const bool plain = !bunker_id.empty() && bunker_id.size() <= 64 &&
+                     std::all_of(bunker_id.begin(), bunker_id.end(), [](unsigned char c) {
+                       return std::isalnum(c) != 0 || c == '_' || c == '-';
+                     });
+  if (!plain) return absl::InvalidArgumentError("a bunker's id that can't name a file");
+  return disk_dir + "/" + bunker_id + ".ext4";
+}
+
+absl::Status RemoveKeptDisk(const std::string& disk_dir, const std::string& bunker_id) {
+  ASSIGN_OR_RETURN(const std::string path, KeptDiskPath(disk_dir, bunker_id));
+  if (::unlink(path.c_str()) != 0 && errno != ENOENT) return ErrnoError(errno, "unlink " + path);
+  return absl::OkStatus();
+}
+
 std::shared_ptr<GuestChannel> OpenGuestChannel(Vmm& vmm, const v1::VmRow& row) {
   GuestChannel::Options options;
   options.name = row.wanted().bunker_id();
@@ -382,7 +476,29 @@ std::shared_ptr<GuestChannel> OpenGuestChannel(Vmm& vmm, const v1::VmRow& row) {
   return std::make_shared<GuestChannel>(std::move(options));
 }
 
+absl::StatusOr<link::v1::Usage> MeasureVm(const v1::VmRow& row, const std::string& disk_dir) {
+  ASSIGN_OR_RETURN(const ProcessUsage process, UsageOf(row.pid()));
+  std::string disk = row.folder() + "/rw.ext4";
+  if (row.wanted().keep_disk()) {
+    ASSIGN_OR_RETURN(disk, KeptDiskPath(disk_dir, row.wanted().bunker_id()));
+  }
+  struct stat info {};
+  if (::stat(disk.c_str(), &info) != 0) return ErrnoError(errno, "stat " + disk);
+  link::v1::Usage usage;
+  usage.set_cpu_s(process.cpu_s);
+  usage.set_rss_bytes(process.rss_bytes);
+  usage.set_disk_bytes(static_cast<uint64_t>(info.st_blocks) * 512);
+  usage.set_at_unix_ms(absl::ToUnixMillis(absl::Now()));
+  return usage;
+}
+
 absl::Status RemoveVmFolder(const BunkerJobParts& parts, const std::string& folder) {
+  if (parts.cgroups != nullptr) {
+    const absl::Status removed = parts.cgroups->Remove(fs::path(folder).filename());
+    if (!removed.ok())
+      Log(Severity::kWarning, "vm.cgroup_not_removed",
+          {{"folder", folder}, {"error", std::string(removed.message())}});
+  }
   if (!fs::exists(folder)) return absl::OkStatus();
   // Before the folder: as long as that is there, the next life finds the network by its name.
   if (parts.networks != nullptr) RETURN_IF_ERROR(parts.networks->TearDown(folder));

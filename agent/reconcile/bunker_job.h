@@ -18,6 +18,7 @@
 #include "agent/vm/vmm.h"
 #include "bunker/agent/v1/journal.pb.h"
 #include "common/base/cancel.h"
+#include "common/proc/cgroup.h"
 
 namespace bunker::agent {
 
@@ -29,10 +30,12 @@ struct BunkerJobParts {
   UidPool& uids;
   TemplateKeeper& templates;
   BunkerNetworks* networks = nullptr;  // null: bunkers without a network card alone
+  const CgroupRoot* cgroups = nullptr;  // null: the VMs are in the agent's own
 };
 
 struct BunkerJobOptions {
-  std::string vm_dir;  // holds one folder per VM
+  std::string vm_dir;    // holds one folder per VM
+  std::string disk_dir;  // holds the disks that outlive their VMs, <bunker>.ext4
   std::string kernel;
   std::string initrd;
   std::string kernel_digest;  // sha256, journalled with each VM
@@ -82,11 +85,27 @@ enum class RowAfter {
 absl::Status StopBunker(const BunkerJobParts& parts, RunningBunker& bunker, absl::Duration grace,
                         RowAfter row_after);
 
-// Removes the folder of a VM that does not run, and the network named after it.
+// Removes the folder of a VM that does not run, its control group, and the network named after it.
 absl::Status RemoveVmFolder(const BunkerJobParts& parts, const std::string& folder);
 
 // The network of that row's bunker; nothing where its profile has none.
 std::optional<NetworkRequest> NetworkOf(const v1::VmRow& row, uid_t uid);
+
+// Pauses the VM of that row, or lets it go on with its clock set. What is so already is fine. The
+// journal says PAUSED before it is, and RUNNING after it does; `row`, the caller's copy, as well.
+absl::Status SetBunkerPaused(const BunkerJobParts& parts, v1::VmRow& row, GuestChannel& channel,
+                             bool paused);
+
+// The disk of a bunker that keeps one. Its name is the bunker's id, which the controller made; an
+// id that is no plain word is refused.
+absl::StatusOr<std::string> KeptDiskPath(const std::string& disk_dir,
+                                         const std::string& bunker_id);
+
+// Removes it; none there is fine.
+absl::Status RemoveKeptDisk(const std::string& disk_dir, const std::string& bunker_id);
+
+// What the VM of that row takes, its private disk included. kNotFound where it has ended.
+absl::StatusOr<link::v1::Usage> MeasureVm(const v1::VmRow& row, const std::string& disk_dir);
 
 // The channel to the guest of that VM; it connects in the background. `vmm` must outlive it.
 std::shared_ptr<GuestChannel> OpenGuestChannel(Vmm& vmm, const v1::VmRow& row);

@@ -47,11 +47,13 @@ BunkerRunner::~BunkerRunner() {
   for (auto& [id, entry] : entries_) loop_.UnwatchFd(entry.running->vm.exit_fd());
 }
 
-absl::StatusOr<std::vector<BunkerRunner::Recovered>> BunkerRunner::Recover() {
+absl::StatusOr<std::vector<BunkerRunner::Recovered>> BunkerRunner::Recover(
+    const std::set<std::string>& keepers) {
   std::vector<Recovered> recovered;
   ASSIGN_OR_RETURN(const std::vector<v1::VmRow> rows, parts_.journal.Vms());
   for (const v1::VmRow& row : rows) RETURN_IF_ERROR(RecoverOne(row, &recovered));
   SweepFolders();
+  SweepDisks(keepers);
   const auto strangers =
       FindProcessesByUid(parts_.uids.first(), parts_.uids.last());
   if (!strangers.ok()) return recovered;
@@ -76,7 +78,8 @@ absl::Status BunkerRunner::RecoverOne(const v1::VmRow& row, std::vector<Recovere
   // Only "it is gone" may be taken for an end; anything else would orphan a VM that lives.
   if (!vm.ok() && !absl::IsNotFound(vm.status()))
     return Annotate(vm.status(), "adopting the VM of " + wanted.bunker_id());
-  const bool was_running = row.observed().status() == Observed::RUNNING;
+  const bool was_running = row.observed().status() == Observed::RUNNING ||
+                           row.observed().status() == Observed::PAUSED;
   if (vm.ok() && was_running) {
     auto running = std::make_shared<RunningBunker>();
     running->row = row;
@@ -126,6 +129,19 @@ void BunkerRunner::SweepFolders() {
   }
 }
 
+void BunkerRunner::SweepDisks(const std::set<std::string>& keepers) {
+  std::error_code error;
+  for (const fs::directory_entry& file : fs::directory_iterator(options_.job.disk_dir, error)) {
+    const std::string id = file.path().stem();
+    // One that is being made goes as well: nothing was ever in it.
+    if (keepers.count(id) != 0 && file.path().extension() == ".ext4") continue;
+    std::error_code failed;
+    fs::remove(file.path(), failed);
+    Log(Severity::kWarning, "vm.disk_swept",
+        {{"file", file.path().string()}, {"error", failed ? failed.message() : ""}});
+  }
+}
+
 void BunkerRunner::Start(const link::v1::BunkerAssignment& wanted, const std::string& recipe_digest,
                          std::shared_ptr<CancelToken> cancel, OnStarted on_started) {
   const absl::StatusOr<uid_t> uid = parts_.uids.Take();
@@ -159,25 +175,30 @@ void BunkerRunner::Start(const link::v1::BunkerAssignment& wanted, const std::st
   }
 }
 
-void BunkerRunner::Stop(const std::string& bunker_id, uint32_t incarnation, OnStopped on_stopped) {
+void BunkerRunner::Stop(const std::string& bunker_id, uint32_t incarnation, bool keep_disk,
+                        OnStopped on_stopped) {
   const auto it = entries_.find(bunker_id);
   if (it == entries_.end() || it->second.running->row.wanted().incarnation() != incarnation) {
+    if (!keep_disk) return SubmitDropDisk(bunker_id, std::move(on_stopped));
     loop_.Post(std::move(on_stopped));
     return;
   }
   const std::shared_ptr<RunningBunker> running = it->second.running;
   loop_.UnwatchFd(running->vm.exit_fd());
   entries_.erase(it);
-  SubmitStop(running, std::move(on_stopped));
+  SubmitStop(running, keep_disk, std::move(on_stopped));
 }
 
 // Again and again until the VM is gone: its uid and its room are not free before.
-void BunkerRunner::SubmitStop(std::shared_ptr<RunningBunker> running, OnStopped on_stopped) {
-  auto again = [this, running, on_stopped] {
-    loop_.AddTimer(kRetryPause, [=, this] { SubmitStop(running, on_stopped); });
+void BunkerRunner::SubmitStop(std::shared_ptr<RunningBunker> running, bool keep_disk,
+                              OnStopped on_stopped) {
+  auto again = [this, running, keep_disk, on_stopped] {
+    loop_.AddTimer(kRetryPause, [=, this] { SubmitStop(running, keep_disk, on_stopped); });
   };
-  auto job = [this, running, on_stopped, again](CancelToken&) {
-    const absl::Status ended = StopBunker(parts_, *running, options_.stop_grace, RowAfter::kFinal);
+  auto job = [this, running, keep_disk, on_stopped, again](CancelToken&) {
+    absl::Status ended = StopBunker(parts_, *running, options_.stop_grace, RowAfter::kFinal);
+    if (ended.ok() && !keep_disk)
+      ended = RemoveKeptDisk(options_.job.disk_dir, running->row.wanted().bunker_id());
     loop_.Post([this, running, on_stopped, again, ended] {
       if (!ended.ok()) return again();
       parts_.uids.GiveBack(running->row.uid());
@@ -185,6 +206,43 @@ void BunkerRunner::SubmitStop(std::shared_ptr<RunningBunker> running, OnStopped 
     });
   };
   if (!pool_.Submit(std::move(job)).ok()) again();
+}
+
+void BunkerRunner::SubmitDropDisk(const std::string& bunker_id, OnStopped on_stopped) {
+  auto again = [this, bunker_id, on_stopped] {
+    loop_.AddTimer(kRetryPause, [=, this] { SubmitDropDisk(bunker_id, on_stopped); });
+  };
+  auto job = [this, bunker_id, on_stopped, again](CancelToken&) {
+    const absl::Status removed = RemoveKeptDisk(options_.job.disk_dir, bunker_id);
+    loop_.Post([on_stopped, again, removed] { removed.ok() ? on_stopped() : again(); });
+  };
+  if (!pool_.Submit(std::move(job)).ok()) again();
+}
+
+void BunkerRunner::SetPaused(const std::string& bunker_id, uint32_t incarnation, bool paused,
+                             OnPaused on_paused) {
+  const auto it = entries_.find(bunker_id);
+  if (it == entries_.end() || it->second.running->row.wanted().incarnation() != incarnation) {
+    loop_.Post([on_paused] { on_paused(NotRunning()); });
+    return;
+  }
+  // The job has a copy of the row, for the VM may end meanwhile, which the loop then notes.
+  const std::shared_ptr<RunningBunker> running = it->second.running;
+  auto job = [this, running, row = running->row, paused, on_paused](CancelToken&) mutable {
+    const absl::Status done = SetBunkerPaused(parts_, row, *running->channel, paused);
+    loop_.Post([running, paused, on_paused, done] {
+      Observed* observed = running->row.mutable_observed();
+      if (done.ok() && !IsFinal(*observed))
+        observed->set_status(paused ? Observed::PAUSED : Observed::RUNNING);
+      on_paused(done);
+    });
+  };
+  if (const auto submitted = pool_.Submit(std::move(job)); !submitted.ok())
+    loop_.Post([on_paused, status = submitted.status()] { on_paused(status); });
+}
+
+void BunkerRunner::Later(std::function<void()> again) {
+  loop_.AddTimer(kRetryPause, std::move(again));
 }
 
 void BunkerRunner::Forget(const std::string& bunker_id, uint32_t incarnation) {
@@ -244,6 +302,28 @@ void BunkerRunner::ReportActivity() {
     if (entry.active_execs > 0)
       listeners_.on_activity(id, entry.running->row.wanted().incarnation(), entry.active_execs);
   }
+}
+
+void BunkerRunner::MeasureAll() {
+  struct Measured {
+    v1::VmRow row;
+    absl::StatusOr<link::v1::Usage> usage = absl::UnknownError("not measured");
+  };
+  std::vector<Measured> all;
+  for (const auto& [id, entry] : entries_) all.push_back({entry.running->row});
+  if (all.empty() || std::exchange(measuring_, true)) return;
+  auto job = [this, all = std::move(all)](CancelToken&) mutable {
+    for (Measured& one : all) one.usage = MeasureVm(one.row, options_.job.disk_dir);
+    loop_.Post([this, all = std::move(all)] {
+      measuring_ = false;
+      for (const Measured& one : all) {
+        const link::v1::BunkerAssignment& wanted = one.row.wanted();
+        if (one.usage.ok())
+          listeners_.on_usage(wanted.bunker_id(), wanted.incarnation(), *one.usage);
+      }
+    });
+  };
+  if (!pool_.Submit(std::move(job)).ok()) measuring_ = false;
 }
 
 void BunkerRunner::OnExecDone(const std::string& bunker_id, uint32_t incarnation,

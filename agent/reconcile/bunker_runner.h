@@ -39,10 +39,13 @@ class BunkerRunner final : public BunkerWork {
                                         uint32_t active_execs)>;
   using OnFirstExec =
       std::function<void(const std::string& bunker_id, uint32_t incarnation, absl::Duration took)>;
+  using OnUsage = std::function<void(const std::string& bunker_id, uint32_t incarnation,
+                                     const link::v1::Usage& usage)>;
   struct Listeners {
     OnExit on_exit;
     OnActivity on_activity;
     OnFirstExec on_first_exec;
+    OnUsage on_usage;
   };
 
   // All must outlive the runner; `pool` must be shut down before the loop goes.
@@ -50,18 +53,23 @@ class BunkerRunner final : public BunkerWork {
                Listeners listeners);
   ~BunkerRunner() override;
 
-  // What an earlier life left: adopts the VMs that run, removes what is dead or half made.
-  // Blocking; once, before the loop runs. The rows go to BunkerTable::Restore.
+  // What an earlier life left: adopts the VMs that run, removes what is dead or half made, and the
+  // disks of bunkers that are not among `keepers`. Blocking; once, before the loop runs. The rows
+  // go to BunkerTable::Restore.
   struct Recovered {
     link::v1::BunkerAssignment wanted;
     link::v1::BunkerObservation observed;
     std::string recipe_digest;
   };
-  absl::StatusOr<std::vector<Recovered>> Recover();
+  absl::StatusOr<std::vector<Recovered>> Recover(const std::set<std::string>& keepers);
 
   void Start(const link::v1::BunkerAssignment& wanted, const std::string& recipe_digest,
              std::shared_ptr<CancelToken> cancel, OnStarted on_started) override;
-  void Stop(const std::string& bunker_id, uint32_t incarnation, OnStopped on_stopped) override;
+  void Stop(const std::string& bunker_id, uint32_t incarnation, bool keep_disk,
+            OnStopped on_stopped) override;
+  void SetPaused(const std::string& bunker_id, uint32_t incarnation, bool paused,
+                 OnPaused on_paused) override;
+  void Later(std::function<void()> again) override;
   void Forget(const std::string& bunker_id, uint32_t incarnation) override;
 
   // The channel to a running bunker's guest. BUNKER_NOT_RUNNING or STALE_INCARNATION where there
@@ -73,6 +81,8 @@ class BunkerRunner final : public BunkerWork {
   void CountExec(const std::string& bunker_id, uint32_t incarnation, int change);
   // Tells on_activity of every bunker in which a command runs now.
   void ReportActivity();
+  // Measures every VM, on the pool, and tells on_usage. One round at a time.
+  void MeasureAll();
   // How long a command took; the first one of a bunker is told to on_first_exec.
   void OnExecDone(const std::string& bunker_id, uint32_t incarnation, absl::Duration took);
 
@@ -85,7 +95,9 @@ class BunkerRunner final : public BunkerWork {
 
   void Watch(const std::string& bunker_id);
   void OnVmEnded(const std::string& bunker_id);
-  void SubmitStop(std::shared_ptr<RunningBunker> running, OnStopped on_stopped);
+  void SubmitStop(std::shared_ptr<RunningBunker> running, bool keep_disk, OnStopped on_stopped);
+  void SubmitDropDisk(const std::string& bunker_id, OnStopped on_stopped);
+  void SweepDisks(const std::set<std::string>& keepers);
   absl::Status RecoverOne(const v1::VmRow& row, std::vector<Recovered>* recovered);
   void SweepFolders();
 
@@ -96,6 +108,7 @@ class BunkerRunner final : public BunkerWork {
   const Listeners listeners_;
 
   std::map<std::string, Entry> entries_;  // running, by bunker id
+  bool measuring_ = false;
 };
 
 }  // namespace bunker::agent

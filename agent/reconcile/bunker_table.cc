@@ -29,7 +29,9 @@ void BunkerTable::Restore(const link::v1::BunkerAssignment& wanted, const Observ
   row.wanted = wanted;
   row.is_wanted = true;
   row.observed = observed;
-  row.phase = observed.status() == Observed::RUNNING ? Phase::kRunning : Phase::kAbsent;
+  row.phase = IsFinal(observed) ? Phase::kAbsent : Phase::kRunning;
+  row.has_disk = wanted.keep_disk();
+  row.pause_known = observed.status() != Observed::PAUSED;
   row.recipe_digest = recipe_digest;
   Publish(row);
 }
@@ -38,6 +40,7 @@ void BunkerTable::Upsert(const link::v1::BunkerAssignment& wanted) {
   Row& row = rows_[wanted.bunker_id()];
   row.wanted = wanted;
   row.is_wanted = true;
+  row.has_disk = row.has_disk || wanted.keep_disk();
   Evaluate(wanted.bunker_id());
 }
 
@@ -53,15 +56,20 @@ void BunkerTable::Evaluate(const std::string& bunker_id) {
   if (it == rows_.end()) return;
   Row& row = it->second;
   const bool wants_this =
-      row.is_wanted && row.wanted.desired() == link::v1::BunkerAssignment::RUNNING &&
+      row.is_wanted && row.wanted.desired() != link::v1::BunkerAssignment::STOPPED &&
       (row.phase == Phase::kAbsent || row.wanted.incarnation() == row.observed.incarnation());
   switch (row.phase) {
     case Phase::kStarting:
       if (!wants_this) row.start->Cancel();
       return;
-    case Phase::kRunning:
-      if (!wants_this) BeginStop(row);
+    case Phase::kRunning: {
+      if (!wants_this) return BeginStop(row);
+      const bool paused = row.wanted.desired() == link::v1::BunkerAssignment::PAUSED;
+      if (!row.pause_known || paused != (row.observed.status() == Observed::PAUSED))
+        BeginSwitch(row, paused);
       return;
+    }
+    case Phase::kSwitching:
     case Phase::kStopping:
       return;
     case Phase::kAbsent:
@@ -71,6 +79,9 @@ void BunkerTable::Evaluate(const std::string& bunker_id) {
 }
 
 void BunkerTable::EvaluateAbsent(const std::string& bunker_id, Row& row) {
+  const bool is_over = row.wanted.desired() == link::v1::BunkerAssignment::STOPPED;
+  const bool drops_disk = !row.is_wanted || (is_over && !row.wanted.keep_disk());
+  if (row.has_disk && drops_disk) return BeginStop(row);
   if (!row.is_wanted) {
     work_.Forget(bunker_id, row.observed.incarnation());
     rows_.erase(bunker_id);
@@ -85,7 +96,7 @@ void BunkerTable::EvaluateAbsent(const std::string& bunker_id, Row& row) {
     row.wanted_at = MonotonicTime();
   }
   if (IsFinal(row.observed)) return;
-  if (row.wanted.desired() != link::v1::BunkerAssignment::RUNNING) {
+  if (is_over) {
     Observe(row, Observed::STOPPED, row.observed.status_reason());
     return;
   }
@@ -116,6 +127,7 @@ void BunkerTable::BeginStart(Row& row, const std::string& recipe_digest) {
                 BUNKER_CHECK(it != rows_.end() && it->second.phase == Phase::kStarting);
                 Row& started = it->second;
                 const bool running = result.status() == Observed::RUNNING;
+                started.pause_known = true;
                 started.phase = running ? Phase::kRunning : Phase::kAbsent;
                 started.start.reset();
                 started.observed = result;
@@ -133,18 +145,63 @@ void BunkerTable::BeginStart(Row& row, const std::string& recipe_digest) {
 
 void BunkerTable::BeginStop(Row& row) {
   row.phase = Phase::kStopping;
+  // A row that never had a VM may have to lose its disk.
+  const std::string bunker_id = row.wanted.bunker_id();
+  row.observed.set_bunker_id(bunker_id);
+  if (row.observed.incarnation() == 0) row.observed.set_incarnation(row.wanted.incarnation());
   if (!IsFinal(row.observed)) Observe(row, Observed::STOPPING, row.observed.status_reason());
-  const std::string bunker_id = row.observed.bunker_id();
-  work_.Stop(bunker_id, row.observed.incarnation(), [this, bunker_id] {
+  const bool keep_disk = row.is_wanted && row.wanted.keep_disk();
+  work_.Stop(bunker_id, row.observed.incarnation(), keep_disk, [this, bunker_id, keep_disk] {
     const auto it = rows_.find(bunker_id);
     BUNKER_CHECK(it != rows_.end() && it->second.phase == Phase::kStopping);
     Row& stopped = it->second;
     stopped.phase = Phase::kAbsent;
-    if (!IsFinal(stopped.observed)) Observe(stopped, Observed::STOPPED, "");
+    const bool was_kept = stopped.has_disk;
+    stopped.has_disk = was_kept && keep_disk;
+    if (!IsFinal(stopped.observed)) {
+      Observe(stopped, Observed::STOPPED, "");
+    } else if (was_kept != stopped.has_disk) {
+      Publish(stopped);
+    }
     const std::string recipe = std::exchange(stopped.recipe_digest, "");
     images_.Touch(stopped.wanted.image_id(), absl::ToUnixMillis(absl::Now()));
     Evaluate(bunker_id);
     images_.EvictIfUnwanted(recipe);
+  });
+}
+
+void BunkerTable::BeginSwitch(Row& row, bool paused) {
+  row.phase = Phase::kSwitching;
+  work_.SetPaused(row.wanted.bunker_id(), row.observed.incarnation(), paused,
+                  [this, bunker_id = row.wanted.bunker_id(), paused](const absl::Status& status) {
+                    AfterSwitch(bunker_id, paused, status);
+                  });
+}
+
+void BunkerTable::AfterSwitch(const std::string& bunker_id, bool paused,
+                              const absl::Status& status) {
+  const auto it = rows_.find(bunker_id);
+  BUNKER_CHECK(it != rows_.end() && it->second.phase == Phase::kSwitching);
+  Row& row = it->second;
+  if (status.ok() || row.exit) {
+    row.phase = Phase::kRunning;
+    row.pause_known = true;
+    if (row.exit) return EndedByItself(row, *std::exchange(row.exit, std::nullopt));
+    Observe(row, paused ? Observed::PAUSED : Observed::RUNNING, "");
+    Evaluate(bunker_id);
+    return;
+  }
+  Log(Severity::kWarning, "bunker.switch_failed",
+      {{"bunker", bunker_id}, {"paused", paused}, {"error", std::string(status.message())}});
+  row.pause_known = false;
+  // The phase stays, so that nothing else begins; the row is looked at again, as it then is.
+  work_.Later([this, bunker_id] {
+    const auto again = rows_.find(bunker_id);
+    if (again == rows_.end() || again->second.phase != Phase::kSwitching) return;
+    Row& waiting = again->second;
+    waiting.phase = Phase::kRunning;
+    if (waiting.exit) return EndedByItself(waiting, *std::exchange(waiting.exit, std::nullopt));
+    Evaluate(bunker_id);
   });
 }
 
@@ -165,7 +222,9 @@ void BunkerTable::OnImageChange(const std::string& image_id) {
 
 BunkerTable::Row* BunkerTable::FindRunning(const std::string& bunker_id, uint32_t incarnation) {
   const auto it = rows_.find(bunker_id);
-  const bool there = it != rows_.end() && it->second.phase == Phase::kRunning &&
+  const bool there = it != rows_.end() &&
+                     (it->second.phase == Phase::kRunning ||
+                      it->second.phase == Phase::kSwitching) &&
                      it->second.observed.incarnation() == incarnation;
   return there ? &it->second : nullptr;
 }
@@ -174,8 +233,16 @@ void BunkerTable::OnExit(const std::string& bunker_id, uint32_t incarnation, boo
                          const std::string& reason) {
   Row* row = FindRunning(bunker_id, incarnation);
   if (row == nullptr) return;
-  Observe(*row, clean ? Observed::STOPPED : Observed::FAILED, reason);
-  BeginStop(*row);
+  if (row->phase == Phase::kSwitching) {
+    row->exit = Exit{clean, reason};
+    return;
+  }
+  EndedByItself(*row, {clean, reason});
+}
+
+void BunkerTable::EndedByItself(Row& row, const Exit& exit) {
+  Observe(row, exit.clean ? Observed::STOPPED : Observed::FAILED, exit.reason);
+  BeginStop(row);
 }
 
 void BunkerTable::OnActivity(const std::string& bunker_id, uint32_t incarnation,
@@ -198,6 +265,14 @@ void BunkerTable::OnNetwork(const std::string& bunker_id, uint32_t incarnation,
                                });
   if (same) return;
   row->observed.mutable_network_events()->Assign(events.begin(), events.end());
+  Publish(*row);
+}
+
+void BunkerTable::OnUsage(const std::string& bunker_id, uint32_t incarnation,
+                          const link::v1::Usage& usage) {
+  Row* row = FindRunning(bunker_id, incarnation);
+  if (row == nullptr) return;
+  *row->observed.mutable_usage() = usage;
   Publish(*row);
 }
 
@@ -224,6 +299,7 @@ void BunkerTable::Publish(const Row& row) {
   link::v1::Observation observation;
   observation.set_name(NameOf(row.observed.bunker_id()));
   *observation.mutable_bunker() = row.observed;
+  observation.mutable_bunker()->set_disk_kept(IsFinal(row.observed) && row.has_disk);
   sink_.Upsert(observation);
 }
 

@@ -11,6 +11,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -31,8 +32,17 @@ class BunkerWork {
 
   virtual void Start(const link::v1::BunkerAssignment& wanted, const std::string& recipe_digest,
                      std::shared_ptr<CancelToken> cancel, OnStarted on_started) = 0;
-  // Ends the VM (politely first) and removes its disk, journal row and sockets.
-  virtual void Stop(const std::string& bunker_id, uint32_t incarnation, OnStopped on_stopped) = 0;
+  // Ends the VM (politely first), if there is one, and removes all that is that incarnation's own;
+  // and the disk that outlives incarnations, unless `keep_disk`.
+  virtual void Stop(const std::string& bunker_id, uint32_t incarnation, bool keep_disk,
+                    OnStopped on_stopped) = 0;
+  // Pauses a VM that runs, or lets it go on, its clock set; what is so already is fine. An error:
+  // it is as it was, or not known; ask again. Exactly once.
+  using OnPaused = std::function<void(const absl::Status&)>;
+  virtual void SetPaused(const std::string& bunker_id, uint32_t incarnation, bool paused,
+                         OnPaused on_paused) = 0;
+  // Calls back on the loop after a while, before asking again.
+  virtual void Later(std::function<void()> again) = 0;
   // Nobody asks after that incarnation any more: its end need not be remembered. Repeatable.
   virtual void Forget(const std::string& bunker_id, uint32_t incarnation) = 0;
 };
@@ -43,8 +53,8 @@ class BunkerTable {
   BunkerTable(BunkerWork& work, ImageTable& images, ObservationSink& sink)
       : work_(work), images_(images), sink_(sink) {}
 
-  // A VM that outlived an earlier agent and was adopted (RUNNING), or whose end has to be told
-  // (FAILED or STOPPED, already cleaned up). To be called before the first Upsert.
+  // A VM that outlived an earlier agent and was adopted (RUNNING or PAUSED), or whose end has to be
+  // told (FAILED or STOPPED, already cleaned up). To be called before the first Upsert.
   void Restore(const link::v1::BunkerAssignment& wanted,
                const link::v1::BunkerObservation& observed, const std::string& recipe_digest);
 
@@ -69,11 +79,17 @@ class BunkerTable {
   void OnNetwork(const std::string& bunker_id, uint32_t incarnation,
                  const std::vector<link::v1::NetworkEvent>& events);
 
+  void OnUsage(const std::string& bunker_id, uint32_t incarnation, const link::v1::Usage& usage);
+
   // The first command in it took so long; for the row's timings.
   void OnFirstExec(const std::string& bunker_id, uint32_t incarnation, double ms);
 
  private:
-  enum class Phase { kAbsent, kStarting, kRunning, kStopping };
+  enum class Phase { kAbsent, kStarting, kRunning, kSwitching, kStopping };
+  struct Exit {
+    bool clean = false;
+    std::string reason;
+  };
   struct Row {
     link::v1::BunkerAssignment wanted;
     link::v1::BunkerObservation observed;
@@ -81,15 +97,21 @@ class BunkerTable {
     Phase phase = Phase::kAbsent;  // what is on the host
     std::string recipe_digest;     // held while the phase is not kAbsent
     std::shared_ptr<CancelToken> start;
+    bool has_disk = false;      // there may be a disk that outlives incarnations
+    bool pause_known = true;    // false: adopted, and maybe not as paused as its row says
+    std::optional<Exit> exit;   // of a VM that ended while it was being paused or resumed
     absl::Duration wanted_at;  // monotonic; when this incarnation was first asked for
   };
 
-  // The running row of that incarnation, or null.
+  // The row of that incarnation whose VM is up, or null.
   Row* FindRunning(const std::string& bunker_id, uint32_t incarnation);
   void Evaluate(const std::string& bunker_id);
   void EvaluateAbsent(const std::string& bunker_id, Row& row);
   void BeginStart(Row& row, const std::string& recipe_digest);
   void BeginStop(Row& row);
+  void BeginSwitch(Row& row, bool paused);
+  void AfterSwitch(const std::string& bunker_id, bool paused, const absl::Status& status);
+  void EndedByItself(Row& row, const Exit& exit);
   void Observe(Row& row, link::v1::BunkerObservation::Status status, const std::string& reason);
   void Publish(const Row& row);
 

@@ -62,6 +62,7 @@ void RegisterAllServices(const ServiceDeps& deps, Dispatcher* dispatcher) {
   RegisterWorkerService(deps, dispatcher);
   RegisterWorkerTokenService(deps, dispatcher);
   RegisterBunkerService(deps, dispatcher);
+  RegisterLifecycleService(deps, dispatcher);
   RegisterPlacementService(deps, dispatcher);
   RegisterQuotaService(deps, dispatcher);
   RegisterExecService(deps, dispatcher);

@@ -11,6 +11,7 @@
 #include "controller/api/bunker_spec.h"
 #include "controller/api/convert.h"
 #include "controller/api/errors.h"
+#include "controller/api/if_match.h"
 #include "controller/api/services.h"
 #include "controller/api/validate.h"
 
@@ -22,19 +23,6 @@ constexpr char kBunkers[] = "bunkers";
 using FinishBunker = Dispatcher::Finish<v1::Bunker>;
 using FinishCreate = Dispatcher::Finish<v1::CreateBunkerResponse>;
 using Rows = std::vector<RowPtr<Bunker>>;
-
-// The image behind the row, if it is still known: the operator's view, since the bunker was made
-// from it with the right to.
-RowPtr<Image> ImageOf(const Engine& engine, const std::string& image_id) {
-  const absl::StatusOr<RowPtr<Image>> image = engine.FindImage(OperatorCaller(), image_id);
-  return image.ok() ? *image : nullptr;
-}
-
-v1::Bunker Row(const Engine& engine, const Bunker& bunker) {
-  v1::Bunker row;
-  ToMessage(bunker, ImageOf(engine, bunker.image_id).get(), &row);
-  return row;
-}
 
 absl::StatusOr<absl::Duration> WaitOf(bool has_wait_s, uint32_t wait_s) {
   if (!has_wait_s) return absl::ZeroDuration();
@@ -126,14 +114,15 @@ void CreateBunker(CallContext& context, const v1::CreateBunkerRequest& request,
   const auto make = [is_list = request.bunker().has_replicas()](const Engine& engine,
                                                                 const Rows& bunkers) {
     v1::CreateBunkerResponse response;
-    if (!is_list) *response.mutable_bunker() = Row(engine, *bunkers.front());
+    if (!is_list) *response.mutable_bunker() = BunkerRow(engine, *bunkers.front());
     for (size_t i = 0; is_list && i < bunkers.size(); ++i)
-      *response.add_bunkers() = Row(engine, *bunkers[i]);
+      *response.add_bunkers() = BunkerRow(engine, *bunkers[i]);
     return response;
   };
   const v1::CreateBunkerResponse response = make(context.engine, *rows);
   if (context.remember) context.remember(response);
-  if (*wait == absl::ZeroDuration())
+  const bool starts = !request.bunker().has_start() || request.bunker().start();
+  if (*wait == absl::ZeroDuration() || !starts)
     return AnswerNow(context, Response(response), std::move(finish));
   AnswerWhen(context, *std::move(rows), {BunkerStatus::kRunning, BunkerStatus::kFailed}, *wait,
              AnswerWith<v1::CreateBunkerResponse>(context.core, make, std::move(finish)));
@@ -152,9 +141,9 @@ void GetBunker(CallContext& context, const v1::GetBunkerRequest& request, Finish
   const auto bunker = context.engine.FindBunker(context.caller, request.bunker());
   if (!bunker.ok()) return AnswerNow(context, Response(bunker.status()), std::move(finish));
   if (!status || *wait == absl::ZeroDuration())
-    return AnswerNow(context, Response(Row(context.engine, **bunker)), std::move(finish));
+    return AnswerNow(context, Response(BunkerRow(context.engine, **bunker)), std::move(finish));
   const auto make = [](const Engine& engine, const Rows& rows) {
-    return Row(engine, *rows.front());
+    return BunkerRow(engine, *rows.front());
   };
   AnswerWhen(context, {*bunker}, {*status}, *wait,
              AnswerWith<v1::Bunker>(context.core, make, std::move(finish)));
@@ -171,7 +160,7 @@ absl::StatusOr<v1::ListBunkersResponse> ListBunkers(const Cursors& cursors, Call
   const Page<Bunker> found = context.engine.ListBunkers(context.caller, filter, page);
   v1::ListBunkersResponse response;
   for (const RowPtr<Bunker>& bunker : found.rows)
-    *response.add_bunkers() = Row(context.engine, *bunker);
+    *response.add_bunkers() = BunkerRow(context.engine, *bunker);
   response.set_has_more(found.has_more);
   if (found.has_more)
     response.set_next_cursor(cursors.Make(context.caller.tenant_id, kBunkers, found.last_id));
@@ -216,10 +205,11 @@ void RegisterBunkerService(const ServiceDeps& deps, Dispatcher* dispatcher) {
       .Register<v1::DeleteBunkerRequest, v1::Bunker>(
           [](CallContext& context,
              const v1::DeleteBunkerRequest& request) -> absl::StatusOr<v1::Bunker> {
+            ASSIGN_OR_RETURN(const auto incarnation, IncarnationOf(context.info.if_match));
             ASSIGN_OR_RETURN(const RowPtr<Bunker> bunker,
                              context.engine.DeleteBunker(context.turn, context.caller,
-                                                         request.bunker()));
-            return Row(context.engine, *bunker);
+                                                         request.bunker(), incarnation));
+            return BunkerRow(context.engine, *bunker);
           });
 }
 

@@ -32,6 +32,8 @@ CreateBunkerSpec SpecOf(const v1::BunkerSpec& spec, absl::Time received_at) {
   if (spec.has_disk_mb()) out.disk_mb = static_cast<uint32_t>(spec.disk_mb());
   if (spec.has_max_lifetime_s()) out.max_lifetime_s = spec.max_lifetime_s();
   if (spec.has_idle_timeout_s()) out.idle_timeout_s = spec.idle_timeout_s();
+  out.on_idle = ToModel<OnIdle>(spec.on_idle()).value_or(OnIdle::kStop);
+  out.start = !spec.has_start() || spec.start();
   if (const std::string type = ModelEnumName(v1::SessionType_descriptor(), spec.session_type());
       !type.empty())
     out.session_type = type;

@@ -175,6 +175,15 @@ void ToMessage(const WorkerView& view, v1::Worker* out) {
   SetTime(worker.created_at, out->mutable_created_at());
 }
 
+v1::Bunker BunkerRow(const Engine& engine, const Bunker& bunker) {
+  // The operator's view, since the bunker was made from it with the right to.
+  const absl::StatusOr<RowPtr<Image>> image =
+      engine.FindImage(OperatorCaller(), bunker.image_id);
+  v1::Bunker row;
+  ToMessage(bunker, image.ok() ? image->get() : nullptr, &row);
+  return row;
+}
+
 void ToMessage(const Bunker& bunker, const Image* image, v1::Bunker* out) {
   out->set_id(bunker.id);
   out->set_uuid(UuidOf(bunker.id));
@@ -203,7 +212,7 @@ void ToMessage(const Bunker& bunker, const Image* image, v1::Bunker* out) {
   out->set_disk_mb(bunker.disk_mb);
   if (bunker.max_lifetime_s > 0) out->set_max_lifetime_s(bunker.max_lifetime_s);
   if (bunker.idle_timeout_s > 0) out->set_idle_timeout_s(bunker.idle_timeout_s);
-  out->set_on_idle(v1::ON_IDLE_STOP);
+  out->set_on_idle(ToProto<v1::OnIdle>(bunker.on_idle));
   out->set_session_type(ToProtoByName<v1::SessionType>(bunker.session_type));
   if (!bunker.session_ref.empty()) out->set_session_ref(bunker.session_ref);
   for (const auto& [key, value] : bunker.label_set) (*out->mutable_label_set())[key] = value;
@@ -225,6 +234,13 @@ void ToMessage(const Bunker& bunker, const Image* image, v1::Bunker* out) {
   set(bunker.timings.first_exec_ms, &v1::BunkerTimings::set_first_exec_ms);
   out->set_isolation(ToProtoByName<v1::Isolation>(bunker.isolation));
   SetTime(bunker.created_at, out->mutable_created_at());
+  if (bunker.usage) {
+    v1::BunkerUsage* usage = out->mutable_usage();
+    usage->set_cpu_s(bunker.usage->cpu_s);
+    usage->set_rss_bytes(bunker.usage->rss_bytes);
+    usage->set_disk_bytes(bunker.usage->disk_bytes);
+    SetTime(bunker.usage->at, usage->mutable_at());
+  }
   if (bunker.started_at) SetTime(*bunker.started_at, out->mutable_started_at());
   if (bunker.expires_at) SetTime(*bunker.expires_at, out->mutable_expires_at());
   if (bunker.terminated_at) SetTime(*bunker.terminated_at, out->mutable_terminated_at());

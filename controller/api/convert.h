@@ -13,7 +13,7 @@
 #include "bunker/v1/image.pb.h"
 #include "bunker/v1/worker.pb.h"
 #include "common/base/log.h"
-#include "controller/engine/specs.h"
+#include "controller/engine/engine.h"
 #include "google/protobuf/generated_enum_reflection.h"
 #include "google/protobuf/timestamp.pb.h"
 
@@ -52,6 +52,8 @@ void ToMessage(const WarmSummary& warm, v1::WarmSummary* out);
 void ToMessage(const CacheView& view, v1::CacheRow* out);
 void ToMessage(const Group& group, v1::AvailabilityGroup* out);
 void ToMessage(const WorkerView& view, v1::Worker* out);
+// With what of it the image has, if that is still known.
+v1::Bunker BunkerRow(const Engine& engine, const Bunker& bunker);
 void ToMessage(const Bunker& bunker, const Image* image, v1::Bunker* out);
 v1::PlacementFailure ToMessage(const PlacementExplanation& why);
 

@@ -34,6 +34,7 @@ struct CallInfo {
   std::string key_sha256;       // not "": a ticket stood for that key, in place of the header
   std::string ticket_bunker_id;  // with it: the only bunker it is good for
   std::string idempotency_key;  // "" = none
+  std::string if_match;         // "" = none
   absl::Time received_at;
   // Set where the client may go away while it waits: the dispatcher's caller invokes `*cancel`
   // then, on the loop. A handler that can end early puts its own function there.

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "common/base/mutex.h"
+#include "controller/api/bunker_feed.h"
 #include "controller/api/cache_feed.h"
 #include "controller/api/errors.h"
 #include "controller/api/grpc_surface.h"
@@ -18,6 +19,7 @@ namespace {
 // So many events wait for a reader; of what changes meanwhile it gets the newest.
 constexpr size_t kMaxQueuedEvents = 64;
 constexpr std::string_view kCacheMethod = "bunker.v1.Images.WatchImageCache";
+constexpr std::string_view kBunkerMethod = "bunker.v1.Bunkers.WatchBunkers";
 
 grpc::ByteBuffer Serialize(const google::protobuf::Message& event) {
   grpc::ByteBuffer bytes;
@@ -43,7 +45,7 @@ class WatchReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
 };
 
 // The feed's half, whichever feed it is.
-class WatchSink final : public CacheSink, public StreamSink {
+class WatchSink final : public CacheSink, public BunkerSink, public StreamSink {
  public:
   void Attach(WatchReactor* reactor) {
     MutexLock lock(mutex_);
@@ -72,6 +74,7 @@ class WatchSink final : public CacheSink, public StreamSink {
   }
 
   void Send(const v1::CacheEvent& event) override { Queue(event); }
+  void Send(const v1::BunkerEvent& event) override { Queue(event); }
   void Send(const google::protobuf::Message& event) override { Queue(event); }
 
   void Queue(const google::protobuf::Message& event) {
@@ -192,6 +195,10 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* ServeStream(
     StartCacheFeed(core, dispatcher, kCacheMethod, std::move(info),
                    static_cast<const v1::WatchImageCacheRequest&>(*message), CacheFeedOptions(),
                    std::move(sink));
+  } else if (method->full_name() == kBunkerMethod) {
+    const auto& watch = static_cast<const v1::WatchBunkersRequest&>(*message);
+    StartBunkerFeed(core, dispatcher, kBunkerMethod, std::move(info), watch.bunker(),
+                    watch.after_id(), FeedOptions(), std::move(sink));
   } else {
     dispatcher.OpenStream(method, std::move(message), std::move(info), "", std::move(sink));
   }

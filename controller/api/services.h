@@ -35,6 +35,7 @@ void RegisterGroupService(const ServiceDeps& deps, Dispatcher* dispatcher);
 void RegisterWorkerService(const ServiceDeps& deps, Dispatcher* dispatcher);
 void RegisterWorkerTokenService(const ServiceDeps& deps, Dispatcher* dispatcher);
 void RegisterBunkerService(const ServiceDeps& deps, Dispatcher* dispatcher);
+void RegisterLifecycleService(const ServiceDeps& deps, Dispatcher* dispatcher);
 void RegisterPlacementService(const ServiceDeps& deps, Dispatcher* dispatcher);
 void RegisterQuotaService(const ServiceDeps& deps, Dispatcher* dispatcher);
 void RegisterExecService(const ServiceDeps& deps, Dispatcher* dispatcher);

@@ -299,8 +299,13 @@ absl::Status ValidateBunkerSpec(const v1::BunkerSpec& spec) {
   if (spec.has_gpu_type()) CheckGpuType(spec, &v);
   if (spec.has_replicas() && spec.name().size() > kMaxNameBytes - 4)
     v.Refuse("name", "is too long to number its copies; send at most 124 characters");
-  if (spec.has_start() && !spec.start())
-    v.Refuse("start", "false is not available yet; leave it out and the bunker starts");
+  return v.status();
+}
+
+absl::Status ValidateUpdateBunker(const v1::UpdateBunkerRequest& request, bool renames) {
+  Validator v;
+  if (renames) v.Name("name", request.name());
+  CheckLabels("label_set", request.label_set(), &v);
   return v.status();
 }
 

@@ -50,6 +50,8 @@ absl::Status ValidateCreateGroup(const v1::CreateAvailabilityGroupRequest& reque
 absl::Status ValidatePatchGroup(const v1::PatchAvailabilityGroupRequest& request);
 absl::Status ValidatePlanGroup(const v1::PlanAvailabilityGroupRequest& request);
 absl::Status ValidateBunkerSpec(const v1::BunkerSpec& spec);
+// `renames`: the name is one of the fields that are to change.
+absl::Status ValidateUpdateBunker(const v1::UpdateBunkerRequest& request, bool renames);
 absl::Status ValidateWorkerLabels(const google::protobuf::Map<std::string, std::string>& labels);
 absl::Status ValidateWorkerToken(const v1::CreateWorkerTokenRequest& request);
 absl::Status ValidateDrain(const v1::DrainWorkerRequest& request);

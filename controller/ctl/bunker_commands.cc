@@ -104,6 +104,9 @@ absl::StatusOr<Json> CreateBunkerBody(const CreateBunkerOptions& options) {
   if (!options.name.empty()) body["name"] = options.name;
   if (!options.network_profile.empty()) body["network_profile"] = options.network_profile;
   if (!options.network_allowlist.empty()) body["network_allowlist"] = options.network_allowlist;
+  if (!options.lifecycle_mode.empty()) body["lifecycle_mode"] = options.lifecycle_mode;
+  if (!options.on_idle.empty()) body["on_idle"] = options.on_idle;
+  if (!options.start) body["start"] = false;
   const std::pair<const char*, std::optional<uint64_t>> numbers[] = {
       {"bandwidth_mbit", options.bandwidth_mbit},
       {"cpu_millicores", options.cpu_millicores},
@@ -144,13 +147,14 @@ int CreateBunker(Session& session, const CreateBunkerOptions& options) {
   const absl::Time deadline = started + absl::Seconds(static_cast<int64_t>(options.wait_s));
   auto bunker = session.api().Call("POST", "/bunkers", *body, kTimeout);
   if (!bunker.ok()) return session.Fail(bunker.status());
-  if (options.wait) bunker = WaitForRunning(session, *std::move(bunker), deadline);
+  const bool waits = options.wait && options.start;
+  if (waits) bunker = WaitForRunning(session, *std::move(bunker), deadline);
   if (!bunker.ok()) return session.Fail(bunker.status());
   if (session.json()) {
     session.PrintJson(*bunker);
   } else {
     session.Print(Details(*bunker));
-    if (options.wait) {
+    if (waits) {
       session.Print("waited        " +
                     FormatMilliseconds(absl::ToDoubleMilliseconds(absl::Now() - started)) + "\n");
     }

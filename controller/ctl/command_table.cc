@@ -200,6 +200,24 @@ void AddFleet(std::vector<CommandRow>* rows) {
                    "/worker-tokens/{token}", {"token"}, {}});
 }
 
+void AddLifecycle(std::vector<CommandRow>* rows) {
+  rows->push_back({"bunker", "stop", "End its VM and keep its disk", "POST",
+                   "/bunkers/{bunker}/stop", {"bunker"}, {}});
+  rows->push_back({"bunker", "start", "Start it again, with the disk of before", "POST",
+                   "/bunkers/{bunker}/start", {"bunker"}, {}});
+  rows->push_back({"bunker", "restart", "Stop and start in one step", "POST",
+                   "/bunkers/{bunker}/restart", {"bunker"}, {}});
+  rows->push_back({"bunker", "pause", "Freeze it where it is; it holds what it has", "POST",
+                   "/bunkers/{bunker}/pause", {"bunker"}, {}});
+  rows->push_back({"bunker", "resume", "Let a paused one go on", "POST",
+                   "/bunkers/{bunker}/resume", {"bunker"}, {}});
+  rows->push_back({"bunker", "update", "Change name, labels and times", "PATCH",
+                   "/bunkers/{bunker}", {"bunker"},
+                   {kName, {"--label", "label_set", K::kPairs, "KEY=VALUE, in place of all before"},
+                    {"--idle-timeout-s", "idle_timeout_s", K::kNumber, "without use"},
+                    {"--max-lifetime-s", "max_lifetime_s", K::kNumber, "since its creation"}}});
+}
+
 void AddQuotasAndAudit(std::vector<CommandRow>* rows) {
   std::vector<Flag> update = kProfileFlags;
   update.push_back(kName);
@@ -261,6 +279,7 @@ const std::vector<CommandRow>& CommandTable() {
     AddUsers(rows);
     AddImages(rows);
     AddFleet(rows);
+    AddLifecycle(rows);
     AddQuotasAndAudit(rows);
     return rows;
   }();

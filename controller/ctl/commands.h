@@ -50,6 +50,9 @@ struct CreateBunkerOptions {
   std::string network_profile;
   std::vector<std::string> network_allowlist;
   std::optional<uint64_t> bandwidth_mbit;
+  std::string lifecycle_mode;
+  std::string on_idle;
+  bool start = true;
   std::optional<uint64_t> cpu_millicores;
   std::optional<uint64_t> memory_mb;
   std::optional<uint64_t> disk_mb;
@@ -121,6 +124,8 @@ int CallApi(Session& session, const std::string& method, const std::string& path
             const std::string& data);
 int ShowBunker(Session& session, const std::string& bunker);
 int RemoveBunker(Session& session, const std::string& bunker);
+// Prints each change of one bunker, until it has ended, or of all ("") until it is interrupted.
+int FollowBunkers(Session& session, const std::string& bunker);
 // Ends with the command's exit code, 128 + n after signal n, 124 after the time-out.
 int ExecInBunker(Session& session, const ExecOptions& options);
 

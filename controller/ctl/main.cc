@@ -155,6 +155,10 @@ void AddCreateBunker(CLI::App& bunker, Action& chosen, const std::string& verb,
   command->add_option("--network-allow", options->network_allowlist,
                       "with allowlisted: a host name, or *.x.y (repeatable)");
   command->add_option("--bandwidth", options->bandwidth_mbit, "Mbit/s, each way");
+  command->add_option("--lifecycle", options->lifecycle_mode,
+                      "ephemeral (default), session or persistent");
+  command->add_option("--on-idle", options->on_idle, "stop (default) or pause");
+  command->add_flag("!--no-start", options->start, "leave it stopped");
   command->add_option("--cpu-millicores", options->cpu_millicores);
   command->add_option("--memory-mb", options->memory_mb);
   command->add_option("--disk-mb", options->disk_mb);
@@ -200,6 +204,10 @@ void AddBunkerCommands(CLI::App& app, Action& chosen, const std::vector<std::str
   list->add_option("--status", *status, "running, stopped, failed, …");
   list->add_flag("--wide", *wide, "more columns");
   OneArgument(bunker, "show", "One bunker", "bunker", chosen, ShowBunker);
+  auto followed = std::make_shared<std::string>();
+  Command(bunker, "events", "Changes as they come, of one bunker or of all", chosen,
+          [followed](Session& session) { return FollowBunkers(session, *followed); })
+      ->add_option("bunker", *followed, "id or name; none: all");
   OneArgument(bunker, "rm", "End a bunker and delete its disk", "bunker", chosen, RemoveBunker);
   AddExec(bunker, chosen, tail);
 }

@@ -25,9 +25,10 @@ constexpr absl::Duration kUseGranularity = absl::Minutes(1);
 
 // The API refuses these with the field's name; here they could do harm.
 absl::Status CheckBuilt(const CreateBunkerSpec& spec) {
-  if (spec.lifecycle_mode != LifecycleMode::kEphemeral) {
-    return Invalid("lifecycle_mode: " + std::string(NameOf(spec.lifecycle_mode)) +
-                   " is not available yet: use ephemeral");
+  if (!spec.start && spec.lifecycle_mode == LifecycleMode::kEphemeral) {
+    return ReasonError(absl::StatusCode::kPermissionDenied, "LIFECYCLE_MODE_DENIED",
+                       "start: an ephemeral bunker can't be started later: use lifecycle_mode "
+                       "session or persistent, or leave start out");
   }
   if (spec.network_profile == NetworkProfile::kTransit) {
     return ReasonError(absl::StatusCode::kPermissionDenied, "NETWORK_PROFILE_DENIED",
@@ -151,6 +152,24 @@ absl::StatusOr<std::vector<RowPtr<Bunker>>> Engine::CreateBunkers(Turn& turn, co
   return rows;
 }
 
+// Its clocks, and the place that was found for it.
+static void BeginLife(Bunker& row, const CreateBunkerSpec& spec, bool image_ready,
+                      absl::Time now) {
+  row.created_at = row.updated_at = row.last_activity_at = now;
+  if (spec.received_at != absl::InfinitePast() && now > spec.received_at) {
+    row.timings.queue_ms = absl::ToDoubleMilliseconds(now - spec.received_at);
+  }
+  if (row.max_lifetime_s > 0) row.expires_at = now + absl::Seconds(row.max_lifetime_s);
+  Advance(row, BunkerStatus::kProvisioning, now);
+  row.assigned = true;
+  row.room_held = true;
+  if (image_ready) row.boot_since = now;
+  if (spec.start) return;
+  Advance(row, BunkerStatus::kStopped, now);
+  row.goal = BunkerGoal::kStop;
+  row.halted = true;
+}
+
 RowPtr<Bunker> Engine::PlaceBunker(Turn& turn, const Caller& caller, const Image& image,
                                    const CreateBunkerSpec& spec, std::string name,
                                    const PlacementChoice& where) {
@@ -171,6 +190,7 @@ RowPtr<Bunker> Engine::PlaceBunker(Turn& turn, const Caller& caller, const Image
   const LifetimeDefaults defaults = DefaultsOf(spec.lifecycle_mode);
   row.max_lifetime_s = spec.max_lifetime_s.value_or(defaults.max_lifetime_s);
   row.idle_timeout_s = spec.idle_timeout_s.value_or(defaults.idle_timeout_s);
+  row.on_idle = spec.on_idle;
   row.session_type = spec.session_type;
   row.session_ref = spec.session_ref;
   row.label_set = spec.label_set;
@@ -180,18 +200,7 @@ RowPtr<Bunker> Engine::PlaceBunker(Turn& turn, const Caller& caller, const Image
   row.image_id = image.id;
   row.image_name = image.name;
   if (image.resolved) row.image_digest = image.resolved->manifest_digest;
-  row.created_at = row.updated_at = row.last_activity_at = turn.now();
-  if (spec.received_at != absl::InfinitePast() && turn.now() > spec.received_at) {
-    row.timings.queue_ms = absl::ToDoubleMilliseconds(turn.now() - spec.received_at);
-  }
-  if (row.max_lifetime_s > 0) {
-    row.expires_at = turn.now() + absl::Seconds(row.max_lifetime_s);
-  }
-  Advance(row, BunkerStatus::kProvisioning, turn.now());
-  row.assigned = true;
-  row.room_held = true;
-  if (where.image_ready) row.boot_since = turn.now();
-
+  BeginLife(row, spec, where.image_ready, turn.now());
   // The bunker's row first: it is what makes the image in use there.
   RowPtr<Bunker> placed = PutBunker(turn, std::move(row));
   if (!where.image_ready) {
@@ -241,8 +250,8 @@ absl::StatusOr<RowPtr<Bunker>> Engine::FindBunker(const Caller& caller,
 
 // The worker is told to end it; the row is final when the worker has confirmed.
 void Engine::StopBunker(Turn& turn, Bunker row, const std::string& reason) {
-  if (row.status == BunkerStatus::kStopping) return;
-  Advance(row, BunkerStatus::kStopping, turn.now());
+  if (row.stop_wanted) return;
+  if (row.status != BunkerStatus::kStopping) Advance(row, BunkerStatus::kStopping, turn.now());
   row.stop_wanted = true;
   row.stopping_at = turn.now();
   row.status_reason = reason;
@@ -281,8 +290,10 @@ absl::StatusOr<std::vector<NetworkEvent>> Engine::NetworkEvents(const Caller& ca
 }
 
 absl::StatusOr<RowPtr<Bunker>> Engine::DeleteBunker(Turn& turn, const Caller& caller,
-                                                    const std::string& ref) {
+                                                    const std::string& ref,
+                                                    std::optional<uint32_t> incarnation) {
   ASSIGN_OR_RETURN(const RowPtr<Bunker> found, FindBunkerToUse(caller, ref));
+  RETURN_IF_ERROR(CheckIncarnation(*found, incarnation));
   if (found->live()) StopBunker(turn, *found, "DELETED");
   return state_->bunkers.Find(found->id);
 }
@@ -290,11 +301,12 @@ absl::StatusOr<RowPtr<Bunker>> Engine::DeleteBunker(Turn& turn, const Caller& ca
 absl::StatusOr<RowPtr<Bunker>> Engine::BeginExec(Turn& turn, const Caller& caller,
                                                  const std::string& ref) {
   ASSIGN_OR_RETURN(RowPtr<Bunker> row, FindBunkerToUse(caller, ref));
-  if (row->status != BunkerStatus::kRunning) {
+  if (row->status != BunkerStatus::kRunning || row->goal != BunkerGoal::kRun) {
     const std::string reason = row->status_reason.empty() ? "" : " (" + row->status_reason + ")";
-    const std::string remedy = row->live() && !row->stop_wanted
-                                   ? "wait until it is running"
-                                   : "create a new one";
+    const std::string remedy = !row->live() || row->stop_wanted        ? "create a new one"
+                               : row->goal == BunkerGoal::kPause ? "resume it"
+                               : row->goal == BunkerGoal::kStop  ? "start it"
+                                                                 : "wait until it is running";
     return ReasonError(absl::StatusCode::kFailedPrecondition, "BUNKER_NOT_RUNNING",
                        "the bunker " + row->name + " is " + std::string(NameOf(row->status)) +
                            reason + ": " + remedy);

@@ -1,4 +1,7 @@
 // The list of bunkers, a page at a time.
+#include <algorithm>
+#include <utility>
+
 #include "controller/engine/engine.h"
 #include "controller/engine/state.h"
 
@@ -38,6 +41,41 @@ Page<Bunker> Engine::ListBunkers(const Caller& caller, const BunkerFilter& filte
     return true;
   });
   return result;
+}
+
+BunkerDelta Engine::BunkersSince(const Caller& caller, const std::string& bunker_id,
+                                 std::optional<uint64_t> after, bool live) const {
+  const State& s = *state_;
+  BunkerDelta delta;
+  delta.upto = s.versions->last();
+  const RowPtr<MetaRow> floor = s.meta.Find(kBunkerFloor);
+  const bool forgotten = floor != nullptr && after && *after < floor->value && !live;
+  delta.complete = !after || *after > delta.upto || forgotten;
+  const auto show = [&](const std::string& id) {
+    RowPtr<Bunker> row = s.bunkers.Find(id);
+    if (row == nullptr || !MaySeeBunker(caller, *row)) return;
+    if (delta.complete || row->change_id > *after) delta.rows.push_back(std::move(row));
+  };
+  if (!bunker_id.empty()) {
+    show(bunker_id);
+  } else if (!delta.complete) {
+    for (auto it = s.bunker_changes.upper_bound(*after); it != s.bunker_changes.end(); ++it) {
+      show(it->second);
+    }
+  } else {
+    // Whoever sees no more than a tenant's need not go through the others'.
+    const bool sees_others = caller.super_admin() || caller.role == Role::kPartnerAdmin;
+    const std::string own = sees_others ? "" : caller.tenant_id + "/";
+    for (auto it = s.bunker_by_name.lower_bound(own);
+         it != s.bunker_by_name.end() && it->first.compare(0, own.size(), own) == 0; ++it) {
+      show(it->second);
+    }
+  }
+  std::sort(delta.rows.begin(), delta.rows.end(),
+            [](const RowPtr<Bunker>& a, const RowPtr<Bunker>& b) {
+              return a->change_id < b->change_id;
+            });
+  return delta;
 }
 
 }  // namespace bunker::controller

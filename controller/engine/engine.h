@@ -234,12 +234,46 @@ class Engine {
   // A page may be shorter than its limit though more follows: go on from its last_id.
   Page<Bunker> ListBunkers(const Caller& caller, const BunkerFilter& filter,
                            const PageSpec& page) const;
+  // The rows that changed after `after` (a BunkerDelta::upto); the live ones where it is null or
+  // too old to tell. `bunker_id`: of that one alone, "" = all that the caller sees. `live`: the
+  // caller has watched since.
+  BunkerDelta BunkersSince(const Caller& caller, const std::string& bunker_id,
+                           std::optional<uint64_t> after, bool live = false) const;
   // Legal in every status, repeatable. Wait for terminated_at with Core::WaitForBunker.
   // What its worker last told of its network, newest first.
   absl::StatusOr<std::vector<NetworkEvent>> NetworkEvents(const Caller& caller,
                                                           const std::string& ref) const;
   absl::StatusOr<RowPtr<Bunker>> DeleteBunker(Turn& turn, const Caller& caller,
-                                              const std::string& ref);
+                                              const std::string& ref,
+                                              std::optional<uint32_t> incarnation = std::nullopt);
+
+  // ---- between creation and end (lifecycle_flow.cc) -------------------------------------------
+  // All are repeatable: what is so already, or on its way, is left as it is. `incarnation`: the one
+  // that the caller knows; another is STALE_INCARNATION. BUNKER_NOT_RUNNING for one that has ended.
+
+  // LIFECYCLE_MODE_DENIED for an ephemeral one. The VM ends, its disk stays.
+  absl::StatusOr<RowPtr<Bunker>> StopKeeping(Turn& turn, const Caller& caller,
+                                             const std::string& ref,
+                                             std::optional<uint32_t> incarnation);
+  // The next incarnation on the same worker; WORKER_UNAVAILABLE and BUNKER_QUOTA_EXCEEDED where
+  // there is no room for it now. A paused one is resumed.
+  absl::StatusOr<RowPtr<Bunker>> StartAgain(Turn& turn, const Caller& caller,
+                                            const std::string& ref,
+                                            std::optional<uint32_t> incarnation);
+  // Both in one step, from any status.
+  absl::StatusOr<RowPtr<Bunker>> RestartBunker(Turn& turn, const Caller& caller,
+                                               const std::string& ref,
+                                               std::optional<uint32_t> incarnation);
+  absl::StatusOr<RowPtr<Bunker>> PauseBunker(Turn& turn, const Caller& caller,
+                                             const std::string& ref,
+                                             std::optional<uint32_t> incarnation);
+  absl::StatusOr<RowPtr<Bunker>> ResumeBunker(Turn& turn, const Caller& caller,
+                                              const std::string& ref,
+                                              std::optional<uint32_t> incarnation);
+  absl::StatusOr<RowPtr<Bunker>> UpdateBunker(Turn& turn, const Caller& caller,
+                                              const std::string& ref,
+                                              std::optional<uint32_t> incarnation,
+                                              const UpdateBunkerSpec& spec);
 
   // An exec, file or shell begins: it must be running (BUNKER_NOT_RUNNING, which says why, else).
   // Until EndExec the bunker is not idle. Neither writes anything.
@@ -373,6 +407,21 @@ class Engine {
                                             const CreateBunkerSpec& spec, uint64_t copy);
   void StopBunker(Turn& turn, Bunker row, const std::string& reason);
   void FailBunker(Turn& turn, Bunker row, const std::string& reason, const std::string& message);
+
+  // lifecycle_flow.cc
+  absl::StatusOr<RowPtr<Bunker>> FindLive(const Caller& caller, const std::string& ref,
+                                          std::optional<uint32_t> incarnation) const;
+  static absl::Status CheckIncarnation(const Bunker& row, std::optional<uint32_t> incarnation);
+  RowPtr<Bunker> HaltBunker(Turn& turn, Bunker row, const std::string& reason);
+  RowPtr<Bunker> SetPaused(Turn& turn, Bunker row, bool paused, const std::string& reason);
+  // Ephemeral ones end, the others keep their disk.
+  void EndOrHalt(Turn& turn, const Bunker& row, const std::string& reason);
+  void OnIdleTimeout(Turn& turn, const Bunker& row);
+  void FailKept(Turn& turn, Bunker row, const std::string& reason, const std::string& message,
+                bool halted);
+  void BunkerHalted(Turn& turn, Bunker row, const BunkerObservation& seen);
+  absl::Status CheckRoomToStart(const Turn& turn, const Bunker& row) const;
+  absl::StatusOr<RowPtr<Bunker>> Relaunch(Turn& turn, const RowPtr<Bunker>& found);
 
   // placement_flow.cc
   PlacementRequest RequestFor(const Image& image, const CreateBunkerSpec& spec) const;

@@ -94,7 +94,10 @@ DesiredRow Engine::DesiredOf(const Bunker& bunker) const {
   row.network_profile = bunker.network_profile;
   row.network_allowlist = bunker.network_allowlist;
   row.bandwidth_mbit = bunker.bandwidth_mbit;
-  row.stopped = bunker.stop_wanted;
+  row.stopped = bunker.stop_wanted || bunker.goal == BunkerGoal::kStop;
+  row.paused = !row.stopped && bunker.goal == BunkerGoal::kPause;
+  row.keep_disk = bunker.keeps_disk() && !bunker.stop_wanted;
+  row.disk_expected = row.keep_disk && bunker.disk_made;
   row.boot_deadline_ms =
       static_cast<uint64_t>(absl::ToInt64Milliseconds(state_->options.boot_deadline));
   const RowPtr<Image> image = state_->images.Find(bunker.image_id);
@@ -153,6 +156,7 @@ RowPtr<Bunker> Engine::PutBunker(Turn& turn, Bunker bunker) {
       s.desired.Put(turn, std::move(row));
     }
   }
+  bunker.change_id = s.NextVersion();
   return s.bunkers.Put(turn, std::move(bunker));
 }
 

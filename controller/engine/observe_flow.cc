@@ -285,6 +285,20 @@ void Engine::ObserveBunker(Turn& turn, const std::string& worker_id, uint64_t ve
     PutBunker(turn, std::move(row));
     return;
   }
+  if (seen.disk_kept && row.keeps_disk() && row.live()) {
+    // One that is to end for good is about to be told; so has one that never came up.
+    if (row.stop_wanted) {
+      PutBunker(turn, std::move(row));
+      return;
+    }
+    if (row.disk_made || seen.status == BunkerStatus::kStopped) {
+      BunkerObservation ended = seen;
+      std::tie(ended.status_reason, ended.status_message) = SplitReason(
+          seen, seen.status == BunkerStatus::kFailed ? "VM_ENDED" : "GUEST_EXITED");
+      BunkerHalted(turn, std::move(row), ended);
+      return;
+    }
+  }
   if (seen.status == BunkerStatus::kStopped) {
     if (row.live() && !row.stop_wanted) {
       std::tie(row.status_reason, row.status_message) = SplitReason(seen, "GUEST_EXITED");
@@ -300,15 +314,24 @@ void Engine::ObserveBunker(Turn& turn, const std::string& worker_id, uint64_t ve
     PutBunker(turn, std::move(row));  // it ended here; the row that says so is on its way
     return;
   }
-  if (seen.status == BunkerStatus::kRunning && row.status == BunkerStatus::kProvisioning) {
+  const bool is_up =
+      seen.status == BunkerStatus::kRunning || seen.status == BunkerStatus::kPaused;
+  if (is_up && row.status == BunkerStatus::kProvisioning) {
     Advance(row, BunkerStatus::kRunning, turn.now());
     row.started_at = turn.now();
     row.last_activity_at = turn.now();
+    row.disk_made = row.keeps_disk();
     row.status_reason.clear();
     Log(Severity::kInfo, "bunker.running", {{"bunker", row.id}, {"worker", worker_id}});
   }
   TakeFacts(row, seen);
   if (!seen.network_events.empty()) s.network_events[row.id] = seen.network_events;
+  if (seen.status == BunkerStatus::kPaused && row.status == BunkerStatus::kRunning) {
+    Advance(row, BunkerStatus::kPaused, turn.now());
+  } else if (seen.status == BunkerStatus::kRunning && row.status == BunkerStatus::kPaused) {
+    Advance(row, BunkerStatus::kRunning, turn.now());
+    row.last_activity_at = turn.now();  // nobody could use it meanwhile
+  }
   row.updated_at = turn.now();
   PutBunker(turn, std::move(row));
 }
@@ -335,6 +358,7 @@ void Engine::TakeFacts(Bunker& row, const BunkerObservation& seen) {
   row.timings.place_ms = place_ms;
   row.active_execs = seen.active_execs;
   row.private_ip = Bounded(seen.private_ip);
+  if (seen.usage) row.usage = seen.usage;
   if (seen.last_activity_at) {
     row.last_activity_at = std::max(row.last_activity_at, *seen.last_activity_at);
   }
@@ -452,7 +476,12 @@ void Engine::OnRejection(Turn& turn, const std::string& worker_id, const std::st
       found->assignment_version != version) {
     return;
   }
-  FailBunker(turn, *found, code.empty() ? "REJECTED" : code, "the worker refused: " + message);
+  const std::string reason = code.empty() ? "REJECTED" : code;
+  const std::string text = "the worker refused: " + message;
+  if (!found->disk_made) return FailBunker(turn, *found, reason, text);
+  if (found->status != BunkerStatus::kFailed && found->goal != BunkerGoal::kStop) {
+    FailKept(turn, *found, reason, text, /*halted=*/false);
+  }
 }
 
 }  // namespace bunker::controller

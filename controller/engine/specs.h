@@ -225,6 +225,8 @@ struct CreateBunkerSpec {
   std::optional<uint32_t> disk_mb;
   std::optional<uint64_t> max_lifetime_s;  // nothing = the mode's default
   std::optional<uint64_t> idle_timeout_s;
+  OnIdle on_idle = OnIdle::kStop;
+  bool start = true;  // false: stopped, with the place for it checked but only disk taken
   std::string session_type = "standalone";
   std::string session_ref;
   std::map<std::string, std::string> label_set;
@@ -236,10 +238,25 @@ struct CreateBunkerSpec {
   absl::Time received_at = absl::InfinitePast();  // by the server; for timings.queue_ms
 };
 
+// What is not given stays as it is.
+struct UpdateBunkerSpec {
+  std::optional<std::string> name;
+  std::optional<std::map<std::string, std::string>> label_set;
+  std::optional<uint64_t> idle_timeout_s;
+  std::optional<uint64_t> max_lifetime_s;  // counted from the creation, as ever
+};
+
 struct BunkerFilter {
   std::set<BunkerStatus> statuses;  // empty = any
   std::optional<LifecycleMode> lifecycle;
   std::map<std::string, std::string> labels;
+};
+
+// What changed of the bunkers that somebody sees.
+struct BunkerDelta {
+  bool complete = true;  // all live ones; false: what changed alone, those that have ended too
+  std::vector<RowPtr<Bunker>> rows;  // oldest change first
+  uint64_t upto = 0;                 // to go on from
 };
 
 struct CreateJoinTokenSpec {

@@ -14,9 +14,9 @@ bool IsOpen(const Bunker& row) { return row.live() || row.assigned || row.room_h
 // When to look at a row that was just written.
 absl::Time FirstLook(const Bunker& row) {
   if (!row.live()) return absl::InfiniteFuture();
-  if (row.status != BunkerStatus::kRunning && row.status != BunkerStatus::kPaused) {
-    return absl::InfinitePast();
-  }
+  const bool is_up = row.status == BunkerStatus::kRunning || row.status == BunkerStatus::kPaused;
+  const bool is_parked = row.halted && row.status != BunkerStatus::kStopping;
+  if (!is_parked && (!is_up || row.IsSwitching())) return absl::InfinitePast();
   return NextExpiry(row, row.last_activity_at, /*busy=*/false, row.updated_at);
 }
 
@@ -270,6 +270,8 @@ void Engine::State::IndexRoom(const Bunker* before, const Bunker* after) {
 void Engine::State::IndexBunker(const Bunker* before, const Bunker* after) {
   bunker_index.Update(before, after);
   IndexRoom(before, after);
+  if (before != nullptr) bunker_changes.erase(before->change_id);
+  if (after != nullptr && after->change_id != 0) bunker_changes[after->change_id] = after->id;
   if (before != nullptr) {
     if (before->live()) {
       RemoveKey(bunker_by_name, before->tenant_id + "/" + before->name, before->id);

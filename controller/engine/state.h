@@ -38,6 +38,8 @@ inline bool IsPlaceable(const CacheEntry& entry) {
 
 // Meta: changes of cache rows below it may have been forgotten, for their rows are.
 inline constexpr char kCacheFloor[] = "cache_floor";
+// The same of bunkers.
+inline constexpr char kBunkerFloor[] = "bunker_floor";
 
 // The part of a name's key that says whose it is.
 std::string OwnerKey(const Ownership& ownership);
@@ -135,6 +137,7 @@ struct Engine::State {
   MultiIndex workers_of_image;  // that have an entry
   MultiIndex images_of_worker;
   BunkerIndex bunker_index;
+  std::map<uint64_t, std::string> bunker_changes;  // by Bunker::change_id
   MultiIndex bunkers_of_worker;  // live, or still on the worker
   std::map<std::string, uint64_t> idempotency_of_tenant;
   std::set<std::string> unresolved_images;  // active ones

@@ -113,7 +113,9 @@ void Engine::LookAtBunker(Turn& turn, const std::string& id) {
   if (row == nullptr || !row->live()) return;
   const RowPtr<Worker> worker = s.workers.Find(row->worker_id);
   if (EndLost(turn, *row, *worker)) return;
-  if (row->status == BunkerStatus::kStopping) {
+  const bool is_ending = row->status == BunkerStatus::kStopping ||
+                         (row->status == BunkerStatus::kFailed && !row->halted);
+  if (is_ending) {
     LookAtStopping(turn, *row, *worker);
     return;
   }
@@ -123,12 +125,11 @@ void Engine::LookAtBunker(Turn& turn, const std::string& id) {
                                   ? row->last_activity_at
                                   : std::max(row->last_activity_at, it->second.last);
   const std::string_view expiry = ExpiryOf(*row, activity, busy, turn.now());
-  if (!expiry.empty()) {
-    StopBunker(turn, *row, std::string(expiry));
-    return;
-  }
+  if (expiry == "IDLE_TIMEOUT") return OnIdleTimeout(turn, *row);
+  if (!expiry.empty()) return StopBunker(turn, *row, std::string(expiry));
   s.bunker_looks.ArmBy(id, NextExpiry(*row, activity, busy, turn.now()));
   if (row->status == BunkerStatus::kProvisioning) LookAtProvisioning(turn, *row, *worker);
+  if (row->IsSwitching()) LookAtStopping(turn, *row, *worker);
 }
 
 void Engine::LookAtStopping(Turn& turn, const Bunker& found, const Worker& worker) {
@@ -159,12 +160,15 @@ void Engine::LookAtProvisioning(Turn& turn, const Bunker& row, const Worker& wor
       s.bunker_looks.ArmBy(row.id, due);
       return;
     }
-    FailBunker(turn, row, "BOOT_TIMEOUT",
-               "the worker did not report the bunker running in time: see the worker's log");
+    constexpr char kLate[] =
+        "the worker did not report the bunker running in time: see the worker's log";
+    if (row.disk_made) return FailKept(turn, row, "BOOT_TIMEOUT", kLate, /*halted=*/false);
+    FailBunker(turn, row, "BOOT_TIMEOUT", kLate);
     return;
   }
   const RowPtr<CacheEntry> entry = s.entries.Find(CacheEntry::Key(row.image_id, row.worker_id));
-  const absl::Time due = row.created_at + s.options.fetch_deadline;
+  // While it comes up nothing is done in it: its last activity is when it was asked for.
+  const absl::Time due = row.last_activity_at + s.options.fetch_deadline;
   const bool no_room = entry != nullptr && entry->skip != SkipReason::kNone;
   if (no_room || (entry != nullptr && entry->status == CacheStatus::kFailed && !entry->retry_at)) {
     FailBunker(turn, row, entry->error_code,
@@ -234,9 +238,12 @@ void Engine::Sweep(Turn& turn) {
 bool Engine::SweepOldRows(Turn& turn) {
   State& s = *state_;
   const absl::Time ended_by = turn.now() - s.options.finished_retention;
+  const size_t before = s.bunkers.rows().size();
   const bool bunkers = SweepSlice(turn, s.bunkers, s.swept_bunkers, [&](const Bunker& row) {
     return !row.live() && !row.assigned && !row.room_held && *row.terminated_at <= ended_by;
   });
+  // Who has not heard of their end can't be told any more.
+  if (s.bunkers.rows().size() < before) s.meta.Put(turn, MetaRow{kBunkerFloor, s.NextVersion()});
   const absl::Time made_by = turn.now() - kIdempotencyLifetime;
   const bool records =
       SweepSlice(turn, s.idempotency, s.swept_idempotency,

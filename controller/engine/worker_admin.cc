@@ -137,7 +137,7 @@ void WorkerAdmin::Tick(Turn& turn) {
     const std::set<std::string> bunkers = s.bunkers_of_worker.Of(id);  // a copy: it changes
     for (const std::string& bunker : bunkers) {
       const RowPtr<Bunker> row = s.bunkers.Find(bunker);
-      if (row->live()) engine_.StopBunker(turn, *row, "WORKER_DRAINED");
+      if (row->live()) engine_.EndOrHalt(turn, *row, "WORKER_DRAINED");
     }
   }
 }

@@ -201,7 +201,11 @@ void Engine::EndRebooted(Turn& turn, const std::string& worker_id) {
   const std::set<std::string> ids = state_->bunkers_of_worker.Of(worker_id);
   for (const std::string& id : ids) {
     const RowPtr<Bunker> row = state_->bunkers.Find(id);
-    if (!row->live() || row->observation_version == 0) continue;
+    if (!row->live() || row->observation_version == 0 || row->halted) continue;
+    if (row->lifecycle_mode == LifecycleMode::kPersistent && !row->stop_wanted) {
+      if (row->goal != BunkerGoal::kStop) Relaunch(turn, row).status().IgnoreError();
+      continue;
+    }
     FailBunker(turn, *row, "HOST_REBOOTED", "the worker's host was rebooted");
   }
 }

@@ -43,8 +43,11 @@ void Fill(const BunkerAssignment& from, link::v1::BunkerAssignment& to) {
   to.set_working_dir(from.working_dir);
   to.set_user(from.user);
   to.set_network_profile(std::string(NameOf(from.network_profile)));
-  to.set_desired(from.stopped ? link::v1::BunkerAssignment::STOPPED
-                              : link::v1::BunkerAssignment::RUNNING);
+  to.set_desired(from.stopped  ? link::v1::BunkerAssignment::STOPPED
+                 : from.paused ? link::v1::BunkerAssignment::PAUSED
+                               : link::v1::BunkerAssignment::RUNNING);
+  to.set_keep_disk(from.keep_disk);
+  to.set_disk_expected(from.disk_expected);
   to.set_boot_deadline_ms(from.boot_deadline_ms);
   for (const std::string& name : from.network_allowlist) to.add_network_allowlist(name);
   to.set_bandwidth_mbit(from.bandwidth_mbit);
@@ -72,6 +75,7 @@ absl::StatusOr<BunkerStatus> StatusOf(const link::v1::BunkerObservation& from) {
   switch (from.status()) {
     case link::v1::BunkerObservation::PROVISIONING: return BunkerStatus::kProvisioning;
     case link::v1::BunkerObservation::RUNNING: return BunkerStatus::kRunning;
+    case link::v1::BunkerObservation::PAUSED: return BunkerStatus::kPaused;
     case link::v1::BunkerObservation::STOPPING: return BunkerStatus::kStopping;
     case link::v1::BunkerObservation::STOPPED: return BunkerStatus::kStopped;
     case link::v1::BunkerObservation::FAILED: return BunkerStatus::kFailed;
@@ -152,6 +156,12 @@ absl::StatusOr<BunkerObservation> FromProto(const link::v1::BunkerObservation& f
                                  Bounded(event.rule()), Bounded(event.proto()),
                                  Bounded(event.dst()), event.port(), Bounded(event.name()),
                                  event.count()});
+  }
+  to.disk_kept = from.disk_kept();
+  if (from.has_usage()) {
+    to.usage = BunkerUsage{from.usage().cpu_s(), from.usage().rss_bytes(),
+                           from.usage().disk_bytes(),
+                           absl::FromUnixMillis(from.usage().at_unix_ms())};
   }
   return to;
 }

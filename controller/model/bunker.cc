@@ -16,7 +16,8 @@ constexpr std::pair<S, S> kLegal[] = {
     {S::kRunning, S::kPaused},       {S::kRunning, S::kStopping}, {S::kRunning, S::kStopped},
     {S::kRunning, S::kFailed},       {S::kPaused, S::kRunning},   {S::kPaused, S::kStopping},
     {S::kPaused, S::kStopped},       {S::kPaused, S::kFailed},    {S::kStopping, S::kStopped},
-    {S::kStopping, S::kFailed},
+    {S::kStopping, S::kFailed},     {S::kStopped, S::kStopping},
+    {S::kStopped, S::kFailed},       {S::kFailed, S::kStopping},
 };
 
 }  // namespace
@@ -44,7 +45,26 @@ void Terminate(Bunker& bunker, BunkerStatus to, std::string reason, absl::Time n
 }
 
 Resources Bunker::footprint() const {
+  if (halted) return {0, 0, disk_mb};
   return {cpu_millicores, memory_mb + kVmOverheadMb, disk_mb};
+}
+
+void BeginIncarnation(Bunker& bunker, absl::Time now) {
+  BUNKER_CHECK(bunker.live() && !bunker.stop_wanted);
+  ++bunker.incarnation;
+  bunker.status = BunkerStatus::kProvisioning;
+  bunker.goal = BunkerGoal::kRun;
+  bunker.halted = false;
+  bunker.status_reason.clear();
+  bunker.status_message.clear();
+  bunker.start_kind.clear();
+  bunker.fallback_reason.clear();
+  bunker.timings = {};
+  bunker.active_execs = 0;
+  bunker.stopping_at.reset();
+  bunker.started_at.reset();
+  bunker.boot_since = now;
+  bunker.last_activity_at = bunker.updated_at = now;
 }
 
 }  // namespace bunker::controller

@@ -35,6 +35,23 @@ inline std::span<const EnumName<LifecycleMode>> EnumNames(LifecycleMode) {
   return kLifecycleModeNames;
 }
 
+// What the tenant wants of a live one; the worker's part is to make it so.
+enum class BunkerGoal { kRun, kPause, kStop };
+inline constexpr EnumName<BunkerGoal> kBunkerGoalNames[] = {{BunkerGoal::kRun, "run"},
+                                                            {BunkerGoal::kPause, "pause"},
+                                                            {BunkerGoal::kStop, "stop"}};
+inline std::span<const EnumName<BunkerGoal>> EnumNames(BunkerGoal) {
+  return kBunkerGoalNames;
+}
+
+// What becomes of one that nobody uses.
+enum class OnIdle { kStop, kPause };
+inline constexpr EnumName<OnIdle> kOnIdleNames[] = {{OnIdle::kStop, "stop"},
+                                                    {OnIdle::kPause, "pause"}};
+inline std::span<const EnumName<OnIdle>> EnumNames(OnIdle) {
+  return kOnIdleNames;
+}
+
 enum class NetworkProfile { kIsolated, kRegistry, kAllowlisted, kUnrestricted, kTransit };
 inline constexpr EnumName<NetworkProfile> kNetworkProfileNames[] = {
     {NetworkProfile::kIsolated, "isolated"},
@@ -46,7 +63,8 @@ inline std::span<const EnumName<NetworkProfile>> EnumNames(NetworkProfile) {
   return kNetworkProfileNames;
 }
 
-// Whether `from` → `to` is legal within one incarnation (staying is). States never go backwards.
+// Whether `from` → `to` is legal within one incarnation (staying is). States never go backwards;
+// what is stopped or failed and not final may only be ended.
 bool CanAdvance(BunkerStatus from, BunkerStatus to);
 
 struct BunkerTimings {
@@ -57,6 +75,15 @@ struct BunkerTimings {
   double agent_ms = 0;
   double first_exec_ms = 0;
   bool operator==(const BunkerTimings&) const = default;
+};
+
+// What a bunker was measured to take, by its worker.
+struct BunkerUsage {
+  double cpu_s = 0;
+  uint64_t rss_bytes = 0;
+  uint64_t disk_bytes = 0;  // of its private disk
+  absl::Time at = absl::UnixEpoch();
+  bool operator==(const BunkerUsage&) const = default;
 };
 
 struct Bunker {
@@ -74,6 +101,7 @@ struct Bunker {
   uint32_t disk_mb = 0;
   uint64_t max_lifetime_s = 0;   // 0: none
   uint64_t idle_timeout_s = 0;   // 0: none
+  OnIdle on_idle = OnIdle::kStop;
   std::string session_type = "standalone";
   std::string session_ref;
   std::map<std::string, std::string> label_set;
@@ -99,7 +127,11 @@ struct Bunker {
   bool assigned = false;
   uint64_t assignment_version = 0;
   uint64_t observation_version = 0;
-  bool stop_wanted = false;  // the row says STOPPED
+  bool stop_wanted = false;  // the row says STOPPED, for good: its disk goes as well
+  BunkerGoal goal = BunkerGoal::kRun;
+  // The worker has its disk and no VM, so that it takes disk alone.
+  bool halted = false;
+  bool disk_made = false;  // it has run: a start without the disk of before would lose data
   // Its cpu, memory and disk are taken on the worker: from placement until the worker says that
   // the VM is gone.
   bool room_held = false;
@@ -110,11 +142,21 @@ struct Bunker {
   std::optional<absl::Time> expires_at;
   std::optional<absl::Time> stopping_at;
   std::optional<absl::Time> boot_since;  // when the image was there and the boot could begin
-  absl::Time last_activity_at;           // newest exec that the agent told of
+  // Newest exec that the agent told of; until it runs, when this incarnation was asked for.
+  absl::Time last_activity_at;
   uint32_t active_execs = 0;             // as the agent told
   std::optional<absl::Time> terminated_at;  // set: final
+  std::optional<BunkerUsage> usage;
+  uint64_t change_id = 0;  // of its last change; grows over all bunkers
 
   bool live() const { return !terminated_at.has_value(); }
+  // Whether its disk outlives its VM.
+  bool keeps_disk() const { return lifecycle_mode != LifecycleMode::kEphemeral; }
+  // Its VM is up, and the worker has still to pause it, or to let it go on.
+  bool IsSwitching() const {
+    return (status == BunkerStatus::kRunning && goal == BunkerGoal::kPause) ||
+           (status == BunkerStatus::kPaused && goal == BunkerGoal::kRun);
+  }
   // What it takes from a worker, the VM's own overhead included.
   Resources footprint() const;
 };
@@ -127,5 +169,9 @@ void Advance(Bunker& bunker, BunkerStatus to, absl::Time now);
 
 // Ends it for good: `to` is kStopped or kFailed; sets terminated_at. REQUIRES: as Advance().
 void Terminate(Bunker& bunker, BunkerStatus to, std::string reason, absl::Time now);
+
+// Its next life: provisioning anew, of the next incarnation, with the room of a whole bunker.
+// REQUIRES: live, and not to be ended (stop_wanted).
+void BeginIncarnation(Bunker& bunker, absl::Time now);
 
 }  // namespace bunker::controller

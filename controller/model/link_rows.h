@@ -58,7 +58,10 @@ struct BunkerAssignment {
   NetworkProfile network_profile = NetworkProfile::kIsolated;
   std::vector<std::string> network_allowlist;
   uint32_t bandwidth_mbit = 0;
-  bool stopped = false;  // desired STOPPED, else RUNNING
+  bool stopped = false;  // desired STOPPED, else RUNNING or PAUSED
+  bool paused = false;
+  bool keep_disk = false;      // its disk outlives its VM
+  bool disk_expected = false;  // a start without the disk of before must fail
   uint64_t boot_deadline_ms = 0;
   bool operator==(const BunkerAssignment&) const = default;
 };
@@ -132,6 +135,8 @@ struct BunkerObservation {
   uint32_t active_execs = 0;
   std::string private_ip;
   std::vector<NetworkEvent> network_events;  // newest first
+  bool disk_kept = false;  // of one that has ended: its disk is still there
+  std::optional<BunkerUsage> usage;
 };
 
 struct ScanObservation {

@@ -36,7 +36,7 @@ QuotaUsage CountOf(const Bunker& bunker) {
   QuotaUsage usage;
   if (!bunker.live()) return usage;
   usage.disk_mb = bunker.disk_mb;
-  if (bunker.status == BunkerStatus::kStopped) return usage;
+  if (bunker.halted) return usage;
   usage.bunkers = 1;
   usage.persistent = bunker.lifecycle_mode == LifecycleMode::kPersistent ? 1 : 0;
   usage.cpu_millicores = bunker.cpu_millicores;

@@ -23,6 +23,7 @@
 #include "common/base/rng.h"
 #include "common/base/status_macros.h"
 #include "controller/api/errors.h"
+#include "controller/rest/bunker_stream.h"
 #include "controller/rest/cache_stream.h"
 #include "controller/rest/envelope.h"
 #include "controller/rest/openapi.h"
@@ -37,6 +38,8 @@ namespace {
 using google::protobuf::Message;
 using google::protobuf::MethodDescriptor;
 
+constexpr char kEventsMethod[] = "bunker.v1.Bunkers.ListBunkerEvents";
+constexpr char kEventsOfOneMethod[] = "bunker.v1.Bunkers.GetBunkerEvents";
 constexpr std::string_view kCacheMethod = "bunker.v1.Images.GetImageCache";
 constexpr std::string_view kExecMethod = "bunker.v1.Bunkers.Exec";
 constexpr std::string_view kShellMethod = "bunker.v1.Shells.OpenShell";
@@ -56,6 +59,13 @@ std::string MethodLabel(const std::string& method) {
     if (method == known) return method;
   }
   return "other";
+}
+
+// Of a route that has nothing else: whoever does not ask for another form.
+bool TakesEvents(const HttpRequest& request) {
+  const std::string_view accept = request.Header("accept");
+  return accept.empty() || accept.find("text/event-stream") != std::string_view::npos ||
+         accept.find("*/*") != std::string_view::npos;
 }
 
 bool WantsEvents(const HttpRequest& request) {
@@ -152,6 +162,7 @@ void Gateway::Handle(HttpRequest request, std::shared_ptr<HttpExchange> exchange
   info.received_at = absl::Now();
   info.authorization = std::string(request.Header("authorization"));
   info.idempotency_key = std::string(request.Header("idempotency-key"));
+  info.if_match = std::string(request.Header("if-match"));
   const std::string_view path =
       std::string_view(request.target).substr(0, request.target.find('?'));
   const bool is_openapi = IsOpenApi(path);
@@ -205,6 +216,16 @@ void Gateway::Answer(const HttpRequest& request, const Router::Match& match, Cal
   if (method->full_name() == kExecMethod) {
     const auto& exec = static_cast<const v1::ExecRequest&>(*message);
     if (exec.stream()) return StreamExec(*match.route, exec, std::move(info), std::move(exchange));
+  }
+  const bool is_events =
+      method->full_name() == kEventsMethod || method->full_name() == kEventsOfOneMethod;
+  if (is_events && TakesEvents(request)) {
+    const auto* one = google::protobuf::DynamicCastToGenerated<const v1::GetBunkerEventsRequest>(
+        static_cast<const Message*>(message.get()));
+    return StartBunkerStream(core_, dispatcher_, method->full_name(), std::move(info),
+                             one == nullptr ? "" : one->bunker(),
+                             std::string(request.Header("last-event-id")), options_.sse_heartbeat,
+                             std::move(exchange));
   }
   Call(*match.route, std::move(message), std::move(info), std::move(exchange));
 }

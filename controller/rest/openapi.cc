@@ -147,6 +147,8 @@ Json Document::Parameters(const Route& route, const MethodRule& rule) {
       parameters.push_back(Parameter(request->field(i), "query"));
   }
   if (rule.mutation) parameters.push_back({{"$ref", "#/components/parameters/IdempotencyKey"}});
+  if (rule.mutation && in_path.count("bunker") > 0)
+    parameters.push_back({{"$ref", "#/components/parameters/IfMatch"}});
   return parameters;
 }
 
@@ -352,7 +354,15 @@ Json Document::Components() {
               {"schema", {{"type", "string"}, {"maxLength", 255}}},
               {"description",
                "A repeat within 24 h gets the first answer; another request under "
-               "the same key is an IDEMPOTENCY_CONFLICT."}}}}},
+               "the same key is an IDEMPOTENCY_CONFLICT."}}},
+            {"IfMatch",
+             {{"name", "If-Match"},
+              {"in", "header"},
+              {"required", false},
+              {"schema", {{"type", "string"}, {"pattern", "^(\\*|[0-9]{1,9}|\"[0-9]{1,9}\")?$"}}},
+              {"description",
+               "The incarnation that the caller knows; where the bunker is at another one, the "
+               "answer is STALE_INCARNATION."}}}}},
           {"responses", std::move(responses)},
           {"schemas", std::move(schemas)}};
 }

@@ -89,6 +89,23 @@ class GoldenTest(case.ClusterTest):
         self.assertEqual(done.returncode, 3)
         self.compare("bunker-exec.json", json.dumps(normal(json.loads(done.stdout)), indent=2) + "\n")
 
+    def test_b_lifecycle(self):
+        row = self.json("bunker", "create", "golden", "--name", "kept", "--lifecycle", "session", "--no-start")
+        self.assertEqual((row["status"], row["incarnation"]), ("stopped", 1))
+        self.assertEqual(self.json("bunker", "start", "kept")["incarnation"], 2)
+        self.c.get("/bunkers/kept?wait_status=running&wait_s=60")
+        self.assertEqual(self.json("bunker", "update", "kept", "--label", "a=b", "--name", "renamed")["label_set"],
+                         {"a": "b"})
+        self.assertEqual(self.json("bunker", "pause", "renamed")["name"], "renamed")
+        self.c.get("/bunkers/renamed?wait_status=paused&wait_s=60")
+        self.json("bunker", "resume", "renamed")
+        self.c.get("/bunkers/renamed?wait_status=running&wait_s=60")
+        self.assertEqual(self.json("bunker", "stop", "renamed")["status"], "stopping")
+        self.assertIn("LIFECYCLE_MODE_DENIED", self.fails(1, "bunker", "stop", "gold"))
+        self.c.ctl("bunker", "rm", "renamed")
+        told = self.c.ctl("bunker", "events", row["id"], seconds=60).stdout
+        self.assertIn("stopped", told.splitlines()[-1])
+
     def test_events(self):
         ref = self.c.registry.push(images.tiny(marker="events"), "events")
         row = self.c.register("events", ref)

@@ -114,11 +114,15 @@ void ScriptedAgent::Take(const link::v1::Assignment& row) {
     if (!same_attempt || !IsReady(held.told)) StartImage(held);
     return;
   }
-  if (row.bunker().desired() != link::v1::BunkerAssignment::STOPPED) {
-    if (!known) StartBunker(held);
-    return;
-  }
-  Arm(held, script_.stop_delay, &ScriptedAgent::FinishStop);
+  if (row.bunker().desired() == link::v1::BunkerAssignment::STOPPED)
+    return Arm(held, script_.stop_delay, &ScriptedAgent::FinishStop);
+  // A next incarnation is a boot anew; within one, only a pause comes and goes.
+  const bool same_life = known && held.told.has_bunker() &&
+                         held.told.bunker().incarnation() == row.bunker().incarnation();
+  if (!known || (!same_life && held.told.has_bunker())) return StartBunker(held);
+  const auto status = held.told.bunker().status();
+  if (same_life && (status == BunkerObservation::RUNNING || status == BunkerObservation::PAUSED))
+    FinishPause(held);
 }
 
 void ScriptedAgent::Remove(const std::string& name) {
@@ -227,6 +231,7 @@ void ScriptedAgent::FinishBoot(Held& held) {
     seen.set_status(BunkerObservation::FAILED);
     seen.set_status_reason("BOOT_FAILED");
     seen.set_status_message("the script of this agent says so");
+    seen.set_disk_kept(held.row.bunker().keep_disk());
   } else {
     seen.set_status(BunkerObservation::RUNNING);
     seen.set_isolation(options_.facts.isolation());
@@ -238,6 +243,16 @@ void ScriptedAgent::FinishBoot(Held& held) {
   Tell(held);
 }
 
+// Takes no time, as in a real VM.
+void ScriptedAgent::FinishPause(Held& held) {
+  Count(held, -1);
+  const bool paused = held.row.bunker().desired() == link::v1::BunkerAssignment::PAUSED;
+  held.told.mutable_bunker()->set_status(paused ? BunkerObservation::PAUSED
+                                                : BunkerObservation::RUNNING);
+  Count(held, +1);
+  Tell(held);
+}
+
 void ScriptedAgent::FinishStop(Held& held) {
   Count(held, -1);
   held.told.Clear();
@@ -245,6 +260,7 @@ void ScriptedAgent::FinishStop(Held& held) {
   seen.set_bunker_id(held.row.bunker().bunker_id());
   seen.set_incarnation(held.row.bunker().incarnation());
   seen.set_status(BunkerObservation::STOPPED);
+  seen.set_disk_kept(held.row.bunker().keep_disk());
   Count(held, +1);
   Tell(held);
 }

@@ -86,6 +86,7 @@ class ScriptedAgent final : public agent::LinkHandler {
   void StartBunker(Held& held);
   void FinishBoot(Held& held);
   void FinishStop(Held& held);
+  void FinishPause(Held& held);
   void BootWaiting(const std::string& image_id);
   bool ImageReady(const std::string& image_id) const;
   void Tell(Held& held);

@@ -143,7 +143,8 @@ class Lane:
             if overrides:
                 case.path_parameters = dict(overrides)
             self.tame(case, seeded)
-            headers = {"Authorization": "Bearer " + self.plan["keys"][role]}
+            # A stream of events would go on for ever: asked for JSON, its route refuses.
+            headers = {"Authorization": "Bearer " + self.plan["keys"][role], "Accept": "application/json"}
             try:
                 response = case.call(base_url=self.base, session=self.session, headers=headers, timeout=20)
             except requests.exceptions.Timeout as late:

@@ -1,4 +1,4 @@
-"""Reads an image's cache view as server-sent events."""
+"""Reads streams of server-sent events: an image's cache view, bunkers."""
 
 import threading
 
@@ -7,11 +7,11 @@ import httpx
 from . import sse
 
 
-class CacheStream:
-    """with CacheStream(cluster, image) as s: s.wait(...)  Reads in a thread of its own."""
+class EventStream:
+    """with EventStream(cluster, path) as s: s.wait(...)  Reads in a thread of its own."""
 
-    def __init__(self, cluster, image, last_event_id=None):
-        self.url = f"{cluster.controller.host}/v1/modules/scaibunker/images/{image}/cache"
+    def __init__(self, cluster, path, last_event_id=None):
+        self.url = f"{cluster.controller.host}/v1/modules/scaibunker{path}"
         self.headers = {"Authorization": f"Bearer {cluster.controller.key}", "Accept": "text/event-stream"}
         if last_event_id is not None:
             self.headers["Last-Event-ID"] = last_event_id
@@ -50,3 +50,13 @@ class CacheStream:
     def last_id(self):
         with self.changed:
             return [x[0] for x in self.events if x[0]][-1]
+
+    def ended(self, seconds=20):
+        """Whether the server has ended it by then."""
+        self.thread.join(seconds)
+        return not self.thread.is_alive()
+
+
+class CacheStream(EventStream):
+    def __init__(self, cluster, image, last_event_id=None):
+        super().__init__(cluster, f"/images/{image}/cache", last_event_id)

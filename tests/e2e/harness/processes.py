@@ -26,6 +26,17 @@ def wait_until(condition, what, seconds=30.0, interval=0.05):
         time.sleep(interval)
 
 
+def cgroups_of(pid):
+    """Controller -> path of the process's control group; "" is version 2's."""
+    found = {}
+    with open(f"/proc/{pid}/cgroup", encoding="ascii") as lines:
+        for line in lines:
+            _, controllers, path = line.rstrip("\n").split(":", 2)
+            for controller in controllers.split(","):
+                found[controller] = path
+    return found
+
+
 class Daemon:
     """A daemon with a log file. stop() ends it by its pid; it is never restarted by itself."""
 

@@ -10,6 +10,8 @@
 namespace bunker::agent {
 namespace {
 
+using Observed = link::v1::BunkerObservation;
+
 class RecordingSink : public ObservationSink {
  public:
   void Upsert(const link::v1::Observation& row) override { rows[row.name()] = row; }
@@ -85,8 +87,19 @@ class ScriptedBunkerWork : public BunkerWork {
              std::shared_ptr<CancelToken> cancel, OnStarted done) override {
     starts.push_back({wanted, recipe, std::move(cancel), std::move(done)});
   }
-  void Stop(const std::string& id, uint32_t incarnation, OnStopped done) override {
+  void Stop(const std::string& id, uint32_t incarnation, bool keep_disk,
+            OnStopped done) override {
     stops.push_back({id + "." + std::to_string(incarnation), std::move(done)});
+    kept_disk = keep_disk;
+  }
+  void SetPaused(const std::string&, uint32_t, bool paused, OnPaused done) override {
+    switches.push_back({paused, std::move(done)});
+  }
+  void Later(std::function<void()> again) override { later.push_back(std::move(again)); }
+  void FinishSwitch(const absl::Status& status = absl::OkStatus()) {
+    auto call = switches.front();
+    switches.pop_front();
+    call.second(status);
   }
   void Forget(const std::string& id, uint32_t incarnation) override {
     forgotten.push_back(id + "." + std::to_string(incarnation));
@@ -107,7 +120,10 @@ class ScriptedBunkerWork : public BunkerWork {
   }
   std::deque<StartCall> starts;
   std::deque<std::pair<std::string, OnStopped>> stops;
+  std::deque<std::pair<bool, OnPaused>> switches;
+  std::vector<std::function<void()>> later;
   std::vector<std::string> forgotten;
+  bool kept_disk = false;  // by the last stop
 };
 
 class TablesTest : public ::testing::Test {
@@ -316,6 +332,110 @@ TEST_F(TablesTest, ANewerIncarnationReplacesTheRunningOne) {
   bunker_work.FinishStop();
   ASSERT_EQ(bunker_work.starts.size(), 1u);
   EXPECT_EQ(bunker_work.starts.front().wanted.incarnation(), 2u);
+}
+
+TEST_F(TablesTest, AKeptDiskOutlivesItsVmAndGoesWithItsRow) {
+  MakeImageReady();
+  link::v1::BunkerAssignment wanted = Bunker();
+  wanted.set_keep_disk(true);
+  bunkers.Upsert(wanted);
+  bunker_work.FinishStart(Observed::RUNNING);
+  wanted.set_desired(link::v1::BunkerAssignment::STOPPED);
+  bunkers.Upsert(wanted);
+  EXPECT_TRUE(bunker_work.kept_disk);
+  bunker_work.FinishStop();
+  EXPECT_EQ(sink.Bunker("bnk").status(), Observed::STOPPED);
+  EXPECT_TRUE(sink.Bunker("bnk").disk_kept());
+
+  wanted.set_incarnation(2);
+  wanted.set_desired(link::v1::BunkerAssignment::RUNNING);
+  bunkers.Upsert(wanted);
+  ASSERT_EQ(bunker_work.starts.size(), 1u);
+  bunker_work.FinishStart(Observed::FAILED);
+  EXPECT_TRUE(sink.Bunker("bnk").disk_kept());
+
+  // The end for good: the same status, without the disk.
+  wanted.set_keep_disk(false);
+  wanted.set_desired(link::v1::BunkerAssignment::STOPPED);
+  bunkers.Upsert(wanted);
+  ASSERT_EQ(bunker_work.stops.size(), 1u);
+  EXPECT_FALSE(bunker_work.kept_disk);
+  EXPECT_TRUE(sink.Bunker("bnk").disk_kept());
+  bunker_work.FinishStop();
+  EXPECT_FALSE(sink.Bunker("bnk").disk_kept());
+  bunkers.Remove("bnk");
+  EXPECT_TRUE(bunker_work.stops.empty());
+  EXPECT_EQ(sink.rows.count("bunkers/bnk"), 0u);
+}
+
+TEST_F(TablesTest, ARowThatGoesTakesItsDiskAlong) {
+  MakeImageReady();
+  link::v1::BunkerAssignment wanted = Bunker();
+  wanted.set_keep_disk(true);
+  wanted.set_desired(link::v1::BunkerAssignment::STOPPED);
+  bunkers.Upsert(wanted);
+  EXPECT_TRUE(sink.Bunker("bnk").disk_kept());
+  bunkers.Remove("bnk");
+  ASSERT_EQ(bunker_work.stops.size(), 1u);
+  EXPECT_FALSE(bunker_work.kept_disk);
+  bunker_work.FinishStop();
+  EXPECT_EQ(sink.rows.count("bunkers/bnk"), 0u);
+}
+
+TEST_F(TablesTest, PauseAndResume) {
+  MakeImageReady();
+  link::v1::BunkerAssignment wanted = Bunker();
+  bunkers.Upsert(wanted);
+  bunker_work.FinishStart(Observed::RUNNING);
+  wanted.set_desired(link::v1::BunkerAssignment::PAUSED);
+  bunkers.Upsert(wanted);
+  ASSERT_EQ(bunker_work.switches.size(), 1u);
+  EXPECT_TRUE(bunker_work.switches[0].first);
+  // What changes meanwhile is done after it.
+  wanted.set_desired(link::v1::BunkerAssignment::RUNNING);
+  bunkers.Upsert(wanted);
+  EXPECT_EQ(bunker_work.switches.size(), 1u);
+  bunker_work.FinishSwitch();
+  EXPECT_EQ(sink.Bunker("bnk").status(), Observed::PAUSED);
+  ASSERT_EQ(bunker_work.switches.size(), 1u);
+  EXPECT_FALSE(bunker_work.switches[0].first);
+  bunker_work.FinishSwitch(absl::UnavailableError("the VMM does not answer"));
+  EXPECT_EQ(sink.Bunker("bnk").status(), Observed::PAUSED);
+  ASSERT_EQ(bunker_work.later.size(), 1u);
+  bunker_work.later[0]();
+  bunker_work.FinishSwitch();
+  EXPECT_EQ(sink.Bunker("bnk").status(), Observed::RUNNING);
+}
+
+TEST_F(TablesTest, AVmThatDiesWhileItIsPausedIsCleanedUp) {
+  MakeImageReady();
+  link::v1::BunkerAssignment wanted = Bunker();
+  bunkers.Upsert(wanted);
+  bunker_work.FinishStart(Observed::RUNNING);
+  wanted.set_desired(link::v1::BunkerAssignment::PAUSED);
+  bunkers.Upsert(wanted);
+  bunkers.OnExit("bnk", 1, false, "VM_ENDED: killed");
+  EXPECT_TRUE(bunker_work.stops.empty());
+  bunker_work.FinishSwitch(absl::UnavailableError("gone"));
+  ASSERT_EQ(bunker_work.stops.size(), 1u);
+  EXPECT_EQ(sink.Bunker("bnk").status(), Observed::FAILED);
+  bunker_work.FinishStop();
+}
+
+TEST_F(TablesTest, AnAdoptedVmIsPausedAgainForItsRowMayBeAheadOfIt) {
+  MakeImageReady();
+  link::v1::BunkerAssignment wanted = Bunker();
+  wanted.set_desired(link::v1::BunkerAssignment::PAUSED);
+  link::v1::BunkerObservation observed;
+  observed.set_bunker_id("bnk");
+  observed.set_incarnation(1);
+  observed.set_status(Observed::PAUSED);
+  bunkers.Restore(wanted, observed, "recipe");
+  bunkers.Upsert(wanted);
+  ASSERT_EQ(bunker_work.switches.size(), 1u);
+  EXPECT_TRUE(bunker_work.switches[0].first);
+  bunker_work.FinishSwitch();
+  EXPECT_TRUE(bunker_work.switches.empty());
 }
 
 TEST_F(TablesTest, OnlyWhatNoGroupWantsMayBeDropped) {

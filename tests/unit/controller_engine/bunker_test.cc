@@ -236,10 +236,6 @@ TEST_F(Bunkers, AStopThatTheGuestMadeHasACodeAndAText) {
 
 TEST_F(Bunkers, WhatIsNotBuiltIsRefused) {
   EXPECT_EQ(ReasonOf(h.Create("a", [](CreateBunkerSpec& s) {
-                        s.lifecycle_mode = LifecycleMode::kSession;
-                      }).status()),
-            "VALIDATION_ERROR");
-  EXPECT_EQ(ReasonOf(h.Create("a", [](CreateBunkerSpec& s) {
                         s.network_profile = NetworkProfile::kTransit;
                       }).status()),
             "NETWORK_PROFILE_DENIED");

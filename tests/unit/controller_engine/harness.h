@@ -229,7 +229,8 @@ class Harness {
                      std::function<void(BunkerObservation&)> edit = nullptr) {
     BunkerObservation seen;
     seen.bunker_id = bunker;
-    seen.incarnation = 1;
+    const BunkerAssignment* row = BunkerRow(worker, bunker);
+    seen.incarnation = row == nullptr ? 1 : row->incarnation;
     seen.status = status;
     seen.isolation = "tcg";
     if (edit) edit(seen);

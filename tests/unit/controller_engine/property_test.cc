@@ -30,7 +30,7 @@ class Life {
   }
 
   void Step() {
-    switch (random_.Below(17)) {
+    switch (random_.Below(19)) {
       case 0: Group(&Engine::AttachImage, Pick(images_)); break;
       case 1: Group(&Engine::DetachImage, Pick(images_)); break;
       case 2: Group(&Engine::AttachWorker, Pick(workers_)); break;
@@ -42,6 +42,8 @@ class Life {
       case 5:
       case 6: Create(); break;
       case 7: Delete(); break;
+      case 17:
+      case 18: Change(); break;
       case 8:
       case 9:
       case 10: Work(Pick(workers_)); break;
@@ -81,7 +83,7 @@ class Life {
       EXPECT_EQ(warm.failed, 0u);
     }
     for (const auto& row : h_.engine->ListBunkers(h_.admin, {}, {200, ""}).rows) {
-      EXPECT_TRUE(row->status == BunkerStatus::kRunning ||
+      EXPECT_TRUE(row->status == BunkerStatus::kRunning || row->status == BunkerStatus::kPaused ||
                   row->status == BunkerStatus::kStopped || row->status == BunkerStatus::kFailed)
           << NameOf(row->status) << " " << row->status_reason;
       if (!row->live()) {
@@ -111,6 +113,9 @@ class Life {
     spec.cpu_millicores = 50 + random_.Below(1000);
     spec.memory_mb = 64 + random_.Below(700);
     spec.disk_mb = 64 + random_.Below(4000);
+    spec.lifecycle_mode = static_cast<LifecycleMode>(random_.Below(3));
+    if (random_.Below(3) == 0) spec.on_idle = OnIdle::kPause;
+    if (spec.lifecycle_mode != LifecycleMode::kEphemeral) spec.start = random_.Below(4) != 0;
     if (random_.Below(2) == 0) spec.idle_timeout_s = 1 + random_.Below(100);
     if (random_.Below(3) == 0) spec.replicas = random_.Below(4);
     const uint64_t count = 1 + spec.replicas.value_or(0);
@@ -174,6 +179,21 @@ class Life {
     });
   }
 
+  // Somebody stops, starts, pauses or resumes something, whatever it is at.
+  void Change() {
+    const auto page = h_.engine->ListBunkers(h_.admin, {}, {50, ""});
+    if (page.rows.empty()) return;
+    const std::string id = page.rows[random_.Below(page.rows.size())]->id;
+    constexpr decltype(&Engine::StopKeeping) kSteps[] = {
+        &Engine::StopKeeping, &Engine::StartAgain, &Engine::RestartBunker, &Engine::PauseBunker,
+        &Engine::ResumeBunker};
+    const auto step = kSteps[random_.Below(std::size(kSteps))];
+    h_.Run([&](Engine& e, Turn& t) {
+      (e.*step)(t, h_.admin, id, std::nullopt).status().IgnoreError();
+    });
+    CheckRoom();
+  }
+
   // A worker does something about each of its rows.
   void Work(const std::string& worker) {
     if (!h_.heartbeats[worker]) return;
@@ -208,14 +228,18 @@ class Life {
 
   void WorkOnBunker(const std::string& worker, const BunkerAssignment& row) {
     if (row.stopped) {
-      h_.ObserveBunker(worker, row.bunker_id, BunkerStatus::kStopped);
+      h_.ObserveBunker(worker, row.bunker_id, BunkerStatus::kStopped,
+                       [&](BunkerObservation& seen) { seen.disk_kept = row.keep_disk; });
       return;
     }
     const auto entry = h_.Entry(row.image_id, worker);
     if (entry == nullptr || entry->status != CacheStatus::kReady) return;
+    const bool fails = faults_ && random_.Below(5) == 0;
     h_.ObserveBunker(worker, row.bunker_id,
-                     faults_ && random_.Below(5) == 0 ? BunkerStatus::kFailed
-                                                      : BunkerStatus::kRunning);
+                     fails        ? BunkerStatus::kFailed
+                     : row.paused ? BunkerStatus::kPaused
+                                  : BunkerStatus::kRunning,
+                     [&](BunkerObservation& seen) { seen.disk_kept = fails && row.keep_disk; });
   }
 
   void Toggle(const std::string& worker) {

@@ -18,8 +18,8 @@ TEST(Transitions, Bunker) {
       "..11111",  // running
       "..11111",  // paused
       "....111",  // stopping
-      ".....1.",  // stopped: final
-      "......1",  // failed: final
+      "....111",  // stopped: to be ended, where it is not final
+      "....1.1",  // failed: the same
   };
   for (size_t from = 0; from < 7; ++from) {
     for (size_t to = 0; to < 7; ++to) {

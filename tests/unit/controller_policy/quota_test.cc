@@ -64,6 +64,8 @@ TEST(Quota, BunkersCountUntilTheyAreFinalAndStoppedOnesForTheirDisk) {
   row.lifecycle_mode = LifecycleMode::kPersistent;
   EXPECT_EQ(CountOf(row).persistent, 1u);
   row.status = BunkerStatus::kStopped;
+  EXPECT_EQ(CountOf(row).memory_mb, 256u);  // its VM may be there yet
+  row.halted = true;
   EXPECT_EQ(CountOf(row), (QuotaUsage{0, 0, 0, 0, 1024, 0}));
   row.terminated_at = absl::UnixEpoch();
   EXPECT_EQ(CountOf(row), QuotaUsage{});

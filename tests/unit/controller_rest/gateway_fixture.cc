@@ -178,7 +178,10 @@ Answer GatewayFixture::Raw(const std::string& method, const std::string& path,
   SendAll(fd.get(), method + " " + path + " HTTP/1.1\r\nHost: h\r\nConnection: close\r\n" +
                         headers + "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" +
                         body);
-  return Parse(ReadUntil(fd.get(), ""));
+  std::string got = ReadUntil(fd.get(), "\r\n\r\n");
+  // A stream of events has no end: its head is its answer.
+  if (got.find("text/event-stream") == std::string::npos) got += ReadUntil(fd.get(), "");
+  return Parse(got);
 }
 
 Answer GatewayFixture::Call(const std::string& method, const std::string& path,

@@ -92,9 +92,7 @@ TEST_F(GatewayTest, WhatIsNotBuiltYetIsRefusedByName) {
   Boot();
   ASSERT_EQ(Call("POST", "/images", Registration("x")).status, 201);
   const std::vector<std::pair<std::string, std::string>> fields = {
-      {"lifecycle_mode", R"("session")"}, {"lifecycle_mode", R"("persistent")"},
-      {"disk_bytes_per_s", "1"}, {"disk_iops", "1"}, {"on_idle", R"("pause")"},
-      {"snapshot", R"("s")"}, {"main", "{}"}, {"start", "false"}};
+      {"disk_bytes_per_s", "1"}, {"disk_iops", "1"}, {"snapshot", R"("s")"}, {"main", "{}"}};
   for (const auto& [field, value] : fields) {
     const Answer answer =
         Call("POST", "/bunkers", R"({"image": "x", ")" + field + "\": " + value + "}");

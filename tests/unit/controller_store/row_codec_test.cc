@@ -56,6 +56,9 @@ Bunker FullBunker() {
   row.assignment_version = (uint64_t{1} << 63) + 5;
   row.observation_version = 9;
   row.stop_wanted = true;
+  row.on_idle = OnIdle::kPause;
+  row.goal = BunkerGoal::kStop;
+  row.halted = row.disk_made = true;
   row.room_held = true;
   row.created_at = row.updated_at = row.last_activity_at = kTime;
   row.started_at = row.expires_at = row.stopping_at = row.boot_since = row.terminated_at = kTime;
