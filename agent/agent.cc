@@ -267,6 +267,7 @@ class Agent final : public LinkHandler, public ObservationSink {
         std::make_unique<ImageTable>(*image_runner_, *this, [this](const std::string& image_id) {
           bunker_table_->OnImageChange(image_id);
           scan_table_->OnImageChange(image_id);
+          if (const auto* image = image_table_->Wanted(image_id)) PrepareTemplates(*image);
         });
     RETURN_IF_ERROR(BuildScanner());
     BunkerRunner::Options options;
@@ -352,12 +353,25 @@ class Agent final : public LinkHandler, public ObservationSink {
 
   // What ran before a restart of the agent will be wanted again.
   void PrepareTemplate(const BunkerRunner::Recovered& bunker) {
-    const bool restorable = bunker.observed.status() == link::v1::BunkerObservation::RUNNING &&
-                            bunker.wanted.network_profile() == "isolated";
-    if (!restorable) return;
+    if (bunker.observed.status() != link::v1::BunkerObservation::RUNNING) return;
     const VmSpec form = FormOf(job_options_, *images_, bunker.recipe_digest,
-                               bunker.wanted.cpu_millicores(), bunker.wanted.memory_mb());
+                               {bunker.wanted.cpu_millicores(), bunker.wanted.memory_mb(),
+                                HasNetworkCard(bunker.wanted)});
     templates_->Prepare(form, bunker.recipe_digest, bunker.wanted.disk_mb());
+  }
+
+  // An image that is ready gets what most of its first bunkers will ask for.
+  void PrepareTemplates(const link::v1::ImageAssignment& image) {
+    const std::string recipe = image_table_->ReadyRecipe(image.image_id());
+    // What no group wants is here to be looked at, and goes again.
+    if (recipe.empty() || image.expendable() || image.default_memory_mb() == 0) return;
+    for (const bool network_card : {false, true}) {
+      if (network_card && abilities_.profiles.size() < 2) return;
+      const VmSpec form =
+          FormOf(job_options_, *images_, recipe,
+                 {image.default_cpu_millicores(), image.default_memory_mb(), network_card});
+      templates_->PrepareAhead(form, recipe, image.default_disk_mb());
+    }
   }
 
   BunkerRunner::Listeners Listeners() {
@@ -444,7 +458,10 @@ class Agent final : public LinkHandler, public ObservationSink {
   }
 
   void Apply(const link::v1::Assignment& row) {
-    if (row.has_image()) image_table_->Upsert(row.image());
+    if (row.has_image()) {
+      image_table_->Upsert(row.image());
+      PrepareTemplates(row.image());
+    }
     if (row.has_bunker()) bunker_table_->Upsert(row.bunker());
     if (row.has_scan()) scan_table_->Upsert(row.scan());
   }

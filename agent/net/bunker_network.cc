@@ -5,6 +5,7 @@
 #include <linux/if_tun.h>
 #include <net/if.h>
 #include <netinet/in.h>
+#include <sched.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -12,6 +13,7 @@
 #include <cerrno>
 #include <filesystem>
 #include <sstream>
+#include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -103,6 +105,19 @@ std::string UplinkName(uint32_t slot) {
 }
 
 }  // namespace
+
+absl::StatusOr<UniqueFd> MakeIdleTap() {
+  absl::StatusOr<UniqueFd> tap = absl::UnknownError("not tried");
+  // A thread of its own, for a thread can't be sure to get back into the namespace it left.
+  std::thread([&tap] {
+    if (unshare(CLONE_NEWNET) != 0) {
+      tap = ErrnoError(errno, "a namespace for an idle tap");
+      return;
+    }
+    tap = MakeTap();
+  }).join();
+  return tap;
+}
 
 std::string NamespaceOf(const std::string& folder) {
   return absl::StrCat("bunker-", fs::path(folder).filename().string());

@@ -119,6 +119,10 @@ class BunkerNetworks {
   bool host_open_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
+// A tap in a namespace of its own that leads nowhere; both go with the descriptor. For a VM that
+// has a network card and is nobody's yet. Needs root.
+absl::StatusOr<UniqueFd> MakeIdleTap();
+
 // "bunker-" and the folder's name.
 std::string NamespaceOf(const std::string& folder);
 

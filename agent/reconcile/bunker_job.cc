@@ -47,10 +47,6 @@ std::string MachineIdOf(const std::string& bunker_id) {
   return Sha256Hex("machine-id " + bunker_id).substr(0, 32);
 }
 
-bool HasNetworkCard(const link::v1::BunkerAssignment& wanted) {
-  return wanted.network_profile() != "isolated" && !wanted.network_profile().empty();
-}
-
 guest::v1::GuestConfig ConfigFor(const link::v1::BunkerAssignment& wanted) {
   guest::v1::GuestConfig config;
   config.set_hostname(wanted.hostname());
@@ -134,15 +130,13 @@ class StartJob {
   absl::StatusOr<bool> TryRestore() {
     std::string* why_not = running_->row.mutable_observed()->mutable_fallback_reason();
     if (wanted_.keep_disk()) {
-      // A template's memory has the template's own disk mounted.
-      if (parts_.templates.enabled())
-        *why_not = "TEMPLATE_MISSING: bunkers that keep their disk are not restored, they boot";
-      return false;
-    }
-    if (HasNetworkCard(wanted_)) {
-      if (parts_.templates.enabled())
-        *why_not = "TEMPLATE_MISSING: bunkers with a network card are not restored yet, they boot";
-      return false;
+      ASSIGN_OR_RETURN(disk_, KeptDiskPath(options_.disk_dir, wanted_.bunker_id()));
+      // A template's memory has the template's own disk mounted, not this one.
+      if (wanted_.disk_expected() || fs::exists(disk_)) {
+        if (parts_.templates.enabled())
+          *why_not = "TEMPLATE_MISSING: a bunker with a disk of before boots from it";
+        return false;
+      }
     }
     TemplateKeeper::Answer answer =
         parts_.templates.Find(Form(), running_->row.recipe_digest(), wanted_.disk_mb());
@@ -157,6 +151,8 @@ class StartJob {
     if (running_->vm.process()) RETURN_IF_ERROR(parts_.vmm.Kill(running_->vm).status());
     running_->vm = VmHandle();
     RETURN_IF_ERROR(RemoveVmFolder(parts_, running_->row.folder()));
+    if (wanted_.keep_disk())
+      RETURN_IF_ERROR(RemoveKeptDisk(options_.disk_dir, wanted_.bunker_id()));
     return false;
   }
 
@@ -177,10 +173,12 @@ class StartJob {
   absl::Status RestoreFrom(const Template& from) {
     const std::string& folder = running_->row.folder();
     RETURN_IF_ERROR(MakeFolders(folder, 0700));
-    RETURN_IF_ERROR(CopyRwDisk(from.disk, folder + "/rw.ext4", wanted_.disk_mb(), uid_));
+    RETURN_IF_ERROR(CopyTemplateDisk(from.disk));
     const absl::Duration begin = MonotonicTime();
-    ASSIGN_OR_RETURN(running_->vm,
-                     parts_.vmm.Restore(Spec(), from.snapshot, Journalled(), cancel_));
+    VmSpec spec = Spec();
+    ASSIGN_OR_RETURN(const BunkerNetwork network, MakeNetwork());
+    spec.tap_fd = network.tap.get();
+    ASSIGN_OR_RETURN(running_->vm, parts_.vmm.Restore(spec, from.snapshot, Journalled(), cancel_));
     guest::v1::GuestConfig config = ConfigFor(wanted_);
     if (wanted_.disk_mb() > from.disk_mb) {
       const uint64_t bytes = uint64_t{wanted_.disk_mb()} << 20;
@@ -199,7 +197,6 @@ class StartJob {
     VmSpec spec = Spec();
     ASSIGN_OR_RETURN(const BunkerNetwork network, MakeNetwork());
     spec.tap_fd = network.tap.get();
-    spec.nic_mac = kGuestMac;
     absl::StatusOr<VmHandle> vm = parts_.vmm.Start(spec, Journalled(), cancel_);
     RETURN_IF_ERROR(Annotate(vm.status(), "starting the VM"));
     running_->vm = *std::move(vm);
@@ -228,7 +225,7 @@ class StartJob {
 
   VmSpec Form() const {
     return FormOf(options_, parts_.images, running_->row.recipe_digest(),
-                  wanted_.cpu_millicores(), wanted_.memory_mb());
+                  {wanted_.cpu_millicores(), wanted_.memory_mb(), HasNetworkCard(wanted_)});
   }
 
   VmSpec Spec() const {
@@ -245,6 +242,17 @@ class StartJob {
       RETURN_IF_ERROR(Bound(vm));
       return parts_.journal.PutVm(running_->row);
     };
+  }
+
+  // One that is kept appears under its name whole: a crash in between leaves none.
+  absl::Status CopyTemplateDisk(const std::string& from) {
+    if (!wanted_.keep_disk())
+      return CopyRwDisk(from, running_->row.folder() + "/rw.ext4", wanted_.disk_mb(), uid_);
+    const std::string part = disk_ + ".part";
+    if (::unlink(part.c_str()) != 0 && errno != ENOENT) return ErrnoError(errno, "unlink " + part);
+    RETURN_IF_ERROR(CopyRwDisk(from, part, wanted_.disk_mb(), uid_));
+    if (::rename(part.c_str(), disk_.c_str()) != 0) return ErrnoError(errno, "rename " + part);
+    return SyncFolder(options_.disk_dir);
   }
 
   absl::Status MakeDisk() {
@@ -370,14 +378,19 @@ void PutRecord(const RunningVm& vm, v1::VmRow* row) {
   row->set_hardware_accelerated(vm.accelerator == Accelerator::kHardware);
 }
 
+bool HasNetworkCard(const link::v1::BunkerAssignment& wanted) {
+  return wanted.network_profile() != "isolated" && !wanted.network_profile().empty();
+}
+
 VmSpec FormOf(const BunkerJobOptions& options, const ImageStore& images,
-              const std::string& recipe_digest, uint32_t cpu_millicores, uint32_t memory_mb) {
+              const std::string& recipe_digest, const VmShape& shape) {
   VmSpec form;
   form.base_disk = images.RootfsPath(recipe_digest);
   form.kernel = options.kernel;
   form.initrd = options.initrd;
-  form.vcpus = (cpu_millicores + 999) / 1000;
-  form.memory_mb = std::max(memory_mb, kMinGuestMemoryMb);
+  form.vcpus = (shape.cpu_millicores + 999) / 1000;
+  form.memory_mb = std::max(shape.memory_mb, kMinGuestMemoryMb);
+  if (shape.network_card) form.nic_mac = kGuestMac;
   form.accelerator = options.accelerator;
   return form;
 }

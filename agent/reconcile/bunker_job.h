@@ -55,9 +55,18 @@ struct RunningBunker {
 RunningVm RecordOf(const v1::VmRow& row);
 void PutRecord(const RunningVm& vm, v1::VmRow* row);
 
-// The VM that a bunker of such a size gets, without folder, private disk and uid.
+struct VmShape {
+  uint32_t cpu_millicores = 0;
+  uint32_t memory_mb = 0;
+  bool network_card = false;
+};
+
+// Of every profile but isolated.
+bool HasNetworkCard(const link::v1::BunkerAssignment& wanted);
+
+// The VM that a bunker of such a shape gets, without folder, private disk, uid and tap.
 VmSpec FormOf(const BunkerJobOptions& options, const ImageStore& images,
-              const std::string& recipe_digest, uint32_t cpu_millicores, uint32_t memory_mb);
+              const std::string& recipe_digest, const VmShape& shape);
 
 struct StartOutcome {
   absl::StatusOr<std::shared_ptr<RunningBunker>> running;

@@ -135,6 +135,11 @@ void ImageTable::Publish(const Row& row) {
   sink_.Upsert(observation);
 }
 
+const link::v1::ImageAssignment* ImageTable::Wanted(const std::string& image_id) const {
+  const auto it = rows_.find(image_id);
+  return it != rows_.end() && it->second.is_wanted ? &it->second.wanted : nullptr;
+}
+
 std::string ImageTable::ReadyRecipe(const std::string& image_id) const {
   const auto it = rows_.find(image_id);
   if (it == rows_.end() || it->second.observed.status() != link::v1::ImageObservation::READY)

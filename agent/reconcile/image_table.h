@@ -62,6 +62,8 @@ class ImageTable {
   void Upsert(const link::v1::ImageAssignment& wanted);
   void Remove(const std::string& image_id);
 
+  // Null where no such row is wanted. Until the next call of a method that is not const.
+  const link::v1::ImageAssignment* Wanted(const std::string& image_id) const;
   // The recipe of a READY image, or "".
   std::string ReadyRecipe(const std::string& image_id) const;
   // FAILED and not worth waiting for: the observation; else nullptr.

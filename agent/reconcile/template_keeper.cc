@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "agent/net/bunker_network.h"
 #include "agent/reconcile/template_job.h"
 #include "common/base/log.h"
 #include "common/base/reason.h"
@@ -70,6 +71,18 @@ TemplateKeeper::Answer TemplateKeeper::Find(const VmSpec& form, const std::strin
   return {nullptr, "TEMPLATE_MISSING: the first of its form on this worker since its agent began"};
 }
 
+void TemplateKeeper::PrepareAhead(const VmSpec& form, const std::string& recipe_digest,
+                                  uint64_t disk_mb) {
+  {
+    MutexLock lock(mutex_);
+    const size_t expected = under_way_.size() + 1;
+    // A template takes what its guest has touched, which is less than the guest's memory.
+    const uint64_t bytes = store_.bytes() + expected * (uint64_t{form.memory_mb} << 20);
+    if (store_.count() + expected > options_.max_count || bytes > options_.max_bytes) return;
+  }
+  Prepare(form, recipe_digest, disk_mb);
+}
+
 absl::Status TemplateKeeper::Make(const std::string& key, VmSpec spec,
                                   const std::string& recipe_digest, uint64_t disk_mb,
                                   CancelToken& cancel) {
@@ -80,6 +93,11 @@ absl::Status TemplateKeeper::Make(const std::string& key, VmSpec spec,
         absl::StrCat("the worker has ", available, " MiB of memory left, too few to make one"));
   }
   const absl::Duration begin = MonotonicTime();
+  UniqueFd tap;
+  if (!spec.nic_mac.empty()) {
+    ASSIGN_OR_RETURN(tap, MakeIdleTap());
+    spec.tap_fd = tap.get();
+  }
   ASSIGN_OR_RETURN(spec.uid, uids_.Take());
   TemplateOrder order;
   order.name = spec.folder.substr(options_.vm_dir.size() + 1);

@@ -63,6 +63,9 @@ class TemplateKeeper {
     [[maybe_unused]] const Answer ignored = Find(form, recipe_digest, disk_mb);
   }
 
+  // The same for a form that nobody has asked for yet: only where it pushes nothing out.
+  void PrepareAhead(const VmSpec& form, const std::string& recipe_digest, uint64_t disk_mb);
+
   // A restore from it failed: it is not used again, and the next one is made after a pause.
   void Reject(const std::shared_ptr<const Template>& bad, const absl::Status& why);
 

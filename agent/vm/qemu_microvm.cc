@@ -222,7 +222,7 @@ QemuArgs QemuMicrovm::ArgsFor(const VmSpec& spec, const std::string& binary) con
   args.kernel_args = spec.kernel_args;
   args.console_kib = spec.console_kib;
   if (spec.snapshots) args.memory = GuestMemory::kFile;
-  if (spec.tap_fd >= 0) args.nic_mac = spec.nic_mac;
+  args.nic_mac = spec.nic_mac;
   return args;
 }
 

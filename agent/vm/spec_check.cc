@@ -66,7 +66,9 @@ absl::Status CheckSizes(const VmSpec& spec) {
   if (console < 4 || console > 1024 || (console & (console - 1)) != 0) {
     return Refuse("console_kib", "must be a power of two from 4 to 1024");
   }
-  if (spec.tap_fd >= 0 && !IsMac(spec.nic_mac)) return Refuse("nic_mac", "is no MAC address");
+  if (!spec.nic_mac.empty() && !IsMac(spec.nic_mac)) return Refuse("nic_mac", "is no MAC address");
+  if (spec.nic_mac.empty() != (spec.tap_fd < 0))
+    return Refuse("tap_fd", "and nic_mac belong together: a network card needs both");
   size_t bytes = 0;
   for (const std::string& word : spec.kernel_args) {
     if (!IsPlainWord(word)) return Refuse("kernel_args", "holds a word that isn't a plain one");

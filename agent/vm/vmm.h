@@ -42,8 +42,8 @@ struct VmSpec {
   uint32_t memory_mb = 256;
   Accelerator accelerator = Accelerator::kSoftware;
   uid_t uid = 0;            // and gid: nobody else's, never 0
-  int tap_fd = -1;          // one network card on this tap device; -1: none at all
-  std::string nic_mac;      // its address; generated
+  std::string nic_mac;      // of the one network card, generated; "": none at all
+  int tap_fd = -1;          // what the card is on; where there is none: -1
   uint32_t console_kib = 64;             // kept of the guest's console output; a power of two
   absl::Duration start_timeout = absl::Seconds(20);  // until the VMM answers, not the guest
   bool snapshots = false;   // Snapshot() can be asked of it; restored VMs always can be

@@ -75,6 +75,9 @@ DesiredRow Engine::DesiredOf(const CacheEntry& entry) const {
   row.size_mib = image->size_mib;
   row.arch = image->arch == Arch::kUnspecified ? worker->facts.arch : image->arch;
   row.attempt = entry.attempt;
+  row.default_cpu_millicores = image->default_cpu_millicores;
+  row.default_memory_mb = image->default_memory_mb;
+  row.default_disk_mb = image->default_disk_mb;
   row.credential_id = image->credential_id;
   row.tag_check = entry.tag_check;
   row.expendable = !entry.wanted;

@@ -25,6 +25,9 @@ void Fill(const ImageAssignment& from, link::v1::ImageAssignment& to) {
   to.set_size_mib(from.size_mib);
   to.set_arch(std::string(NameOf(from.arch)));
   to.set_attempt(from.attempt);
+  to.set_default_cpu_millicores(from.default_cpu_millicores);
+  to.set_default_memory_mb(from.default_memory_mb);
+  to.set_default_disk_mb(from.default_disk_mb);
   to.set_credential_id(from.credential_id);
   to.set_tag_check(from.tag_check);
   to.set_expendable(from.expendable);

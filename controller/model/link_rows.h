@@ -37,6 +37,9 @@ struct ImageAssignment {
   uint32_t size_mib = 0;
   Arch arch = Arch::kUnspecified;
   uint32_t attempt = 1;
+  uint32_t default_cpu_millicores = 0;
+  uint32_t default_memory_mb = 0;
+  uint64_t default_disk_mb = 0;
   std::string credential_id;  // not empty: the worker asks for the login when it pulls
   uint64_t tag_check = 0;     // raised to have the tag looked up once
   bool expendable = false;  // no group wants it: the agent may drop it where its disk is full

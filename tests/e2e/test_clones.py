@@ -18,41 +18,20 @@ IDENTITY = ("od -An -tx1 -N16 /dev/urandom; cat /etc/machine-id; cat /proc/sys/k
 
 
 class ClonesTest(case.ClusterTest):
-    AGENT = {"vm": {"template_max": 4, "concurrent_starts": 2}, "worker": {"memory_mb": 16384}}
+    AGENT = {"vm": {"template_max": 6, "concurrent_starts": 2}, "worker": {"memory_mb": 16384}}
 
     @classmethod
     def prepare(cls):
         cls.image = cls.c.ready_image()
-        row = cls.c.bunker("tiny")  # the first of its size asks for the template
-        cls.c.call("DELETE", f"/bunkers/{row['id']}", expect=200)
-        cls.wait_templates(1)
+        cls.wait_templates(2)  # of its default size, without and with a network card
 
     @classmethod
     def log(cls):
         return cls.c.agents[0].daemon.log()
 
     @classmethod
-    def wait_templates(cls, count, seconds=300):
-        def made():
-            cls.hurry()
-            return cls.log().count("template.made") >= count
-        processes.wait_until(made, f"{count} templates made", seconds, 0.2)
-
-    @classmethod
-    def making(cls):
-        """Pids of the VMs that become templates: a process' name is its folder's."""
-        return [x for x in cls.c.agents[0].vm_pids(templates=True)
-                if any(y.startswith("template.") for y in processes.command_line(x))]
-
-    @classmethod
-    def hurry(cls):
-        """They give way to everybody; here nothing is to wait for them on a busy machine."""
-        for pid in cls.making():
-            for thread in os.listdir(f"/proc/{pid}/task"):
-                try:
-                    os.setpriority(os.PRIO_PROCESS, int(thread), 0)
-                except OSError:
-                    pass
+    def wait_templates(cls, count):
+        cls.c.agents[0].wait_templates(count)
 
     def create(self, **more):
         return self.c.bunker("tiny", cpu_millicores=100, **more)  # many fit, each with one CPU
@@ -104,6 +83,31 @@ class ClonesTest(case.ClusterTest):
         self.c.sh(row["id"], "dd if=/dev/zero of=/root/big bs=1M count=400 && sync && rm /root/big")
         self.delete(row)
 
+    def test_a_network_card_is_restored_with_the_bunkers_own_address(self):
+        rows = [self.create(network_profile="registry") for _ in range(2)]
+        self.assertEqual({(x["start_kind"], x["fallback_reason"]) for x in rows}, {("restore", None)})
+        self.assertEqual(len({x["private_ip"] for x in rows}), 2)
+        for row in rows:
+            routes = self.c.sh(row["id"], "cat /proc/net/route")
+            self.assertRegex(routes, r"eth0\s+00000000\s+0100C80A")  # by 10.200.0.1
+            self.assertIn("nameserver", self.c.sh(row["id"], "cat /etc/resolv.conf"))
+        self.delete(*rows)
+
+    def test_what_keeps_its_disk_is_restored_once_and_boots_from_then_on(self):
+        row = self.create(lifecycle_mode="session", disk_mb=200)
+        self.assertEqual((row["start_kind"], row["fallback_reason"]), ("restore", None))
+        self.c.sh(row["id"], "echo kept > /root/note")
+        for verb, status in (("stop", "stopped"), ("start", "running")):
+            self.c.call("POST", f"/bunkers/{row['id']}/{verb}", expect=200)
+            again = self.c.get(f"/bunkers/{row['id']}?wait_status={status}&wait_s=60")
+            self.assertEqual(again["status"], status, again)
+        self.assertEqual(again["start_kind"], "cold", again)
+        self.assertIn("a disk of before", again["fallback_reason"])
+        self.assertEqual(self.c.sh(row["id"], "cat /root/note"), "kept\n")
+        blocks = int(self.c.sh(row["id"], "df -k / | tail -n 1").split()[1])
+        self.assertGreater(blocks, 150 * 1024)
+        self.delete(row)
+
     def test_another_size_boots_first_and_is_restored_next(self):
         made = self.log().count("template.made")
         row = self.create(memory_mb=200)
@@ -118,7 +122,7 @@ class ClonesTest(case.ClusterTest):
         made = self.log().count("template.failed")
         row = self.create(memory_mb=210)  # asks for a template of its size
         self.assertEqual(row["start_kind"], "cold", row)
-        making = processes.wait_until(self.making, "a template is being made", 120, 0.05)
+        making = processes.wait_until(self.c.agents[0].template_pids, "a template is being made", 120, 0.05)
         os.kill(making[0], signal.SIGKILL)
         processes.wait_until(lambda: self.log().count("template.failed") > made, "it failed", 60)
         again = self.create(memory_mb=210)

@@ -35,7 +35,8 @@ class MetricsTest(case.ClusterTest):
         image = self.c.ready_image("measured-image-name")
         row = self.c.bunker("measured-image-name", name="measured-bunker-name")
         self.assertEqual(self.value('bunker_cache_entries{status="ready"}'), 1)
-        self.assertEqual(self.value('bunker_bunkers{status="running",start_kind="cold"}'), 1)
+        started = 'bunker_bunkers{status="running",start_kind="%s"}'
+        self.assertEqual(self.value(started % "cold") + self.value(started % "restore"), 1)
         self.assertEqual(self.value("bunker_placements_total"), 1)
         self.assertEqual(self.value("bunker_start_duration_seconds_count"), 1)
         self.assertEqual(self.value("bunker_link_sessions"), 1)

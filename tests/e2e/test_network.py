@@ -68,6 +68,7 @@ class NetworkCase(case.ClusterTest):
         row = cls.c.register("debian", ref, size_mib=1024, default_memory_mb=384)
         cls.c.group("all", images=[row["id"]])
         cls.c.wait_cache(row["id"], seconds=300)
+        cls.c.agents[0].wait_templates(2)  # so that it is restored guests that are attacked
         with open(os.path.join(paths.ROOT, "tests/support/network_probes.py"), encoding="utf-8") as source:
             cls.script = source.read()
 
@@ -117,6 +118,7 @@ class GuardedTest(NetworkCase):
         self.flip = "flip-registry.registry.example"
         bunker = self.c.bunker("debian", network_profile="registry")
         self.assertRegex(bunker["private_ip"], r"^10\.201\.")
+        self.assertEqual((bunker["start_kind"], bunker["fallback_reason"]), ("restore", None))
         self.attack(bunker["id"])
         self.survive_the_agent(bunker["id"])
         self.c.call("DELETE", f"/bunkers/{bunker['id']}", expect=200)

@@ -89,7 +89,9 @@ class Agent:
             "images": {"bake_uid": 64010 + Agent.count},
             # Two agents must not give their VMs the same users.
             "vm": {"kernel": paths.guest_file("vmlinux", "vmlinuz"), "initrd": paths.guest_file("initrd"),
-                   "uid_base": 64100 + 50 * Agent.count, "uid_count": 50},
+                   "uid_base": 64100 + 50 * Agent.count, "uid_count": 50,
+                   # Of the first image that is ready; more would be boots that no test waits for.
+                   "template_max": 2},
         }
         tables = {"images.registry": [{"host": x, "insecure_http": True, "allow_address": True}
                                       for x in registries]}
@@ -119,6 +121,24 @@ class Agent:
                 if templates or not any(x.startswith("template.") for x in line):
                     found.append(pid)
         return found
+
+    def template_pids(self):
+        """Of the VMs that become templates: a process' name is its folder's."""
+        return [x for x in self.vm_pids(templates=True)
+                if any(y.startswith("template.") for y in processes.command_line(x) or [])]
+
+    def wait_templates(self, count, seconds=300):
+        """Until it has made so many since its log began. They give way to everybody; here nothing is
+        to wait for them on a busy machine."""
+        def made():
+            for pid in self.template_pids():
+                for thread in os.listdir(f"/proc/{pid}/task"):
+                    try:
+                        os.setpriority(os.PRIO_PROCESS, int(thread), 0)
+                    except OSError:
+                        pass
+            return self.daemon.log().count("template.made") >= count
+        processes.wait_until(made, f"{count} templates made", seconds, 0.2)
 
     def guard_pids(self):
         """The guards of its bunkers' networks, told as its VMs are."""
