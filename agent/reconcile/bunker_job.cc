@@ -233,6 +233,8 @@ class StartJob {
     spec.folder = running_->row.folder();
     spec.rw_disk = disk_.empty() ? spec.folder + "/rw.ext4" : disk_;
     spec.uid = uid_;
+    spec.disk_bytes_per_s = wanted_.disk_bytes_per_s();
+    spec.disk_iops = wanted_.disk_iops();
     return spec;
   }
 

@@ -223,6 +223,8 @@ QemuArgs QemuMicrovm::ArgsFor(const VmSpec& spec, const std::string& binary) con
   args.console_kib = spec.console_kib;
   if (spec.snapshots) args.memory = GuestMemory::kFile;
   args.nic_mac = spec.nic_mac;
+  args.disk_bytes_per_s = spec.disk_bytes_per_s;
+  args.disk_iops = spec.disk_iops;
   return args;
 }
 

@@ -58,6 +58,7 @@ absl::StatusOr<std::string> QemuMicrovm::SnapshotBasis(const VmSpec& spec) {
   QemuArgs args = ArgsFor(spec, binary);
   args.name = "any";
   args.tsc_khz = 0;
+  args.disk_bytes_per_s = args.disk_iops = 0;  // no part of a device
   args.memory = GuestMemory::kAnonymous;
   const std::string all =
       absl::StrCat(build, std::string(1, '\0'), absl::StrJoin(BuildQemuArgs(args), "\n"));

@@ -65,6 +65,15 @@ void AddMemory(const QemuArgs& args, std::vector<std::string>* argv) {
   }
 }
 
+// One group for both disks: what a guest may do to the host's is one sum.
+std::string DiskLimits(const QemuArgs& args) {
+  std::string limits;
+  if (args.disk_bytes_per_s > 0)
+    absl::StrAppend(&limits, ",throttling.bps-total=", args.disk_bytes_per_s);
+  if (args.disk_iops > 0) absl::StrAppend(&limits, ",throttling.iops-total=", args.disk_iops);
+  return limits.empty() ? "" : absl::StrCat(",throttling.group=disks", limits);
+}
+
 }  // namespace
 
 std::vector<std::string> BuildQemuArgs(const QemuArgs& args) {
@@ -104,12 +113,13 @@ std::vector<std::string> BuildQemuArgs(const QemuArgs& args) {
   add("-append", KernelCommandLine(args));
 
   // Image locks are required, not just tried: a second writer of the rw disk is refused.
+  const std::string limits = DiskLimits(args);
   add("-drive", absl::StrCat("id=base,if=none,format=raw,read-only=on,file.driver=file,",
-                             "file.locking=on,file.filename=", kJailBaseDisk));
+                             "file.locking=on,file.filename=", kJailBaseDisk, limits));
   add("-device", "virtio-blk-device,drive=base,serial=base,scsi=off");
   add("-drive", absl::StrCat("id=rw,if=none,format=raw,cache=writeback,discard=unmap,",
                              "detect-zeroes=unmap,file.driver=file,file.locking=on,file.filename=",
-                             kJailRwDisk));
+                             kJailRwDisk, limits));
   add("-device", "virtio-blk-device,drive=rw,serial=rw,scsi=off");
 
   if (!args.nic_mac.empty()) {

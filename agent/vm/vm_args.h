@@ -49,6 +49,8 @@ struct QemuArgs {
   uint32_t console_kib = 64;
   GuestMemory memory = GuestMemory::kAnonymous;
   std::string nic_mac;         // "": no network card; else on TapFdOf()
+  uint64_t disk_bytes_per_s = 0;  // 0: no limit, as the next
+  uint32_t disk_iops = 0;
 };
 
 // The inherited tap device: it comes after all the others there are.

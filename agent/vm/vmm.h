@@ -44,6 +44,8 @@ struct VmSpec {
   uid_t uid = 0;            // and gid: nobody else's, never 0
   std::string nic_mac;      // of the one network card, generated; "": none at all
   int tap_fd = -1;          // what the card is on; where there is none: -1
+  uint64_t disk_bytes_per_s = 0;  // of both disks together; 0: no limit, as the next
+  uint32_t disk_iops = 0;
   uint32_t console_kib = 64;             // kept of the guest's console output; a power of two
   absl::Duration start_timeout = absl::Seconds(20);  // until the VMM answers, not the guest
   bool snapshots = false;   // Snapshot() can be asked of it; restored VMs always can be

@@ -27,6 +27,8 @@ CreateBunkerSpec SpecOf(const v1::BunkerSpec& spec, absl::Time received_at) {
     if (std::find(names.begin(), names.end(), low) == names.end()) names.push_back(std::move(low));
   }
   out.bandwidth_mbit = spec.bandwidth_mbit();
+  out.disk_bytes_per_s = spec.disk_bytes_per_s();
+  out.disk_iops = spec.disk_iops();
   if (spec.has_cpu_millicores()) out.cpu_millicores = spec.cpu_millicores();
   if (spec.has_memory_mb()) out.memory_mb = spec.memory_mb();
   if (spec.has_disk_mb()) out.disk_mb = static_cast<uint32_t>(spec.disk_mb());

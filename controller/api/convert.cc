@@ -201,6 +201,8 @@ void ToMessage(const Bunker& bunker, const Image* image, v1::Bunker* out) {
   out->set_network_profile(ToProto<v1::NetworkProfile>(bunker.network_profile));
   for (const std::string& name : bunker.network_allowlist) out->add_network_allowlist(name);
   if (bunker.bandwidth_mbit > 0) out->set_bandwidth_mbit(bunker.bandwidth_mbit);
+  if (bunker.disk_bytes_per_s > 0) out->set_disk_bytes_per_s(bunker.disk_bytes_per_s);
+  if (bunker.disk_iops > 0) out->set_disk_iops(bunker.disk_iops);
   if (!bunker.private_ip.empty()) out->set_private_ip(bunker.private_ip);
   out->set_status(ToProto<v1::BunkerStatus>(bunker.status));
   if (!bunker.status_reason.empty()) out->set_status_reason(bunker.status_reason);

@@ -109,6 +109,8 @@ absl::StatusOr<Json> CreateBunkerBody(const CreateBunkerOptions& options) {
   if (!options.start) body["start"] = false;
   const std::pair<const char*, std::optional<uint64_t>> numbers[] = {
       {"bandwidth_mbit", options.bandwidth_mbit},
+      {"disk_bytes_per_s", options.disk_bytes_per_s},
+      {"disk_iops", options.disk_iops},
       {"cpu_millicores", options.cpu_millicores},
       {"memory_mb", options.memory_mb},
       {"disk_mb", options.disk_mb},

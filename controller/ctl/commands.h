@@ -50,6 +50,8 @@ struct CreateBunkerOptions {
   std::string network_profile;
   std::vector<std::string> network_allowlist;
   std::optional<uint64_t> bandwidth_mbit;
+  std::optional<uint64_t> disk_bytes_per_s;
+  std::optional<uint64_t> disk_iops;
   std::string lifecycle_mode;
   std::string on_idle;
   bool start = true;

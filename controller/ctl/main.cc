@@ -155,6 +155,8 @@ void AddCreateBunker(CLI::App& bunker, Action& chosen, const std::string& verb,
   command->add_option("--network-allow", options->network_allowlist,
                       "with allowlisted: a host name, or *.x.y (repeatable)");
   command->add_option("--bandwidth", options->bandwidth_mbit, "Mbit/s, each way");
+  command->add_option("--disk-bytes-per-s", options->disk_bytes_per_s, "reads and writes together");
+  command->add_option("--disk-iops", options->disk_iops, "reads and writes together");
   command->add_option("--lifecycle", options->lifecycle_mode,
                       "ephemeral (default), session or persistent");
   command->add_option("--on-idle", options->on_idle, "stop (default) or pause");

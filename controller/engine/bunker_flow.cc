@@ -184,6 +184,8 @@ RowPtr<Bunker> Engine::PlaceBunker(Turn& turn, const Caller& caller, const Image
   row.network_profile = spec.network_profile;
   row.network_allowlist = spec.network_allowlist;
   row.bandwidth_mbit = spec.bandwidth_mbit;
+  row.disk_bytes_per_s = spec.disk_bytes_per_s;
+  row.disk_iops = spec.disk_iops;
   row.cpu_millicores = spec.cpu_millicores.value_or(image.default_cpu_millicores);
   row.memory_mb = spec.memory_mb.value_or(image.default_memory_mb);
   row.disk_mb = spec.disk_mb.value_or(image.default_disk_mb);

@@ -97,6 +97,8 @@ DesiredRow Engine::DesiredOf(const Bunker& bunker) const {
   row.network_profile = bunker.network_profile;
   row.network_allowlist = bunker.network_allowlist;
   row.bandwidth_mbit = bunker.bandwidth_mbit;
+  row.disk_bytes_per_s = bunker.disk_bytes_per_s;
+  row.disk_iops = bunker.disk_iops;
   row.stopped = bunker.stop_wanted || bunker.goal == BunkerGoal::kStop;
   row.paused = !row.stopped && bunker.goal == BunkerGoal::kPause;
   row.keep_disk = bunker.keeps_disk() && !bunker.stop_wanted;

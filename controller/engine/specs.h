@@ -219,7 +219,9 @@ struct CreateBunkerSpec {
   LifecycleMode lifecycle_mode = LifecycleMode::kEphemeral;
   NetworkProfile network_profile = NetworkProfile::kIsolated;
   std::vector<std::string> network_allowlist;
-  uint32_t bandwidth_mbit = 0;             // 0: no limit
+  uint32_t bandwidth_mbit = 0;             // 0: no limit, as the next two
+  uint64_t disk_bytes_per_s = 0;
+  uint32_t disk_iops = 0;
   std::optional<uint32_t> cpu_millicores;  // nothing = the image's default
   std::optional<uint32_t> memory_mb;
   std::optional<uint32_t> disk_mb;

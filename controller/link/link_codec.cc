@@ -54,6 +54,8 @@ void Fill(const BunkerAssignment& from, link::v1::BunkerAssignment& to) {
   to.set_boot_deadline_ms(from.boot_deadline_ms);
   for (const std::string& name : from.network_allowlist) to.add_network_allowlist(name);
   to.set_bandwidth_mbit(from.bandwidth_mbit);
+  to.set_disk_bytes_per_s(from.disk_bytes_per_s);
+  to.set_disk_iops(from.disk_iops);
 }
 
 absl::Status Invalid(const std::string& row, const char* what) {

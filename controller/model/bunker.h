@@ -95,7 +95,9 @@ struct Bunker {
   LifecycleMode lifecycle_mode = LifecycleMode::kEphemeral;
   NetworkProfile network_profile = NetworkProfile::kIsolated;
   std::vector<std::string> network_allowlist;
-  uint32_t bandwidth_mbit = 0;  // 0: no limit
+  uint32_t bandwidth_mbit = 0;  // 0: no limit, as the next two
+  uint64_t disk_bytes_per_s = 0;
+  uint32_t disk_iops = 0;
   uint32_t cpu_millicores = 0;
   uint32_t memory_mb = 0;
   uint32_t disk_mb = 0;

@@ -61,6 +61,8 @@ struct BunkerAssignment {
   NetworkProfile network_profile = NetworkProfile::kIsolated;
   std::vector<std::string> network_allowlist;
   uint32_t bandwidth_mbit = 0;
+  uint64_t disk_bytes_per_s = 0;
+  uint32_t disk_iops = 0;
   bool stopped = false;  // desired STOPPED, else RUNNING or PAUSED
   bool paused = false;
   bool keep_disk = false;      // its disk outlives its VM

@@ -313,13 +313,14 @@ BUNKER_ROW(CacheEntry, image_id, worker_id, status, wanted, skip, queue_tag, res
 BUNKER_ROW(BunkerTimings, queue_ms, place_ms, fetch_ms, boot_ms, agent_ms, first_exec_ms)
 BUNKER_ROW(BunkerUsage, cpu_s, rss_bytes, disk_bytes, at)
 BUNKER_ROW(Bunker, id, name, tenant_id, partner_id, owner, lifecycle_mode, network_profile,
-           network_allowlist, bandwidth_mbit, private_ip, cpu_millicores, memory_mb, disk_mb,
-           max_lifetime_s, idle_timeout_s, on_idle, session_type, session_ref, label_set,
-           worker_labels, env_vars, status, status_reason, status_message, incarnation, worker_id,
-           image_id, image_name, image_digest, start_kind, fallback_reason, isolation, timings,
-           assigned, assignment_version, observation_version, stop_wanted, goal, halted, disk_made,
-           room_held, created_at, updated_at, started_at, expires_at, stopping_at, boot_since,
-           last_activity_at, active_execs, terminated_at, usage, change_id)
+           network_allowlist, bandwidth_mbit, disk_bytes_per_s, disk_iops, private_ip,
+           cpu_millicores, memory_mb, disk_mb, max_lifetime_s, idle_timeout_s, on_idle,
+           session_type, session_ref, label_set, worker_labels, env_vars, status, status_reason,
+           status_message, incarnation, worker_id, image_id, image_name, image_digest, start_kind,
+           fallback_reason, isolation, timings, assigned, assignment_version, observation_version,
+           stop_wanted, goal, halted, disk_made, room_held, created_at, updated_at, started_at,
+           expires_at, stopping_at, boot_since, last_activity_at, active_execs, terminated_at,
+           usage, change_id)
 BUNKER_ROW(ScanReport, id, phase, phase_since, generation, requested, worker_id, assigned,
            assignment_version, has_document, decided, inventoried_at, ended_at, again,
            advisories_digest)

@@ -209,6 +209,22 @@ class KeptDiskTest(Steps):
         self.delete(bunker)
         processes.wait_until(lambda: not os.path.isdir("/sys/fs/cgroup/cpu" + groups["cpu"]), "its group is gone")
 
+    def test_its_disk_is_held_to_its_rate(self):
+        write = "dd if=/dev/zero of=/root/x bs=64k count=128 2>/dev/null && sync"
+        rows = [self.c.bunker("tiny", lifecycle_mode="session", **more)
+                for more in ({}, {"disk_bytes_per_s": 2 << 20})]
+        self.assertEqual([x["disk_bytes_per_s"] for x in rows], [None, 2 << 20])
+        took = []
+        for row in rows:
+            begun = time.monotonic()
+            self.c.sh(row["id"], write)
+            took.append(time.monotonic() - begun)
+        # 8 MiB at 2 MiB/s, of which QEMU lets the first tenth of a second's worth through at once.
+        self.assertGreater(took[1], 3.5, took)
+        self.assertLess(took[0], took[1], took)
+        for row in rows:
+            self.delete(row["id"])
+
     def test_events_tell_each_change_and_go_on_after_an_id(self):
         bunker = self.c.post("/bunkers", {"image": "tiny", "lifecycle_mode": "session"})["id"]
         def told(stream, status):

@@ -90,6 +90,8 @@ class Agent:
             # Two agents must not give their VMs the same users.
             "vm": {"kernel": paths.guest_file("vmlinux", "vmlinuz"), "initrd": paths.guest_file("initrd"),
                    "uid_base": 64100 + 50 * Agent.count, "uid_count": 50,
+                   # On a host with KVM, deploy/kvm-acceptance asks for that and nothing else.
+                   "accelerator": os.environ.get("BUNKER_ACCELERATOR", "auto"),
                    # Of the first image that is ready; more would be boots that no test waits for.
                    "template_max": 2},
         }

@@ -9,6 +9,7 @@
 namespace bunker::agent {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::Contains;
 using ::testing::ElementsAreArray;
 using ::testing::HasSubstr;
@@ -116,6 +117,19 @@ TEST(VmArgsTest, ANetworkCardIsATapThatComesAfterAllOtherFiles) {
     EXPECT_THAT(argv, Contains("virtio-net-device,netdev=net,mac=02:62:6b:00:00:02"));
     EXPECT_THAT(argv, Not(Contains("-nic")));
   }
+}
+
+TEST(VmArgsTest, BothDisksShareOneLimit) {
+  QemuArgs args = Args();
+  for (const std::string& argument : BuildQemuArgs(args))
+    EXPECT_THAT(argument, Not(HasSubstr("throttling")));
+  args.disk_bytes_per_s = 1 << 20;
+  args.disk_iops = 50;
+  const std::string limits =
+      ",throttling.group=disks,throttling.bps-total=1048576,throttling.iops-total=50";
+  EXPECT_THAT(BuildQemuArgs(args),
+              AllOf(Contains(AllOf(HasSubstr("id=base,"), HasSubstr(limits))),
+                    Contains(AllOf(HasSubstr("id=rw,"), HasSubstr(limits)))));
 }
 
 TEST(VmArgsTest, CpuModelsAreNamedVersions) {

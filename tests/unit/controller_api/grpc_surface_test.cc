@@ -140,7 +140,7 @@ TEST_F(GrpcSurfaceTest, WhatIsNotBuiltIsRefusedByField) {
   auto bunkers = v1::Bunkers::NewStub(tcp_);
   v1::CreateBunkerRequest request;
   request.mutable_bunker()->set_image("x");
-  request.mutable_bunker()->set_disk_iops(2);
+  request.mutable_bunker()->mutable_main();
   request.mutable_bunker()->set_lifecycle_mode(static_cast<v1::LifecycleMode>(77));
   v1::CreateBunkerResponse bunker;
   const grpc::Status refused = bunkers->CreateBunker(Context(key_).get(), request, &bunker);
@@ -150,7 +150,7 @@ TEST_F(GrpcSurfaceTest, WhatIsNotBuiltIsRefusedByField) {
   ASSERT_TRUE(Details(refused).details(1).UnpackTo(&bad));
   ASSERT_EQ(bad.field_violations_size(), 2);
   EXPECT_EQ(bad.field_violations(0).field(), "lifecycle_mode");
-  EXPECT_EQ(bad.field_violations(1).field(), "disk_iops");
+  EXPECT_EQ(bad.field_violations(1).field(), "main");
 }
 
 TEST_F(GrpcSurfaceTest, AnIdempotencyKeyTravelsAsMetadata) {

@@ -92,7 +92,7 @@ TEST_F(GatewayTest, WhatIsNotBuiltYetIsRefusedByName) {
   Boot();
   ASSERT_EQ(Call("POST", "/images", Registration("x")).status, 201);
   const std::vector<std::pair<std::string, std::string>> fields = {
-      {"disk_bytes_per_s", "1"}, {"disk_iops", "1"}, {"snapshot", R"("s")"}, {"main", "{}"}};
+      {"snapshot", R"("s")"}, {"main", "{}"}};
   for (const auto& [field, value] : fields) {
     const Answer answer =
         Call("POST", "/bunkers", R"({"image": "x", ")" + field + "\": " + value + "}");
@@ -296,6 +296,8 @@ TEST_F(GatewayTest, NetworkFieldsGoWithTheirProfile) {
       {R"("network_allowlist": ["a.b"])", "network_allowlist"},
       {allowlisted, "network_allowlist"},
       {R"("bandwidth_mbit": 5)", "bandwidth_mbit"},
+      {R"("disk_bytes_per_s": 65535)", "disk_bytes_per_s"},
+      {R"("disk_iops": 9)", "disk_iops"},
       {R"("network_profile": "registry", "bandwidth_mbit": 0)", "bandwidth_mbit"},
       {R"("network_profile": "registry", "bandwidth_mbit": 10001)", "bandwidth_mbit"}};
   for (const auto& [fields, field] : refused) {
