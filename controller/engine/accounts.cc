@@ -228,9 +228,9 @@ absl::StatusOr<RowPtr<Tenant>> Accounts::UpdateTenant(Turn& turn, const Caller& 
 
 absl::Status Accounts::CheckTenantEmpty(const Tenant& tenant) const {
   const Engine::State& s = state_;
-  const auto live = s.live_of_tenant.find(tenant.id);
-  if (live != s.live_of_tenant.end() && live->second > 0) {
-    return InUse("the tenant has " + std::to_string(live->second) +
+  const size_t live = s.live_of_tenant.Of(tenant.id).size();
+  if (live > 0) {
+    return InUse("the tenant has " + std::to_string(live) +
                  " live bunkers: delete them first, or suspend the tenant");
   }
   const std::string owner = OwnerKey({Scope::kTenant, tenant.id, tenant.partner_id});

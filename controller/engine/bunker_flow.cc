@@ -108,12 +108,12 @@ absl::StatusOr<std::vector<RowPtr<Bunker>>> Engine::CreateBunkers(Turn& turn, co
   State& s = *state_;
   ASSIGN_OR_RETURN(const RowPtr<Image> image, CheckCreate(caller, spec));
   const uint64_t count = uint64_t{1} + spec.replicas.value_or(0);
-  if (s.live_of_tenant[caller.tenant_id] + count > s.options.max_live_bunkers_per_tenant) {
+  const size_t live = s.live_of_tenant.Of(caller.tenant_id).size();
+  if (live + count > s.options.max_live_bunkers_per_tenant) {
     return ReasonError(absl::StatusCode::kResourceExhausted, "BUNKER_QUOTA_EXCEEDED",
                        "the tenant may have " +
                            std::to_string(s.options.max_live_bunkers_per_tenant) +
-                           " live bunkers and has " +
-                           std::to_string(s.live_of_tenant[caller.tenant_id]) + ": delete some");
+                           " live bunkers and has " + std::to_string(live) + ": delete some");
   }
   PlacementRequest request = RequestFor(*image, spec);
   QuotaUsage each;

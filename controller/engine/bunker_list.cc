@@ -60,16 +60,12 @@ BunkerDelta Engine::BunkersSince(const Caller& caller, const std::string& bunker
     show(bunker_id);
   } else if (!delta.complete) {
     for (auto it = s.bunker_changes.upper_bound(*after); it != s.bunker_changes.end(); ++it) {
-      show(it->second);
+      show(BunkerIndex::IdOf(it->second));
     }
+  } else if (caller.super_admin() || caller.role == Role::kPartnerAdmin) {
+    for (const auto& [name, id] : s.bunker_by_name) show(id);
   } else {
-    // Whoever sees no more than a tenant's need not go through the others'.
-    const bool sees_others = caller.super_admin() || caller.role == Role::kPartnerAdmin;
-    const std::string own = sees_others ? "" : caller.tenant_id + "/";
-    for (auto it = s.bunker_by_name.lower_bound(own);
-         it != s.bunker_by_name.end() && it->first.compare(0, own.size(), own) == 0; ++it) {
-      show(it->second);
-    }
+    for (const std::string& id : s.live_of_tenant.Of(caller.tenant_id)) show(id);
   }
   std::sort(delta.rows.begin(), delta.rows.end(),
             [](const RowPtr<Bunker>& a, const RowPtr<Bunker>& b) {

@@ -271,11 +271,13 @@ void Engine::State::IndexBunker(const Bunker* before, const Bunker* after) {
   bunker_index.Update(before, after);
   IndexRoom(before, after);
   if (before != nullptr) bunker_changes.erase(before->change_id);
-  if (after != nullptr && after->change_id != 0) bunker_changes[after->change_id] = after->id;
+  if (after != nullptr && after->change_id != 0) {
+    if (const auto key = BunkerIndex::KeyOf(after->id)) bunker_changes[after->change_id] = *key;
+  }
   if (before != nullptr) {
     if (before->live()) {
       RemoveKey(bunker_by_name, before->tenant_id + "/" + before->name, before->id);
-      --live_of_tenant[before->tenant_id];
+      live_of_tenant.Remove(before->tenant_id, before->id);
     }
     if (IsOpen(*before)) {
       bunkers_of_worker.Remove(before->worker_id, before->id);
@@ -288,7 +290,7 @@ void Engine::State::IndexBunker(const Bunker* before, const Bunker* after) {
   if (after != nullptr) {
     if (after->live()) {
       bunker_by_name[after->tenant_id + "/" + after->name] = after->id;
-      ++live_of_tenant[after->tenant_id];
+      live_of_tenant.Add(after->tenant_id, after->id);
     }
     bunker_looks.ArmBy(after->id, FirstLook(*after));
     if (IsOpen(*after)) {

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/container/btree_map.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/time/time.h"
 #include "common/base/id.h"
@@ -137,7 +138,7 @@ struct Engine::State {
   MultiIndex workers_of_image;  // that have an entry
   MultiIndex images_of_worker;
   BunkerIndex bunker_index;
-  std::map<uint64_t, std::string> bunker_changes;  // by Bunker::change_id
+  absl::btree_map<uint64_t, BunkerIndex::Key> bunker_changes;  // by Bunker::change_id
   MultiIndex bunkers_of_worker;  // live, or still on the worker
   std::map<std::string, uint64_t> idempotency_of_tenant;
   std::set<std::string> unresolved_images;  // active ones
@@ -145,7 +146,7 @@ struct Engine::State {
   DueQueue worker_looks;                    // liveness
   DueQueue bunker_looks;  // of live ones: lifetimes, boots and stops that take too long
   std::set<std::string> draining_workers;
-  std::map<std::string, uint64_t> live_of_tenant;
+  MultiIndex live_of_tenant;  // bunkers
   // By entry key: the bunkers and scans that need it.
   absl::flat_hash_map<std::string, uint64_t> uses_of_entry;
   std::set<std::string> open_scans;               // waiting or scanning
