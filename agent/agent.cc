@@ -18,11 +18,11 @@
 #include "agent/bake_limits.h"
 #include "agent/cache/blob_store.h"
 #include "agent/cache/image_store.h"
+#include "agent/controller_logins.h"
 #include "agent/host_facts.h"
 #include "agent/journal/journal.h"
 #include "agent/link/join.h"
 #include "agent/link/link_client.h"
-#include "agent/link/login_client.h"
 #include "agent/net/bunker_network.h"
 #include "agent/pull/backoff.h"
 #include "agent/pull/image_source.h"
@@ -30,6 +30,7 @@
 #include "agent/reconcile/bunker_runner.h"
 #include "agent/reconcile/bunker_table.h"
 #include "agent/reconcile/cache_keeper.h"
+#include "agent/reconcile/clone_pool.h"
 #include "agent/reconcile/exec_tunnel.h"
 #include "agent/reconcile/image_runner.h"
 #include "agent/reconcile/image_table.h"
@@ -56,7 +57,6 @@ constexpr size_t kMaxQueuedVmJobs = 4096;
 constexpr size_t kMaxQueuedScans = 1024;
 constexpr size_t kMaxQueuedNetJobs = 16;
 constexpr absl::Duration kActivityPeriod = absl::Seconds(5);
-constexpr absl::Duration kLoginTimeout = absl::Seconds(30);
 constexpr absl::Duration kJoinRetryPause = absl::Seconds(2);
 
 QemuOptions QemuOptionsOf(const AgentConfig& config) {
@@ -105,23 +105,6 @@ absl::StatusOr<std::string> ProbeHost(const AgentConfig& config) {
 }
 
 namespace {
-
-// An image's own login, over the link. Kept by nobody: each pull asks.
-class ControllerLogins final : public LoginSource {
- public:
-  ControllerLogins(LinkEndpoint endpoint, const Identity& identity)
-      : endpoint_(std::move(endpoint)), identity_(identity) {}
-
-  absl::StatusOr<RegistryLogin> LoginOf(const std::string& image_id, CancelToken& cancel) override {
-    ASSIGN_OR_RETURN(const link::v1::RegistryLogin login,
-                     FetchRegistryLogin(endpoint_, identity_, image_id, kLoginTimeout, cancel));
-    return RegistryLogin{login.name(), login.host(), login.username(), login.password()};
-  }
-
- private:
-  const LinkEndpoint endpoint_;
-  const Identity& identity_;
-};
 
 // The daemon. Members are in the order of construction; the link goes first at the end, so that
 // nothing arrives any more while the rest winds down.
@@ -284,10 +267,9 @@ class Agent final : public LinkHandler, public ObservationSink {
     BuildTemplates(options.job);
     bunker_runner_ = std::make_unique<BunkerRunner>(
         *loop_, *vm_pool_,
-        BunkerJobParts{*vmm_, *images_, *journal_, *uids_, *templates_, networks_.get(),
+        BunkerJobParts{*vmm_, *images_, *journal_, *uids_, *templates_, *clones_, networks_.get(),
                        cgroups_.get()},
-        options,
-        Listeners());
+        options, Listeners());
     job_options_ = options.job;
     bunker_table_ = std::make_unique<BunkerTable>(*bunker_runner_, *image_table_, *this);
     network_keeper_ = std::make_unique<NetworkKeeper>(
@@ -347,8 +329,16 @@ class Agent final : public LinkHandler, public ObservationSink {
     options.initrd_digest = job.initrd_digest;
     templates_ =
         std::make_unique<TemplateKeeper>(*vmm_, *images_, *journal_, *uids_, std::move(options));
-    image_runner_->OnEvicted(
-        [this](const std::string& recipe) { templates_->DropImage(recipe); });
+    ClonePool::Options pool;
+    pool.max_count = templates_->enabled() ? config_.pool_max : 0;
+    pool.memory_mb = config_.pool_memory_mb;
+    pool.vm_dir = job.vm_dir;
+    clones_ = std::make_unique<ClonePool>(*vmm_, *journal_, *uids_, cgroups_.get(),
+                                          std::move(pool));
+    image_runner_->OnEvicted([this](const std::string& recipe) {
+      templates_->DropImage(recipe);
+      clones_->DropImage(recipe);
+    });
   }
 
   // What ran before a restart of the agent will be wanted again.
@@ -491,6 +481,7 @@ class Agent final : public LinkHandler, public ObservationSink {
   // A command that runs for long keeps its bunker from being idle.
   void BeatForActivity() {
     bunker_runner_->ReportActivity();
+    clones_->Tend();
     loop_->AddTimer(kActivityPeriod, [this] { BeatForActivity(); });
   }
 
@@ -515,6 +506,7 @@ class Agent final : public LinkHandler, public ObservationSink {
       exec->OnClosed(absl::CancelledError("the agent stops"));
     keeper_.reset();
     templates_->Shutdown();
+    clones_->Shutdown();
     image_pool_->Shutdown();
     collect_pool_->Shutdown();
     vm_pool_->Shutdown();
@@ -548,6 +540,7 @@ class Agent final : public LinkHandler, public ObservationSink {
   BunkerJobOptions job_options_;
   std::unique_ptr<UidPool> uids_;
   std::unique_ptr<TemplateKeeper> templates_;
+  std::unique_ptr<ClonePool> clones_;
   std::unique_ptr<BunkerRunner> bunker_runner_;
   std::unique_ptr<ImageTable> image_table_;
   std::unique_ptr<BunkerTable> bunker_table_;

@@ -96,6 +96,8 @@ absl::Status ReadVm(const toml::table& table, AgentConfig* config) {
   in.Read("concurrent_starts", &config->concurrent_starts, 0u, 64u);
   in.Read("boot_deadline_s", &config->boot_deadline_s, 1u, 3600u);
   in.Read("template_max", &config->template_max, 0u, 1024u);
+  in.Read("pool_max", &config->pool_max, 0u, 1024u);
+  in.Read("pool_memory_mb", &config->pool_memory_mb, 0u, 1u << 24);
   in.Read("template_memory_mb", &config->template_memory_mb, 64u, 1u << 24);
   in.Read("cgroups", &config->cgroups);
   in.Read("usage_period_s", &config->usage_period_s, 1u, 3600u);

@@ -68,6 +68,8 @@ struct AgentConfig {
   uint32_t concurrent_starts = 0;    // 0: one per core
   uint32_t boot_deadline_s = 60;
   uint32_t template_max = 16;        // what bunkers are restored from; 0: every one boots
+  uint32_t pool_max = 4;             // restored and warm, waiting to be asked for; 0: none
+  uint32_t pool_memory_mb = 512;
   uint32_t template_memory_mb = 2048;  // of this host's memory, for all of them
   std::string cgroups = "auto";  // auto | required | off
   uint32_t usage_period_s = 30;  // of measuring what VMs take

@@ -95,6 +95,15 @@ class SqliteJournal final : public Journal {
         [&] { return Delete("DELETE FROM vm WHERE id = ?", VmKey(bunker_id, incarnation)); });
   }
 
+  absl::Status RenameVm(const std::string& old_id, const v1::VmRow& vm) override {
+    MutexLock lock(mutex_);
+    const std::string key = VmKey(vm.wanted().bunker_id(), vm.wanted().incarnation());
+    return Write([&]() -> absl::Status {
+      RETURN_IF_ERROR(Delete("DELETE FROM vm WHERE id = ?", VmKey(old_id, 1)));
+      return Put("INSERT OR REPLACE INTO vm VALUES (?, ?)", key, vm);
+    });
+  }
+
  private:
   template <typename Body>
   absl::Status Write(Body body) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {

@@ -42,6 +42,8 @@ class Journal {
   virtual absl::StatusOr<std::vector<v1::VmRow>> Vms() = 0;
   virtual absl::Status PutVm(const v1::VmRow& vm) = 0;
   virtual absl::Status RemoveVm(const std::string& bunker_id, uint32_t incarnation) = 0;
+  // The VM of row `old_id`, incarnation 1, is `vm` from now on: never both, never neither.
+  virtual absl::Status RenameVm(const std::string& old_id, const v1::VmRow& vm) = 0;
 };
 
 }  // namespace bunker::agent

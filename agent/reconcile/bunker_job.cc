@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <utility>
 
+#include "agent/reconcile/vm_traces.h"
 #include "agent/vm/disk_copy.h"
 #include "agent/vm/rw_disk.h"
 #include "common/base/files.h"
@@ -30,9 +31,6 @@ constexpr size_t kEntropyBytes = 64;
 // The cloud kernel takes 62 MiB while it boots: with 64 it panics, with 80 it comes up (measured).
 // A smaller bunker gets this much; placement counts kVmOverheadMb on top anyway.
 constexpr uint32_t kMinGuestMemoryMb = 96;
-// Beside the guest's memory: QEMU's heap and the code that it makes of the guest's.
-constexpr uint64_t kVmOverheadMb = 96;
-constexpr uint32_t kMaxVmTasks = 256;  // threads of QEMU; measured: below 20
 constexpr absl::Duration kAbortGrace = absl::Seconds(1);
 constexpr absl::Duration kAbortDeadline = absl::Minutes(1);
 constexpr absl::Duration kConfigureTimeout = absl::Seconds(20);
@@ -96,6 +94,7 @@ class StartJob {
   StartOutcome Run() {
     StartOutcome outcome;
     const absl::Status status = Steps();
+    outcome.uid = uid_;
     if (status.ok()) {
       outcome.running = std::move(running_);
       return outcome;
@@ -115,19 +114,32 @@ class StartJob {
     RETURN_IF_ERROR(cancel_.Check());
     if (!parts_.images.Find(running_->row.recipe_digest()))
       return absl::NotFoundError("the image was evicted before the VM began");
-    ASSIGN_OR_RETURN(const bool restored, TryRestore());
-    if (!restored) RETURN_IF_ERROR(BootCold());
-    RETURN_IF_ERROR(BoundCpu());
+    ASSIGN_OR_RETURN(const std::string start_kind, BringUp());
+    RETURN_IF_ERROR(
+        Annotate(BoundVmCpu(parts_.cgroups, running_->row.folder(), wanted_.cpu_millicores()),
+                 "the VM's control group"));
     link::v1::BunkerObservation* observed = running_->row.mutable_observed();
     observed->set_status(link::v1::BunkerObservation::RUNNING);
     observed->set_isolation(AcceleratorName(options_.accelerator));
-    observed->set_start_kind(restored ? "restore" : "cold");
+    observed->set_start_kind(start_kind);
     observed->set_last_activity_unix_ms(absl::ToUnixMillis(absl::Now()));
     return parts_.journal.PutVm(running_->row);
   }
 
-  // False, and nothing left of it, where the bunker has to boot; why is then in the row.
-  absl::StatusOr<bool> TryRestore() {
+  // The quickest way that works; why it was not a quicker one is then in the row.
+  absl::StatusOr<std::string> BringUp() {
+    ASSIGN_OR_RETURN(const std::shared_ptr<const Template> from, FindTemplate());
+    if (from != nullptr) {
+      ASSIGN_OR_RETURN(const bool pooled, TryPool(from));
+      if (pooled) return "pool";
+      ASSIGN_OR_RETURN(const bool restored, TryRestore(from));
+      if (restored) return "restore";
+    }
+    RETURN_IF_ERROR(BootCold());
+    return "cold";
+  }
+
+  absl::StatusOr<std::shared_ptr<const Template>> FindTemplate() {
     std::string* why_not = running_->row.mutable_observed()->mutable_fallback_reason();
     if (wanted_.keep_disk()) {
       ASSIGN_OR_RETURN(disk_, KeptDiskPath(options_.disk_dir, wanted_.bunker_id()));
@@ -135,25 +147,66 @@ class StartJob {
       if (wanted_.disk_expected() || fs::exists(disk_)) {
         if (parts_.templates.enabled())
           *why_not = "TEMPLATE_MISSING: a bunker with a disk of before boots from it";
-        return false;
+        return nullptr;
       }
     }
     TemplateKeeper::Answer answer =
         parts_.templates.Find(Form(), running_->row.recipe_digest(), wanted_.disk_mb());
     *why_not = answer.why_not;
-    if (!answer.found) return false;
-    const absl::Status restored = RestoreFrom(*answer.found);
+    return answer.found;
+  }
+
+  // Not where disk or card would have to be another, or the VM be made with limits.
+  bool FitsPool() const {
+    return !wanted_.keep_disk() && !HasNetworkCard(wanted_) && wanted_.disk_bytes_per_s() == 0 &&
+           wanted_.disk_iops() == 0;
+  }
+
+  // False where the pool has none, or its one could not be made this bunker and is gone.
+  absl::StatusOr<bool> TryPool(const std::shared_ptr<const Template>& from) {
+    std::unique_ptr<PooledClone> clone = FitsPool() ? parts_.clones.Take(from, Form()) : nullptr;
+    if (clone == nullptr) return false;
+    // From here on it is this bunker's, whatever happens.
+    const std::string own_folder = running_->row.folder();
+    running_->row.set_folder(clone->row.folder());
+    PutRecord(clone->vm.record(), &running_->row);
+    parts_.uids.GiveBack(std::exchange(uid_, clone->row.uid()));
+    running_->vm = std::move(clone->vm);
+    running_->channel = std::move(clone->channel);
+    RETURN_IF_ERROR(
+        parts_.journal.RenameVm(clone->row.wanted().bunker_id(), running_->row));
+    const absl::Duration begin = MonotonicTime();
+    absl::Status claimed = parts_.vmm.Resume(running_->vm.record());
+    if (claimed.ok()) claimed = BecomeItself(begin, from->disk_mb);
+    if (claimed.ok()) return true;
+    RETURN_IF_ERROR(cancel_.Check());
+    Log(Severity::kWarning, "pool.clone_failed",
+        {{"bunker", wanted_.bunker_id()}, {"why", std::string(claimed.message())}});
+    RETURN_IF_ERROR(Undo());
+    running_->row.set_folder(own_folder);
+    return false;
+  }
+
+  // False, and nothing left of it, where the bunker has to boot.
+  absl::StatusOr<bool> TryRestore(const std::shared_ptr<const Template>& from) {
+    const absl::Status restored = RestoreFrom(*from);
     if (restored.ok()) return true;
     RETURN_IF_ERROR(cancel_.Check());
-    parts_.templates.Reject(answer.found, restored);
-    *why_not = "RESTORE_FAILED: " + std::string(restored.message());
+    parts_.templates.Reject(from, restored);
+    running_->row.mutable_observed()->set_fallback_reason("RESTORE_FAILED: " +
+                                                          std::string(restored.message()));
+    RETURN_IF_ERROR(Undo());
+    return false;
+  }
+
+  // Ends what came up so far; the next way begins with nothing on the host but the uid.
+  absl::Status Undo() {
     running_->channel.reset();
     if (running_->vm.process()) RETURN_IF_ERROR(parts_.vmm.Kill(running_->vm).status());
     running_->vm = VmHandle();
     RETURN_IF_ERROR(RemoveVmFolder(parts_, running_->row.folder()));
-    if (wanted_.keep_disk())
-      RETURN_IF_ERROR(RemoveKeptDisk(options_.disk_dir, wanted_.bunker_id()));
-    return false;
+    if (!wanted_.keep_disk()) return absl::OkStatus();
+    return RemoveKeptDisk(options_.disk_dir, wanted_.bunker_id());
   }
 
   // Closed, never open: a bunker whose network can't be held to its profile does not start.
@@ -179,13 +232,18 @@ class StartJob {
     ASSIGN_OR_RETURN(const BunkerNetwork network, MakeNetwork());
     spec.tap_fd = network.tap.get();
     ASSIGN_OR_RETURN(running_->vm, parts_.vmm.Restore(spec, from.snapshot, Journalled(), cancel_));
+    return BecomeItself(begin, from.disk_mb);
+  }
+
+  // From a clone that runs to this very bunker. One that is not wholly itself would be somebody's
+  // double: after any problem it is ended.
+  absl::Status BecomeItself(absl::Duration begin, uint64_t had_disk_mb) {
     guest::v1::GuestConfig config = ConfigFor(wanted_);
-    if (wanted_.disk_mb() > from.disk_mb) {
+    if (wanted_.disk_mb() > had_disk_mb) {
       const uint64_t bytes = uint64_t{wanted_.disk_mb()} << 20;
       RETURN_IF_ERROR(parts_.vmm.GrowDisk(running_->vm.record(), bytes));
       config.set_rw_disk_bytes(bytes);
     }
-    // One that is not wholly itself would be somebody's double: any problem makes it boot instead.
     return Settle(begin, std::move(config));
   }
 
@@ -211,8 +269,10 @@ class StartJob {
 
   // From a VM that runs to a guest that has its own name, time and randomness.
   absl::Status Settle(absl::Duration begin, guest::v1::GuestConfig config) {
-    PutRecord(running_->vm.record(), &running_->row);
-    running_->channel = OpenGuestChannel(parts_.vmm, running_->row);
+    if (!running_->channel) {
+      PutRecord(running_->vm.record(), &running_->row);
+      running_->channel = OpenGuestChannel(parts_.vmm, running_->row);
+    }
     RETURN_IF_ERROR(WaitForGuest());
     link::v1::Timings* timings = running_->row.mutable_observed()->mutable_timings();
     timings->set_boot_ms(MsSince(begin));
@@ -241,7 +301,8 @@ class StartJob {
   Vmm::Spawned Journalled() {
     return [this](const RunningVm& vm) -> absl::Status {
       PutRecord(vm, &running_->row);
-      RETURN_IF_ERROR(Bound(vm));
+      RETURN_IF_ERROR(
+          Annotate(BoundVm(parts_.cgroups, Spec(), vm.process.pid), "the VM's control group"));
       return parts_.journal.PutVm(running_->row);
     };
   }
@@ -280,27 +341,6 @@ class StartJob {
     return SyncFolder(options_.disk_dir);
   }
 
-  // Before it runs anything: from its first instruction on it has no more memory than its share.
-  absl::Status Bound(const RunningVm& vm) {
-    if (parts_.cgroups == nullptr) return absl::OkStatus();
-    const std::string name = fs::path(running_->row.folder()).filename();
-    CgroupLimits limits;
-    limits.memory_bytes = (Form().memory_mb + kVmOverheadMb) << 20;
-    limits.pids = kMaxVmTasks;
-    RETURN_IF_ERROR(Annotate(parts_.cgroups->Create(name, limits), "the VM's control group"));
-    return Annotate(parts_.cgroups->Add(name, vm.process.pid), "the VM's control group");
-  }
-
-  // Once the guest is up. Its boot, of which few run at a time, may take what the host has.
-  absl::Status BoundCpu() {
-    if (parts_.cgroups == nullptr) return absl::OkStatus();
-    CgroupLimits limits;
-    limits.cpu_millicores = wanted_.cpu_millicores();
-    return Annotate(
-        parts_.cgroups->Create(fs::path(running_->row.folder()).filename(), limits),
-        "the VM's control group");
-  }
-
   // In slices, so that a VMM which ends during the boot is noticed at once.
   absl::Status WaitForGuest() {
     const Deadline deadline(options_.boot_deadline);
@@ -337,7 +377,7 @@ class StartJob {
   const BunkerJobParts& parts_;
   const BunkerJobOptions& options_;
   const link::v1::BunkerAssignment& wanted_;
-  const uid_t uid_;
+  uid_t uid_;
   std::string disk_;
   CancelToken& cancel_;
   std::shared_ptr<RunningBunker> running_;  // null once handed over
@@ -368,18 +408,6 @@ std::optional<NetworkRequest> NetworkOf(const v1::VmRow& row, uid_t uid) {
   return request;
 }
 
-void PutRecord(const RunningVm& vm, v1::VmRow* row) {
-  row->set_driver(vm.driver);
-  row->set_pid(vm.process.pid);
-  row->set_start_time_ticks(vm.process.start_time_ticks);
-  row->set_boot_id(vm.process.boot_id);
-  row->set_uid(vm.uid);
-  row->set_folder(vm.folder);
-  row->set_channel_path(vm.channel_path);
-  row->set_control_path(vm.control_path);
-  row->set_hardware_accelerated(vm.accelerator == Accelerator::kHardware);
-}
-
 bool HasNetworkCard(const link::v1::BunkerAssignment& wanted) {
   return wanted.network_profile() != "isolated" && !wanted.network_profile().empty();
 }
@@ -395,20 +423,6 @@ VmSpec FormOf(const BunkerJobOptions& options, const ImageStore& images,
   if (shape.network_card) form.nic_mac = kGuestMac;
   form.accelerator = options.accelerator;
   return form;
-}
-
-RunningVm RecordOf(const v1::VmRow& row) {
-  RunningVm vm;
-  vm.driver = row.driver();
-  vm.process.pid = row.pid();
-  vm.process.start_time_ticks = row.start_time_ticks();
-  vm.process.boot_id = row.boot_id();
-  vm.uid = row.uid();
-  vm.folder = row.folder();
-  vm.channel_path = row.channel_path();
-  vm.control_path = row.control_path();
-  vm.accelerator = row.hardware_accelerated() ? Accelerator::kHardware : Accelerator::kSoftware;
-  return vm;
 }
 
 StartOutcome StartBunker(const BunkerJobParts& parts, const BunkerJobOptions& options,
@@ -484,13 +498,6 @@ absl::Status RemoveKeptDisk(const std::string& disk_dir, const std::string& bunk
   return absl::OkStatus();
 }
 
-std::shared_ptr<GuestChannel> OpenGuestChannel(Vmm& vmm, const v1::VmRow& row) {
-  GuestChannel::Options options;
-  options.name = row.wanted().bunker_id();
-  options.connect = [&vmm, record = RecordOf(row)] { return vmm.OpenChannel(record); };
-  return std::make_shared<GuestChannel>(std::move(options));
-}
-
 absl::StatusOr<link::v1::Usage> MeasureVm(const v1::VmRow& row, const std::string& disk_dir) {
   ASSIGN_OR_RETURN(const ProcessUsage process, UsageOf(row.pid()));
   std::string disk = row.folder() + "/rw.ext4";
@@ -508,20 +515,10 @@ absl::StatusOr<link::v1::Usage> MeasureVm(const v1::VmRow& row, const std::strin
 }
 
 absl::Status RemoveVmFolder(const BunkerJobParts& parts, const std::string& folder) {
-  if (parts.cgroups != nullptr) {
-    const absl::Status removed = parts.cgroups->Remove(fs::path(folder).filename());
-    if (!removed.ok())
-      Log(Severity::kWarning, "vm.cgroup_not_removed",
-          {{"folder", folder}, {"error", std::string(removed.message())}});
-  }
-  if (!fs::exists(folder)) return absl::OkStatus();
   // Before the folder: as long as that is there, the next life finds the network by its name.
-  if (parts.networks != nullptr) RETURN_IF_ERROR(parts.networks->TearDown(folder));
-  RETURN_IF_ERROR(parts.vmm.Clean(folder));
-  std::error_code error;
-  fs::remove_all(folder, error);
-  if (error) return absl::InternalError("removing " + folder + ": " + error.message());
-  return absl::OkStatus();
+  if (parts.networks != nullptr && fs::exists(folder))
+    RETURN_IF_ERROR(parts.networks->TearDown(folder));
+  return RemoveVmTraces(parts.vmm, parts.cgroups, folder);
 }
 
 }  // namespace bunker::agent

@@ -13,6 +13,7 @@
 #include "agent/exec/guest_channel.h"
 #include "agent/journal/journal.h"
 #include "agent/net/bunker_network.h"
+#include "agent/reconcile/clone_pool.h"
 #include "agent/reconcile/template_keeper.h"
 #include "agent/reconcile/uid_pool.h"
 #include "agent/vm/vmm.h"
@@ -29,6 +30,7 @@ struct BunkerJobParts {
   Journal& journal;
   UidPool& uids;
   TemplateKeeper& templates;
+  ClonePool& clones;
   BunkerNetworks* networks = nullptr;  // null: bunkers without a network card alone
   const CgroupRoot* cgroups = nullptr;  // null: the VMs are in the agent's own
 };
@@ -51,10 +53,6 @@ struct RunningBunker {
   std::shared_ptr<GuestChannel> channel;  // connects again by itself
 };
 
-// Journal and record are two forms of the same facts.
-RunningVm RecordOf(const v1::VmRow& row);
-void PutRecord(const RunningVm& vm, v1::VmRow* row);
-
 struct VmShape {
   uint32_t cpu_millicores = 0;
   uint32_t memory_mb = 0;
@@ -73,11 +71,12 @@ struct StartOutcome {
   // The start failed, and its VM could not be ended either: row, folder, pin and uid stay taken,
   // and the agent's next start ends it.
   bool left_behind = false;
+  uid_t uid = 0;  // its VM's, which need not be the one that was given: that is back then
 };
 
-// disk → VM → guest ready → configured. The VM is restored from a template where there is one, and
-// boots where that fails. Pins the image first. On an error everything is undone, the pin too, and
-// nothing is left on the host or in the journal (but see left_behind).
+// disk → VM → guest ready → configured. The VM is one that waits in the pool, or restored from a
+// template, and boots where neither is there or works. Pins the image first. On an error everything
+// is undone, the pin too, and nothing is left on the host or in the journal (but see left_behind).
 StartOutcome StartBunker(const BunkerJobParts& parts, const BunkerJobOptions& options,
                          const link::v1::BunkerAssignment& wanted, const std::string& recipe_digest,
                          uid_t uid, CancelToken& cancel);
@@ -115,8 +114,5 @@ absl::Status RemoveKeptDisk(const std::string& disk_dir, const std::string& bunk
 
 // What the VM of that row takes, its private disk included. kNotFound where it has ended.
 absl::StatusOr<link::v1::Usage> MeasureVm(const v1::VmRow& row, const std::string& disk_dir);
-
-// The channel to the guest of that VM; it connects in the background. `vmm` must outlive it.
-std::shared_ptr<GuestChannel> OpenGuestChannel(Vmm& vmm, const v1::VmRow& row);
 
 }  // namespace bunker::agent

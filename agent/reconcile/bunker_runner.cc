@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <utility>
 
+#include "agent/reconcile/vm_traces.h"
 #include "common/base/log.h"
 #include "common/base/reason.h"
 #include "common/base/status_macros.h"
@@ -154,10 +155,10 @@ void BunkerRunner::Start(const link::v1::BunkerAssignment& wanted, const std::st
     pool_token.SetCallback([&cancel] { cancel->Cancel(); });
     StartOutcome outcome = StartBunker(parts_, options_.job, wanted, recipe_digest, uid, *cancel);
     pool_token.ClearCallback();
-    loop_.Post([this, wanted, on_started, uid, outcome = std::move(outcome)]() mutable {
+    loop_.Post([this, wanted, on_started, outcome = std::move(outcome)]() mutable {
       auto& started = outcome.running;
       if (!started.ok()) {
-        if (!outcome.left_behind) parts_.uids.GiveBack(uid);
+        if (!outcome.left_behind) parts_.uids.GiveBack(outcome.uid);
         const std::string reason = ReasonOf(started.status());
         on_started(Failed(wanted, (reason.empty() ? "BOOT_FAILED" : reason) + ": " +
                                       std::string(started.status().message())));

@@ -9,8 +9,8 @@
 #include <utility>
 
 #include "agent/exec/guest_channel.h"
-#include "agent/reconcile/bunker_job.h"
 #include "agent/reconcile/guest_shell.h"
+#include "agent/reconcile/vm_traces.h"
 #include "agent/vm/rw_disk.h"
 #include "common/base/files.h"
 #include "common/base/status_macros.h"

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -13,6 +14,7 @@
 #include <string_view>
 
 #include "absl/strings/escaping.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "agent/vm/accel_probe.h"
 #include "agent/vm/guest_memory.h"
@@ -193,6 +195,18 @@ class FolderGuard {
   std::string folder_;
 };
 
+// Back to this process's own priority. Each thread has one.
+void EndBackground(pid_t pid) {
+  const int own = getpriority(PRIO_PROCESS, 0);
+  std::error_code error;
+  for (const fs::directory_entry& thread :
+       fs::directory_iterator(absl::StrCat("/proc/", pid, "/task"), error)) {
+    id_t id = 0;
+    if (absl::SimpleAtoi(thread.path().filename().string(), &id))
+      setpriority(PRIO_PROCESS, id, own);
+  }
+}
+
 }  // namespace
 
 const char* AcceleratorName(Accelerator accelerator) {
@@ -336,6 +350,7 @@ absl::Status QemuMicrovm::Pause(const RunningVm& record) {
 }
 
 absl::Status QemuMicrovm::Resume(const RunningVm& record) {
+  EndBackground(record.process.pid);
   return Annotate(SwitchCpus(record, "cont", "running"), "resuming the VM");
 }
 

@@ -49,7 +49,8 @@ struct VmSpec {
   uint32_t console_kib = 64;             // kept of the guest's console output; a power of two
   absl::Duration start_timeout = absl::Seconds(20);  // until the VMM answers, not the guest
   bool snapshots = false;   // Snapshot() can be asked of it; restored VMs always can be
-  bool background = false;  // gives way to others where the host's CPUs are short
+  // Gives way to others where the host's CPUs are short; until Resume().
+  bool background = false;
 };
 
 // A guest's memory and the state of its devices at one moment, without its disks. Many VMs may be

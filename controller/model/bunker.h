@@ -119,7 +119,7 @@ struct Bunker {
   std::string image_id;
   std::string image_name;
   std::string image_digest;  // manifest digest; empty until the image is resolved (lazy_pull)
-  std::string start_kind;    // cold
+  std::string start_kind;    // restore | pool | cold
   std::string fallback_reason;
   std::string isolation;  // kvm | tcg, once it runs
   std::string private_ip;  // unique on its worker; "": no network card

@@ -177,5 +177,89 @@ class ClonesTest(case.ClusterTest):
         return sizes
 
 
+class PoolTest(case.ClusterTest):
+    """Clones that have run something already and wait, paused, to be asked for."""
+
+    AGENT = {"vm": {"template_max": 2, "pool_max": 2}}
+
+    @classmethod
+    def prepare(cls):
+        cls.c.ready_image()
+        cls.agent = cls.c.agents[0]
+        cls.agent.wait_templates(2)
+
+    def setUp(self):
+        self.rows = []
+        self.seen = self.agent.daemon.log().count("pool.ready")
+
+    def create(self, **more):
+        row = self.c.bunker("tiny", cpu_millicores=100, **more)
+        self.rows.append(row["id"])
+        return row
+
+    def delete_all(self):
+        for row in self.rows:
+            self.c.call("DELETE", f"/bunkers/{row}", expect=200)
+
+    def wait_pooled(self):
+        """For the next clone that waits; returns its name."""
+        def ready():
+            names = re.findall(r"pool\.ready name=(pool\.\d+)", self.agent.daemon.log())
+            return names[self.seen] if len(names) > self.seen else None
+        name = processes.wait_until(ready, "a clone waits", 120, 0.1)
+        self.seen += 1
+        return name
+
+    def folders(self):
+        return set(os.listdir(os.path.join(self.agent.state, "vm")))
+
+    def test_a_second_one_comes_from_the_pool_and_is_nobodys_double(self):
+        first = self.create()
+        self.wait_pooled()
+        second = self.create()
+        self.assertEqual((second["start_kind"], second["fallback_reason"]), ("pool", None))
+        self.wait_pooled()
+        third = self.create(disk_mb=700)
+        self.assertEqual(third["start_kind"], "pool", third)
+        self.assertGreater(int(self.c.sh(third["id"], "df -k / | tail -n 1").split()[1]), 600 * 1024)
+        rows = (first, second, third)
+        seen = [self.c.sh(x["id"], IDENTITY, user="0").split("\n")[:4] for x in rows]
+        for what, values in zip(("random bytes", "machine-id", "boot_id", "host name"), zip(*seen)):
+            self.assertEqual(len(set(values)), 3, f"{what}: {values}")
+        for row, said in zip(rows, seen):
+            self.assertEqual(said[3], row["name"])
+            self.assertNotEqual(said[1], "0" * 32)
+            self.assertLess(abs(int(self.c.sh(row["id"], "date +%s")) - time.time()), 3)
+        self.delete_all()
+
+    def test_one_that_died_waiting_costs_a_restore(self):
+        self.create()
+        name = self.wait_pooled()
+        for pid in self.agent.vm_pids():
+            if name in processes.command_line(pid):
+                os.kill(pid, signal.SIGKILL)
+        row = self.create()
+        self.assertIn(row["start_kind"], ("restore", "pool"))  # another may be there by now
+        self.assertEqual(self.c.sh(row["id"], "echo well"), "well\n")
+        processes.wait_until(lambda: name not in self.folders(), "nothing of it is left", 60)
+        self.delete_all()
+
+    def test_those_taken_outlive_their_agent_and_those_waiting_do_not(self):
+        self.create()
+        self.wait_pooled()
+        taken = self.create()
+        self.assertEqual(taken["start_kind"], "pool", taken)
+        waiting = self.wait_pooled()
+        self.agent.daemon.kill9()
+        links = self.agent.daemon.log().count("link.connected")
+        self.agent.start()
+        processes.wait_until(lambda: self.agent.daemon.log().count("link.connected") > links, "it is back", 60)
+        self.assertEqual(self.c.sh(taken["id"], "echo here"), "here\n")
+        self.assertNotIn(waiting, self.folders())
+        self.assertEqual(len(self.agent.vm_pids()), 2)
+        self.delete_all()
+        processes.wait_until(lambda: self.agent.vm_pids() == [], "they are gone", 60)
+
+
 if __name__ == "__main__":
     unittest.main(verbosity=2)

@@ -118,8 +118,8 @@ class UnitsTest(unittest.TestCase):
                 inside = os.readlink(f"/proc/{pid}/ns/net") and self.below_leader(pid)
             except OSError:
                 continue
-            # The VM that becomes a template is no bunker's, and is begun anew by a new agent.
-            if line and "qemu-system" in line[0] and inside and not any(x.startswith("template.") for x in line):
+            # What becomes a template or waits in the pool is no bunker's, and begun anew by a new agent.
+            if line and "qemu-system" in line[0] and inside and not any(x.startswith(("template.", "pool.")) for x in line):
                 found.append((pid, processes.start_time(pid)))
         return found
 

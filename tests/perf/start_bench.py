@@ -7,8 +7,8 @@ usage: start_bench.py [--creates 200] [--cold 10] [--crowd 20] [--accelerator au
 Real controller, agent and microVMs. A create is POST /bunkers that answers once it runs, and a
 POST of `echo` whose answer's first byte is waited for; one at a time, each bunker deleted before
 the next.
-Ways: restored from a template, without and with a network card, booted, and `podman run` of the same
-image, where podman is there. A crowd of clones tells what each costs in memory.
+Ways: restored from a template, without and with a network card, taken from the pool, once a clone waits
+there, booted, and `podman run` of the same image, where podman is there. A crowd of clones tells what each costs in memory.
 With --accelerator kvm nothing is restored (the agent does not, there), and boots have KVM's goals.
 """
 
@@ -25,7 +25,8 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../e2e"))
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../support"))
 
-GOALS = {"isolated": (250, 500), "registry": (250, 500)}
+GOALS = {"isolated": (250, 500), "registry": (250, 500), "pool": (60, 120)}
+WAYS = {"isolated": "restore", "registry": "restore", "pool": "pool"}
 KVM_GOALS = {"isolated": (300, 500), "registry": (300, 500), "cold": (300, 500)}
 GOAL_PSS_MB = 30
 GOAL_RESTORED = 0.98
@@ -73,9 +74,10 @@ def start_one(client, image, **more):
     return row, (running - begun) * 1000, (first - begun) * 1000
 
 
-def lane(client, image, count, **more):
+def lane(client, image, count, before=lambda: None, **more):
     rows, running, first = [], [], []
     for _ in range(count):
+        before()
         row, to_running, to_first = start_one(client, image, **more)
         rows.append(row)
         running.append(to_running)
@@ -141,6 +143,22 @@ def podman(cluster, count):
     return {"count": count, "p50": quantile(times, .5), "p95": quantile(times, .95), "p99": quantile(times, .99)}
 
 
+def pool_lane(cluster_type, size, count):
+    """Each create once the agent says that a clone waits."""
+    from harness import processes
+    with cluster_type(agent={**size, "vm": {"pool_max": 2}}) as cluster:
+        cluster.ready_image()
+        agent, client = cluster.agents[0], Client(cluster)
+        agent.wait_templates(2)
+        taken = [-1]  # the first create, which tells the pool that there is demand
+
+        def wait():
+            taken[0] += 1
+            processes.wait_until(lambda: agent.daemon.log().count("pool.ready") >= taken[0], "a clone waits", 60, 0.02)
+        lane(client, "tiny", 1, wait)
+        return lane(client, "tiny", count, wait)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--creates", type=int, default=200)
@@ -163,7 +181,7 @@ def main():
         client = Client(cluster)
         if not on_kvm:
             cluster.agents[0].wait_templates(2)
-        for profile in GOALS:
+        for profile in ("isolated", "registry"):
             lane(client, "tiny", 3, network_profile=profile)
             figures[profile] = lane(client, "tiny", arguments.creates, network_profile=profile)
             show(profile, figures[profile])
@@ -174,6 +192,9 @@ def main():
             print("podman    ", figures["podman"], flush=True)
         else:
             print("SKIPPED: podman run, since podman is not installed (apt-get install podman runc)", flush=True)
+    if not on_kvm:
+        figures["pool"] = pool_lane(Cluster, size, arguments.creates)
+        show("pool", figures["pool"])
     with Cluster(agent={**size, "vm": {"template_max": 0, "accelerator": arguments.accelerator}}) as cluster:
         cluster.ready_image()
         client = Client(cluster)
@@ -189,8 +210,8 @@ def verdict(figures, on_kvm, path):
         met.append((f"{name}: p50 ≤ {p50}, p95 ≤ {p95} ms", got["p50"] <= p50 and got["p95"] <= p95))
         if on_kvm:
             continue
-        met.append((f"{name}: at least {GOAL_RESTORED:.0%} restored",
-                    got["kinds"].get("restore", 0) >= GOAL_RESTORED * got["count"]))
+        met.append((f"{name}: at least {GOAL_RESTORED:.0%} that way",
+                    got["kinds"].get(WAYS[name], 0) >= GOAL_RESTORED * got["count"]))
     met.append((f"PSS of an idle clone ≤ {GOAL_PSS_MB} MB", figures["crowd"]["pss_mb"]["median"] <= GOAL_PSS_MB))
     for goal, ok in met:
         print(("met     " if ok else "MISSED  ") + goal)

@@ -93,7 +93,7 @@ class Agent:
                    # On a host with KVM, deploy/kvm-acceptance asks for that and nothing else.
                    "accelerator": os.environ.get("BUNKER_ACCELERATOR", "auto"),
                    # Of the first image that is ready; more would be boots that no test waits for.
-                   "template_max": 2},
+                   "template_max": 2, "pool_max": 0},
         }
         tables = {"images.registry": [{"host": x, "insecure_http": True, "allow_address": True}
                                       for x in registries]}

@@ -61,6 +61,23 @@ TEST_F(JournalTest, IncarnationsOfOneBunkerAreRowsOfTheirOwn) {
   EXPECT_EQ((*rows)[0].pid(), 102);
 }
 
+TEST_F(JournalTest, AVmThatGetsAnotherNameIsOneRow) {
+  auto journal = Open();
+  v1::VmRow row;
+  row.mutable_wanted()->set_bunker_id("pool.1");
+  row.mutable_wanted()->set_incarnation(1);
+  row.set_pid(7);
+  ASSERT_TRUE(journal->PutVm(row).ok());
+  row.mutable_wanted()->set_bunker_id("b");
+  row.mutable_wanted()->set_incarnation(3);
+  ASSERT_TRUE(journal->RenameVm("pool.1", row).ok());
+  const auto rows = journal->Vms();
+  ASSERT_TRUE(rows.ok());
+  ASSERT_EQ(rows->size(), 1u);
+  EXPECT_EQ((*rows)[0].wanted().bunker_id(), "b");
+  EXPECT_EQ((*rows)[0].pid(), 7);
+}
+
 TEST_F(JournalTest, ASecondAgentIsRefused) {
   const auto first = Open();
   const auto second = Journal::Open(path_);
