@@ -411,7 +411,11 @@ class Agent final : public LinkHandler, public ObservationSink {
     for (const link::v1::Assignment& row : held_) {
       if (row.bunker().keep_disk()) keepers.insert(row.bunker().bunker_id());
     }
-    ASSIGN_OR_RETURN(const auto recovered, bunker_runner_->Recover(keepers));
+    ASSIGN_OR_RETURN(auto recovered, bunker_runner_->Recover(keepers));
+    // A template serves all disks that are no smaller than its own.
+    std::sort(recovered.begin(), recovered.end(), [](const auto& a, const auto& b) {
+      return a.wanted.disk_mb() < b.wanted.disk_mb();
+    });
     for (const BunkerRunner::Recovered& bunker : recovered)
       bunker_table_->Restore(bunker.wanted, bunker.observed, bunker.recipe_digest);
     for (const BunkerRunner::Recovered& bunker : recovered) PrepareTemplate(bunker);

@@ -7,7 +7,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "agent/link/login_client.h"
-#include "agent/pull/image_source.h"
+#include "agent/reconcile/image_job.h"
 #include "common/base/cancel.h"
 #include "common/base/status_macros.h"
 

@@ -156,15 +156,16 @@ class StartJob {
     return answer.found;
   }
 
-  // Not where disk or card would have to be another, or the VM be made with limits.
-  bool FitsPool() const {
+  // Not where disk or card would have to be another, or the VM be made with other limits: of its
+  // disk it can write no more than it began with.
+  bool FitsPool(const Template& from) const {
     return !wanted_.keep_disk() && !HasNetworkCard(wanted_) && wanted_.disk_bytes_per_s() == 0 &&
-           wanted_.disk_iops() == 0;
+           wanted_.disk_iops() == 0 && wanted_.disk_mb() == from.disk_mb;
   }
 
   // False where the pool has none, or its one could not be made this bunker and is gone.
   absl::StatusOr<bool> TryPool(const std::shared_ptr<const Template>& from) {
-    std::unique_ptr<PooledClone> clone = FitsPool() ? parts_.clones.Take(from, Form()) : nullptr;
+    std::unique_ptr<PooledClone> clone = FitsPool(*from) ? parts_.clones.Take(from, Form()) : nullptr;
     if (clone == nullptr) return false;
     // From here on it is this bunker's, whatever happens.
     const std::string own_folder = running_->row.folder();
@@ -231,7 +232,8 @@ class StartJob {
     VmSpec spec = Spec();
     ASSIGN_OR_RETURN(const BunkerNetwork network, MakeNetwork());
     spec.tap_fd = network.tap.get();
-    ASSIGN_OR_RETURN(running_->vm, parts_.vmm.Restore(spec, from.snapshot, Journalled(), cancel_));
+    ASSIGN_OR_RETURN(running_->vm, parts_.vmm.Restore(spec, from.snapshot,
+                                                     Journalled(/*is_clone=*/true), cancel_));
     return BecomeItself(begin, from.disk_mb);
   }
 
@@ -255,7 +257,7 @@ class StartJob {
     VmSpec spec = Spec();
     ASSIGN_OR_RETURN(const BunkerNetwork network, MakeNetwork());
     spec.tap_fd = network.tap.get();
-    absl::StatusOr<VmHandle> vm = parts_.vmm.Start(spec, Journalled(), cancel_);
+    absl::StatusOr<VmHandle> vm = parts_.vmm.Start(spec, Journalled(/*is_clone=*/false), cancel_);
     RETURN_IF_ERROR(Annotate(vm.status(), "starting the VM"));
     running_->vm = *std::move(vm);
     const absl::Status settled = Settle(begin, ConfigFor(wanted_));
@@ -298,11 +300,12 @@ class StartJob {
     return spec;
   }
 
-  Vmm::Spawned Journalled() {
-    return [this](const RunningVm& vm) -> absl::Status {
+  Vmm::Spawned Journalled(bool is_clone) {
+    return [this, is_clone](const RunningVm& vm) -> absl::Status {
       PutRecord(vm, &running_->row);
       RETURN_IF_ERROR(
-          Annotate(BoundVm(parts_.cgroups, Spec(), vm.process.pid), "the VM's control group"));
+          Annotate(BoundVm(parts_.cgroups, Spec(), is_clone, vm.process.pid),
+                   "the VM's control group"));
       return parts_.journal.PutVm(running_->row);
     };
   }

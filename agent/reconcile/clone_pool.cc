@@ -135,7 +135,7 @@ absl::Status ClonePool::Raise(PooledClone& clone, const VmSpec& form, CancelToke
   RETURN_IF_ERROR(CopyRwDisk(from.disk, spec.rw_disk, from.disk_mb, spec.uid));
   const auto journalled = [&](const RunningVm& record) -> absl::Status {
     PutRecord(record, &clone.row);
-    RETURN_IF_ERROR(BoundVm(cgroups_, spec, record.process.pid));
+    RETURN_IF_ERROR(BoundVm(cgroups_, spec, /*is_clone=*/true, record.process.pid));
     return journal_.PutVm(clone.row);
   };
   ASSIGN_OR_RETURN(clone.vm, vmm_.Restore(spec, from.snapshot, journalled, cancel));

@@ -1,5 +1,8 @@
 #include "agent/reconcile/template_store.h"
 
+#include <sys/stat.h>
+
+#include <algorithm>
 #include <filesystem>
 #include <system_error>
 
@@ -10,7 +13,17 @@ Template::~Template() {
   if (!folder.empty()) std::filesystem::remove_all(folder, ignored);
 }
 
+uint64_t Template::BytesNow() const {
+  uint64_t now = 0;
+  for (const int fd : {snapshot.memory.get(), snapshot.devices.get()}) {
+    struct stat info{};
+    if (fd >= 0 && fstat(fd, &info) == 0) now += static_cast<uint64_t>(info.st_blocks) * 512;
+  }
+  return std::max(bytes, now);
+}
+
 std::shared_ptr<const Template> TemplateStore::Find(const std::string& key, uint64_t disk_mb) {
+  List dropped;  // ended without the lock
   MutexLock lock(mutex_);
   auto best = kept_.end();
   for (auto it = kept_.begin(); it != kept_.end(); ++it) {
@@ -19,6 +32,7 @@ std::shared_ptr<const Template> TemplateStore::Find(const std::string& key, uint
   }
   if (best == kept_.end()) return nullptr;
   kept_.splice(kept_.begin(), kept_, best);
+  TrimLocked(&dropped);
   return kept_.front();
 }
 
@@ -27,13 +41,17 @@ absl::Status TemplateStore::Put(std::shared_ptr<const Template> made) {
     return absl::ResourceExhaustedError(
         "it takes more than all templates may (vm.template_max, vm.template_memory_mb)");
   }
-  std::list<std::shared_ptr<const Template>> dropped;  // ended without the lock
+  List dropped;  // ended without the lock
   MutexLock lock(mutex_);
   kept_.push_front(std::move(made));
-  while (kept_.size() > max_count_ || BytesLocked() > max_bytes_) {
-    dropped.splice(dropped.end(), kept_, std::prev(kept_.end()));
-  }
+  TrimLocked(&dropped);
   return absl::OkStatus();
+}
+
+void TemplateStore::TrimLocked(List* dropped) {
+  while (kept_.size() > 1 && (kept_.size() > max_count_ || BytesLocked() > max_bytes_)) {
+    dropped->splice(dropped->end(), kept_, std::prev(kept_.end()));
+  }
 }
 
 void TemplateStore::Drop(const std::shared_ptr<const Template>& bad) {
@@ -58,7 +76,7 @@ uint64_t TemplateStore::bytes() const {
 
 uint64_t TemplateStore::BytesLocked() const {
   uint64_t bytes = 0;
-  for (const auto& kept : kept_) bytes += kept->bytes;
+  for (const auto& kept : kept_) bytes += kept->BytesNow();
   return bytes;
 }
 

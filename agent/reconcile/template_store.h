@@ -29,7 +29,11 @@ struct Template {
   std::string folder;         // its own
   std::string disk;           // in it: the private disk at the moment of the snapshot
   uint64_t disk_mb = 0;       // a bunker's disk may be larger, not smaller
-  uint64_t bytes = 0;         // of memory and disk that are really taken
+  uint64_t bytes = 0;         // of memory that it took when it was made
+
+  // Of memory that it takes now: a page that its guest never touched is made in it when the first
+  // clone touches it.
+  uint64_t BytesNow() const;
 };
 
 class TemplateStore {
@@ -38,7 +42,7 @@ class TemplateStore {
       : max_count_(max_count), max_bytes_(max_bytes) {}
 
   // Of that key the one with the largest disk up to `disk_mb`; null where there is none. Counts as
-  // a use.
+  // a use. Others go where all of them have grown too large together.
   std::shared_ptr<const Template> Find(const std::string& key, uint64_t disk_mb);
 
   // Takes it in, and the least recently used out until count and bytes fit. kResourceExhausted
@@ -53,12 +57,16 @@ class TemplateStore {
   uint64_t bytes() const;
 
  private:
+  using List = std::list<std::shared_ptr<const Template>>;
+
   uint64_t BytesLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Takes the least recently used out until count and bytes fit, or one is left.
+  void TrimLocked(List* dropped) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const size_t max_count_;
   const uint64_t max_bytes_;
   mutable Mutex mutex_;
-  std::list<std::shared_ptr<const Template>> kept_ ABSL_GUARDED_BY(mutex_);  // newest use first
+  List kept_ ABSL_GUARDED_BY(mutex_);  // newest use first
 };
 
 }  // namespace bunker::agent

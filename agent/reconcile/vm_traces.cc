@@ -43,11 +43,12 @@ void PutRecord(const RunningVm& vm, v1::VmRow* row) {
   row->set_hardware_accelerated(vm.accelerator == Accelerator::kHardware);
 }
 
-absl::Status BoundVm(const CgroupRoot* root, const VmSpec& spec, pid_t pid) {
+absl::Status BoundVm(const CgroupRoot* root, const VmSpec& spec, bool is_clone, pid_t pid) {
   if (root == nullptr) return absl::OkStatus();
   const std::string name = fs::path(spec.folder).filename();
   CgroupLimits limits;
-  limits.memory_bytes = (spec.memory_mb + kVmOverheadMb) << 20;
+  const uint64_t guest_mb = spec.memory_mb * (is_clone ? 2 : 1);
+  limits.memory_bytes = (guest_mb + kVmOverheadMb) << 20;
   limits.pids = kMaxVmTasks;
   RETURN_IF_ERROR(root->Create(name, limits));
   return root->Add(name, pid);

@@ -23,7 +23,10 @@ void PutRecord(const RunningVm& vm, v1::VmRow* row);
 
 // Puts the VM's process into a control group of its own, named after the folder, with the memory
 // and the threads that such a VM may have. To be called before it runs anything. `root` null: no.
-absl::Status BoundVm(const CgroupRoot* root, const VmSpec& spec, pid_t pid);
+//
+// A clone's is twice the guest's: a page of the template that nobody has touched is made when the
+// first clone touches it, shared by all, and counted for that one beside its private copy.
+absl::Status BoundVm(const CgroupRoot* root, const VmSpec& spec, bool is_clone, pid_t pid);
 // Its share of the CPUs, of which a boot may take more.
 absl::Status BoundVmCpu(const CgroupRoot* root, const std::string& folder,
                         uint32_t cpu_millicores);

@@ -294,6 +294,7 @@ const char* NounHelp(const std::string& noun) {
       {"user-group", "Groups of users: permissions and quotas together"},
       {"key", "Keys: what a user calls with"},
       {"image", "Images: register, list, watch them fan out"},
+      {"bunker", "Bunkers: create, use, stop, start and end them"},
       {"package", "Packages inside images"},
       {"credential", "Credentials of registries"},
       {"group", "Availability groups: which workers have which images"},

@@ -149,6 +149,15 @@ absl::StatusOr<std::vector<RowPtr<Bunker>>> Engine::CreateBunkers(Turn& turn, co
     }
     rows.push_back(PlaceBunker(turn, caller, *image, spec, *std::move(name), *choice));
   }
+  if (spec.start) return rows;
+  // Each had the room of one that runs, so that all of them can be started.
+  for (RowPtr<Bunker>& row : rows) {
+    Bunker parked = *row;
+    Advance(parked, BunkerStatus::kStopped, turn.now());
+    parked.goal = BunkerGoal::kStop;
+    parked.halted = true;
+    row = PutBunker(turn, std::move(parked));
+  }
   return rows;
 }
 
@@ -164,10 +173,6 @@ static void BeginLife(Bunker& row, const CreateBunkerSpec& spec, bool image_read
   row.assigned = true;
   row.room_held = true;
   if (image_ready) row.boot_since = now;
-  if (spec.start) return;
-  Advance(row, BunkerStatus::kStopped, now);
-  row.goal = BunkerGoal::kStop;
-  row.halted = true;
 }
 
 RowPtr<Bunker> Engine::PlaceBunker(Turn& turn, const Caller& caller, const Image& image,

@@ -180,7 +180,8 @@ Answer GatewayFixture::Raw(const std::string& method, const std::string& path,
                         body);
   std::string got = ReadUntil(fd.get(), "\r\n\r\n");
   // A stream of events has no end: its head is its answer.
-  if (got.find("text/event-stream") == std::string::npos) got += ReadUntil(fd.get(), "");
+  const std::string head = got.substr(0, got.find("\r\n\r\n"));
+  if (head.find("text/event-stream") == std::string::npos) got += ReadUntil(fd.get(), "");
   return Parse(got);
 }
 
