@@ -165,7 +165,8 @@ class StartJob {
 
   // False where the pool has none, or its one could not be made this bunker and is gone.
   absl::StatusOr<bool> TryPool(const std::shared_ptr<const Template>& from) {
-    std::unique_ptr<PooledClone> clone = FitsPool(*from) ? parts_.clones.Take(from, Form()) : nullptr;
+    if (!FitsPool(*from)) return false;
+    const std::unique_ptr<PooledClone> clone = parts_.clones.Take(from, Form());
     if (clone == nullptr) return false;
     // From here on it is this bunker's, whatever happens.
     const std::string own_folder = running_->row.folder();

@@ -162,7 +162,7 @@ int CreateBunker(Session& session, const CreateBunkerOptions& options) {
     }
   }
   const std::string status = TextAt(*bunker, "status");
-  if (!options.wait || status == "running") return kExitOk;
+  if (!waits || status == "running") return kExitOk;
   return session.Fail(absl::FailedPreconditionError(
       ComingUp(*bunker) ? "the bunker is still coming up: look again with `bunkerctl bunker show " +
                               TextAt(*bunker, "id") + "`"

@@ -46,6 +46,7 @@ def normal(value, key=""):
 
 
 class GoldenTest(case.ClusterTest):
+    AGENT = {"vm": {"template_max": 0}}  # how a bunker starts is the same each time
     maxDiff = None
 
     @classmethod
