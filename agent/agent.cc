@@ -32,6 +32,7 @@
 #include "agent/reconcile/cache_keeper.h"
 #include "agent/reconcile/clone_pool.h"
 #include "agent/reconcile/exec_tunnel.h"
+#include "agent/reconcile/file_tunnel.h"
 #include "agent/reconcile/image_runner.h"
 #include "agent/reconcile/image_table.h"
 #include "agent/reconcile/network_keeper.h"
@@ -164,7 +165,11 @@ class Agent final : public LinkHandler, public ObservationSink {
   }
 
   void OnTunnel(const link::v1::OpenTunnel& request, std::shared_ptr<Tunnel> tunnel) override {
-    ExecTunnel::Serve({*loop_, *bunker_runner_, live_execs_}, request, std::move(tunnel));
+    tunnel->ServeBy([this, request, tunnel](Tunnel::FrameCase first) {
+      if (first == link::v1::ControllerTunnelFrame::kFile)
+        return FileTunnel::Serve({*loop_, *bunker_runner_, live_files_}, request, tunnel);
+      ExecTunnel::Serve({*loop_, *bunker_runner_, live_execs_}, request, tunnel);
+    });
   }
 
   void OnRevoked(const std::string& reason) override {
@@ -508,6 +513,8 @@ class Agent final : public LinkHandler, public ObservationSink {
     // The link tells them no more: end the commands, and with them their hold on the channels.
     for (const auto& exec : std::set<std::shared_ptr<ExecTunnel>>(live_execs_))
       exec->OnClosed(absl::CancelledError("the agent stops"));
+    for (const auto& file : std::set<std::shared_ptr<FileTunnel>>(live_files_))
+      file->OnClosed(absl::CancelledError("the agent stops"));
     keeper_.reset();
     templates_->Shutdown();
     clones_->Shutdown();
@@ -554,6 +561,7 @@ class Agent final : public LinkHandler, public ObservationSink {
   std::unique_ptr<ScanTable> scan_table_;
   std::unique_ptr<LinkClient> link_;
   std::set<std::shared_ptr<ExecTunnel>> live_execs_;
+  std::set<std::shared_ptr<FileTunnel>> live_files_;
   UniqueFd signals_;
 };
 

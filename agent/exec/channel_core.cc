@@ -163,6 +163,7 @@ absl::Status ChannelCore::WriteSome(int fd, bool ready) {
       out_.clear();
       out_written_ = 0;
       OfferStdinRoom();
+      OfferFileRoom();
       MutexLock lock(mutex_);
       while (!queue_.empty() && out_.size() < kWriteBytes) {
         out_.append(queue_.front());
@@ -265,6 +266,7 @@ absl::Status ChannelCore::OnHello(const wire::Frame& frame) {
 }
 
 absl::Status ChannelCore::OnFrame(const wire::Frame& frame) {
+  if (wire::IsFileFrame(frame.type)) return OnFileFrame(frame);
   switch (frame.type) {
     case FrameType::kPong:
     case FrameType::kConfigured:
@@ -435,6 +437,7 @@ void ChannelCore::LoseSession(const absl::Status& why) {
   for (const auto& [stream, exec] : lost) {
     if (exec.callbacks && exec.callbacks->on_error) exec.callbacks->on_error(why);
   }
+  LoseFiles(why);
 }
 
 int ChannelCore::WaitMillis(bool ready) {

@@ -18,6 +18,8 @@
 #include "absl/time/time.h"
 #include "agent/exec/exec_stream.h"
 #include "agent/exec/exec_types.h"
+#include "agent/exec/file_stream.h"
+#include "agent/exec/file_types.h"
 #include "agent/exec/guest_channel.h"
 #include "bunker/guest/v1/guest.pb.h"
 #include "common/base/mutex.h"
@@ -52,6 +54,13 @@ class ChannelCore {
   void AckOutput(uint32_t stream, size_t bytes);
   void Resize(uint32_t stream, TerminalSize size);
 
+  // Of operations on files (channel_files.cc); nothing where it has ended.
+  absl::StatusOr<uint32_t> StartFile(const guest::v1::FileStart& start, FileCallbacks callbacks);
+  size_t TryWriteFile(uint32_t stream, std::string_view data);
+  void CommitFile(uint32_t stream, uint64_t size);
+  void AckFile(uint32_t stream, size_t bytes);
+  void DetachFile(uint32_t stream);
+
  private:
   struct Exec {
     ExecStream stream;
@@ -60,6 +69,11 @@ class ChannelCore {
     wire::FrameType type = wire::FrameType::kExecStart;  // of its first frame
     bool wants_stdin_room = false;
     bool killed = false;
+  };
+  struct File {
+    FileStream stream;
+    std::shared_ptr<FileCallbacks> callbacks;  // null: nobody listens any more
+    bool wants_room = false;
   };
   // A question that the guest answers in order, such as a ping.
   struct Question {
@@ -81,6 +95,10 @@ class ChannelCore {
   absl::Status OnAnswer(const wire::Frame& frame);
   absl::Status OnEnd(const wire::Frame& frame);
   void OfferStdinRoom();
+  absl::Status OnFileFrame(const wire::Frame& frame);
+  absl::Status OnFileEnd(const wire::Frame& frame);
+  void OfferFileRoom();
+  void LoseFiles(const absl::Status& why);
   void ExpireExecs();
   void LoseSession(const absl::Status& why);
   int WaitMillis(bool ready);
@@ -94,6 +112,9 @@ class ChannelCore {
   size_t TryWriteLocked(uint32_t stream, std::string_view data)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void AckLocked(uint32_t stream, Exec* exec, size_t bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void AckFileLocked(uint32_t stream, File* file, size_t bytes)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  File* FindFile(uint32_t stream) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Exec* Find(uint32_t stream) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status NotReady() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Wake();
@@ -120,6 +141,8 @@ class ChannelCore {
   bool queue_was_full_ ABSL_GUARDED_BY(mutex_) = false;
   uint32_t last_stream_ ABSL_GUARDED_BY(mutex_) = 0;
   std::map<uint32_t, Exec> execs_ ABSL_GUARDED_BY(mutex_);
+  std::map<uint32_t, File> files_ ABSL_GUARDED_BY(mutex_);
+  bool files_wait_ ABSL_GUARDED_BY(mutex_) = false;  // for room in the queue
   Question pings_ ABSL_GUARDED_BY(mutex_);
   Question configs_ ABSL_GUARDED_BY(mutex_);
   guest::v1::ConfigureResult config_result_ ABSL_GUARDED_BY(mutex_);

@@ -20,6 +20,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "agent/exec/exec_types.h"
+#include "agent/exec/file_types.h"
 #include "bunker/guest/v1/guest.pb.h"
 #include "common/base/cancel.h"
 #include "common/base/unique_fd.h"
@@ -50,6 +51,28 @@ class ExecHandle {
   void AckOutput(size_t bytes);
   // Of a command that runs on a terminal.
   void Resize(TerminalSize size);
+
+ private:
+  const std::shared_ptr<ChannelCore> core_;
+  const uint32_t stream_;
+};
+
+// One operation on files. Dropping the handle before the end gives it up: nothing of an unfinished
+// write is left in the guest.
+class FileHandle {
+ public:
+  FileHandle(std::shared_ptr<ChannelCore> core, uint32_t stream);
+  ~FileHandle();
+  FileHandle(const FileHandle&) = delete;
+  FileHandle& operator=(const FileHandle&) = delete;
+
+  // How many bytes were taken; where fewer than given, on_room tells when to go on. After the end
+  // everything is taken and dropped.
+  size_t TryWrite(std::string_view data);
+  // All data was written, so many bytes.
+  void Commit(uint64_t size);
+  // So much of the data that came was taken.
+  void AckData(size_t bytes);
 
  private:
   const std::shared_ptr<ChannelCore> core_;
@@ -96,6 +119,9 @@ class GuestChannel {
   // What a process writes, from `offset` on, until its end. AckOutput() what was taken.
   absl::StatusOr<std::unique_ptr<ExecHandle>> ReadProcess(uint32_t pid, uint64_t offset,
                                                           ExecCallbacks callbacks);
+  // Starts an operation on files; what comes of it comes by callback. Errors as StartExec's.
+  absl::StatusOr<std::unique_ptr<FileHandle>> StartFile(const guest::v1::FileStart& start,
+                                                        FileCallbacks callbacks);
 
   // Asks the guest to end everything, flush its disk and power off. Not answered: watch the VM.
   absl::Status Shutdown(absl::Duration grace);

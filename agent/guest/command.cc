@@ -30,23 +30,23 @@ CommandError ChooseArgv(const v1::ExecStart& start, Command* command) {
   return {};
 }
 
-CommandError ChooseIdentity(const v1::ExecStart& start, const Defaults& defaults,
+}  // namespace
+
+CommandError ChooseIdentity(const IdentityWish& wish, const Defaults& defaults,
                             const UserDb& users, Identity* identity) {
   const std::string fallback = defaults.user.empty() ? "0" : defaults.user;
-  const std::string& spec = start.user().empty() ? fallback : start.user();
+  const std::string& spec = wish.user.empty() ? fallback : wish.user;
   if (Error error = users.Resolve(spec, identity); !error.ok()) return Invalid(error.message);
-  if (identity->uid == 0 && start.user().empty() && start.default_to_1000()) {
+  if (identity->uid == 0 && wish.user.empty() && wish.default_to_1000) {
     if (Error error = users.Resolve(std::to_string(kDefaultUid), identity); !error.ok()) {
       return Invalid(error.message);
     }
   }
-  if (identity->uid == 0 && !start.allow_root()) {
+  if (identity->uid == 0 && !wish.allow_root) {
     return {v1::ExecError::ROOT_DENIED, "user \"" + spec + "\" is uid 0 in this bunker"};
   }
   return {};
 }
-
-}  // namespace
 
 winsize WindowOf(const v1::Terminal& size) {
   constexpr uint32_t kMax = 1000;
@@ -60,7 +60,8 @@ CommandError PrepareCommand(const v1::ExecStart& start, const Defaults& defaults
                             const UserDb& users, Command* command) {
   *command = Command{};
   if (CommandError error = ChooseArgv(start, command); !error.ok()) return error;
-  if (CommandError error = ChooseIdentity(start, defaults, users, &command->identity);
+  const IdentityWish wish{start.user(), start.allow_root(), start.default_to_1000()};
+  if (CommandError error = ChooseIdentity(wish, defaults, users, &command->identity);
       !error.ok()) {
     return error;
   }

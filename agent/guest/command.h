@@ -46,6 +46,15 @@ struct CommandError {
 // A size that a terminal can have.
 winsize WindowOf(const v1::Terminal& size);
 
+// Who is asked for, and what the caller may be.
+struct IdentityWish {
+  std::string user;  // empty: the default
+  bool allow_root = false;
+  bool default_to_1000 = false;
+};
+CommandError ChooseIdentity(const IdentityWish& wish, const Defaults& defaults,
+                            const UserDb& users, Identity* identity);
+
 CommandError PrepareCommand(const v1::ExecStart& start, const Defaults& defaults,
                             const UserDb& users, Command* command);
 

@@ -46,6 +46,7 @@ ExecServer::ExecServer(Options options)
     : options_(std::move(options)),
       launcher_(options_.cgroup_root_fd, options_.etc_folder, options_.boot_error),
       processes_(&launcher_, &poller_, &outbox_, [this](ExecSession* session) { Retire(session); }),
+      files_(&launcher_, &poller_, &outbox_),
       signals_(ChildSignals()) {
   std::signal(SIGPIPE, SIG_IGN);
   outbox_.Attach(options_.port_fd);
@@ -77,6 +78,8 @@ bool ExecServer::Step(int max_wait_ms) {
       OnDrainReady(token);
     } else if ((token & ProcessServer::kTokenBit) != 0) {
       processes_.OnReady(token);
+    } else if ((token & FileServer::kTokenBit) != 0) {
+      files_.OnReady(token);
     } else {
       const auto found = execs_.find(static_cast<uint32_t>((token >> 2) & UINT32_MAX));
       if (found != execs_.end()) {
@@ -135,6 +138,7 @@ void ExecServer::OnPortReady() {
   if (outbox_.HasRoom()) {
     for (const auto& [stream, exec] : execs_) exec.session->OnRoom();
     processes_.OnRoom();
+    files_.OnRoom();
   }
 }
 
@@ -147,6 +151,7 @@ void ExecServer::StartSession() {
   }
   execs_.clear();
   processes_.StartSession();
+  files_.StartSession();
   v1::GuestHello hello;
   hello.set_protocol_version(kProtocolVersion);
   hello.set_boot_error(options_.boot_error);
@@ -159,6 +164,8 @@ void ExecServer::StartSession() {
 void ExecServer::OnFrame(const wire::Frame& frame) {
   if (frame.stream == 0) {
     OnSessionFrame(frame);
+  } else if (wire::IsFileFrame(frame.type)) {
+    files_.OnFrame(frame);
   } else {
     OnExecFrame(frame);
   }
@@ -278,6 +285,7 @@ void ExecServer::Reap() {
       if (exec.session->pid() == pid) exec.session->OnReaped(status);
     }
     processes_.OnReaped(pid, status);
+    files_.OnReaped(pid);
   }
   old_cgroups_.erase(std::remove_if(old_cgroups_.begin(), old_cgroups_.end(),
                                     [](Cgroup& cgroup) { return cgroup.Remove(); }),
@@ -285,6 +293,7 @@ void ExecServer::Reap() {
 }
 
 void ExecServer::Collect() {
+  files_.Collect();
   for (auto at = execs_.begin(); at != execs_.end();) {
     if (at->second.session->finished()) {
       Retire(at->second.session.get());

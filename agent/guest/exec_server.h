@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "agent/guest/exec_session.h"
+#include "agent/guest/file_server.h"
 #include "agent/guest/launcher.h"
 #include "agent/guest/outbox.h"
 #include "agent/guest/poller.h"
@@ -66,6 +67,7 @@ class ExecServer {
   wire::GuestSession session_;
   Launcher launcher_;
   ProcessServer processes_;
+  FileServer files_;
   Fd signals_;
   std::map<uint32_t, Exec> execs_;
   std::vector<Cgroup> old_cgroups_;     // of ended commands; removed once empty

@@ -38,6 +38,11 @@ Launcher::Launcher(int cgroup_root_fd, std::string etc_folder, std::string boot_
   processes_per_command_ = ProcessesPerCommand(std::strtoull(text.c_str(), nullptr, 10));
 }
 
+CommandError Launcher::Identify(const IdentityWish& wish, Identity* identity) const {
+  if (!boot_error_.empty()) return {v1::ExecError::NOT_BOOTED, boot_error_};
+  return ChooseIdentity(wish, defaults_, LoadUsers(etc_folder_), identity);
+}
+
 CommandError Launcher::Launch(const v1::ExecStart& start, Launched* launched) {
   if (!boot_error_.empty()) return {v1::ExecError::NOT_BOOTED, boot_error_};
   Command command;

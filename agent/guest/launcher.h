@@ -25,6 +25,8 @@ class Launcher {
     uint32_t uid = 0;
   };
   CommandError Launch(const v1::ExecStart& start, Launched* launched);
+  // Who something that is no command is done as.
+  CommandError Identify(const IdentityWish& wish, Identity* identity) const;
 
  private:
   const int cgroup_root_fd_;

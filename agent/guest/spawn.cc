@@ -81,23 +81,6 @@ void SetNonBlocking(const Fd& fd) {
   _exit(125);
 }
 
-void ResetProcessState() {
-  for (int signal = 1; signal < NSIG; ++signal) std::signal(signal, SIG_DFL);
-  sigset_t none;
-  sigemptyset(&none);
-  sigprocmask(SIG_SETMASK, &none, nullptr);
-  umask(022);
-  // Best effort: PID 1 protects itself from the OOM killer and goes before all others; what it
-  // starts must not inherit that.
-  [[maybe_unused]] const Error oom =
-      WriteSmallFile(AT_FDCWD, "/proc/self/oom_score_adj", 0, 0, "0");
-  setpriority(PRIO_PROCESS, 0, 0);
-  const rlimit files{kSoftOpenFiles, kHardOpenFiles};
-  setrlimit(RLIMIT_NOFILE, &files);
-  const rlimit core{0, RLIM_INFINITY};
-  setrlimit(RLIMIT_CORE, &core);
-}
-
 void BecomeUser(const Command& command, int status_fd) {
   const Identity& who = command.identity;
   const bool own_identity = who.uid == getuid() && who.gid == getgid() && getuid() != 0;
@@ -181,6 +164,23 @@ CommandError FailureOf(const FailureRecord& record) {
 }
 
 }  // namespace
+
+void ResetProcessState() {
+  for (int signal = 1; signal < NSIG; ++signal) std::signal(signal, SIG_DFL);
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, nullptr);
+  umask(022);
+  // Best effort: PID 1 protects itself from the OOM killer and goes before all others; what it
+  // starts must not inherit that.
+  [[maybe_unused]] const Error oom =
+      WriteSmallFile(AT_FDCWD, "/proc/self/oom_score_adj", 0, 0, "0");
+  setpriority(PRIO_PROCESS, 0, 0);
+  const rlimit files{kSoftOpenFiles, kHardOpenFiles};
+  setrlimit(RLIMIT_NOFILE, &files);
+  const rlimit core{0, RLIM_INFINITY};
+  setrlimit(RLIMIT_CORE, &core);
+}
 
 CommandError Spawn(const Command& command, bool open_stdin, const Cgroup* cgroup, Child* child) {
   Pipes pipes;

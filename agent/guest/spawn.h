@@ -22,6 +22,9 @@ struct Child {
 // ReadSpawnStatus, what fails before it here.
 CommandError Spawn(const Command& command, bool open_stdin, const Cgroup* cgroup, Child* child);
 
+// Takes what is PID 1's alone from a child that it has forked: signals, limits, priorities.
+void ResetProcessState();
+
 // Whether it is known by now what became of the child: `*failure` is fine where the program runs,
 // or says why not. `fd` is Child::status_read, readable once it is known. A program that does not
 // exist or can't be run is no such failure: it is exit code 127 or 126 with a line on stderr, as

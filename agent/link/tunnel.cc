@@ -54,6 +54,11 @@ void Tunnel::Serve(TunnelHandler* handler) {
   Deliver();
 }
 
+void Tunnel::ServeBy(std::function<void(FrameCase first)> choose) {
+  choose_ = std::move(choose);
+  Deliver();
+}
+
 bool Tunnel::SendOutput(bool is_stderr, std::string_view data) {
   if (closed_ || result_sent_) return true;
   // A command that writes a line at a time makes many small pieces: they are gathered while the
@@ -127,6 +132,30 @@ void Tunnel::SendExit(const link::v1::ExecExit& exit) {
   SendLast(std::move(frame));
 }
 
+void Tunnel::SendFileHead(link::v1::FileHead head) {
+  if (closed_ || result_sent_) return;
+  AgentTunnelFrame frame;
+  *frame.mutable_file_head() = std::move(head);
+  stream_->Write(std::move(frame));
+}
+
+bool Tunnel::SendFileData(std::string data) {
+  if (closed_ || result_sent_) return true;
+  AgentTunnelFrame frame;
+  frame.set_file_data(std::move(data));
+  stream_->Write(std::move(frame));
+  above_mark_ = stream_->queued_bytes() > kHighWaterBytes;
+  return !above_mark_;
+}
+
+void Tunnel::SendFileEnd(link::v1::FileEnd end) {
+  if (closed_ || result_sent_) return;
+  result_sent_ = true;
+  AgentTunnelFrame frame;
+  *frame.mutable_file_end() = std::move(end);
+  SendLast(std::move(frame));
+}
+
 void Tunnel::SendError(const absl::Status& error) {
   if (closed_ || result_sent_) return;
   result_sent_ = true;
@@ -179,6 +208,11 @@ void Tunnel::ReadOn() {
 
 void Tunnel::Deliver() {
   const auto self = shared_from_this();
+  if (choose_ && (closed_ || !waiting_.empty())) {
+    const auto choose = std::exchange(choose_, nullptr);
+    return choose(waiting_.empty() ? ControllerTunnelFrame::FRAME_NOT_SET
+                                   : waiting_.front().frame_case());
+  }
   while (handler_ != nullptr && !waiting_.empty() && !stdin_pending_) {
     ControllerTunnelFrame frame = std::move(waiting_.front());
     waiting_.pop_front();
@@ -195,6 +229,16 @@ void Tunnel::Deliver() {
         break;
       case ControllerTunnelFrame::kResize:
         handler_->OnResize(frame.resize());
+        break;
+      case ControllerTunnelFrame::kFile:
+        handler_->OnFile(frame.file());
+        break;
+      case ControllerTunnelFrame::kFileCommit:
+        handler_->OnFileCommit(frame.file_commit().size());
+        break;
+      case ControllerTunnelFrame::kFileData:
+        stdin_pending_ = true;
+        handler_->OnStdin(std::move(*frame.mutable_file_data()));
         break;
       case ControllerTunnelFrame::kStdin:
         stdin_pending_ = true;

@@ -1,4 +1,5 @@
-// One exec's stream to the controller, opened by this agent when asked to.
+// The stream of one command, question or operation on files to the controller, opened by this
+// agent when asked to.
 //
 // Everything is on the agent's loop: calls and events. Not thread-safe.
 #pragma once
@@ -21,10 +22,14 @@ namespace bunker::agent {
 class TunnelHandler {
  public:
   virtual ~TunnelHandler() = default;
-  // First, one of these three, once.
+  // First, one of these four, once.
   virtual void OnExec(const link::v1::ExecStart& start) = 0;
   virtual void OnProcess(const link::v1::ProcessCall&) {}
   virtual void OnAttach(const link::v1::ProcessAttach&) {}
+  // An operation on files. Its data, if any, comes as stdin does.
+  virtual void OnFile(const link::v1::FileStart&) {}
+  // In place of OnStdinClose(): all data came, so many bytes.
+  virtual void OnFileCommit(uint64_t) {}
   // The terminal has another size.
   virtual void OnResize(const link::v1::TerminalSize&) {}
   // At most 256 KiB. The next one comes after Tunnel::StdinTaken().
@@ -53,6 +58,10 @@ class Tunnel : public std::enable_shared_from_this<Tunnel> {
                                       const std::string& credential, const std::string& tunnel_id,
                                       absl::Duration deadline);
 
+  // Asks `choose` for the handler, which it gives by Serve(), when the first frame has come or the
+  // stream has ended without one.
+  using FrameCase = link::v1::ControllerTunnelFrame::FrameCase;
+  void ServeBy(std::function<void(FrameCase first)> choose);
   // Events go to `handler` from now on. Once, and instead of it SendError() alone is fine.
   void Serve(TunnelHandler* handler);
 
@@ -62,6 +71,10 @@ class Tunnel : public std::enable_shared_from_this<Tunnel> {
   void SendStarted(uint32_t pid);
   void SendGap(uint64_t bytes);
   void SendExit(const link::v1::ExecExit& exit);  // last
+  void SendFileHead(link::v1::FileHead head);
+  // As SendOutput().
+  bool SendFileData(std::string data);
+  void SendFileEnd(link::v1::FileEnd end);        // last
   void SendError(const absl::Status& error);      // last
   void SendProcess(link::v1::ProcessAnswer answer);  // last
   void StdinTaken();
@@ -87,6 +100,7 @@ class Tunnel : public std::enable_shared_from_this<Tunnel> {
   std::unique_ptr<link::v1::AgentLink::Stub> stub_;
   std::shared_ptr<Stream> stream_;
   TunnelHandler* handler_ = nullptr;
+  std::function<void(FrameCase)> choose_;  // where there is no handler yet
 
   // Frames that the handler has not taken yet. Reading pauses above kMaxWaitingBytes.
   std::deque<link::v1::ControllerTunnelFrame> waiting_;

@@ -52,7 +52,19 @@ enum class FrameType : uint8_t {
   kGap = 35,            // guest → host: Gap
   kResize = 36,         // host → guest: Terminal
   kStarted = 37,        // guest → host: Started
+  kFileStart = 48,   // host → guest: FileStart; opens the stream
+  kFileData = 49,    // either way: raw bytes, under credit
+  kFileCommit = 50,  // host → guest: FileCommit; the data is complete
+  kFileCancel = 51,  // host → guest: give it up, leave nothing behind; kFileEnd still comes
+  kFileHead = 52,    // guest → host: FileHead
+  kFileEnd = 53,     // guest → host: FileEnd; ends the stream
+  kFileCredit = 54,  // either way: Credit
 };
+
+// Of an operation on files, not of a command.
+constexpr bool IsFileFrame(FrameType type) {
+  return static_cast<uint8_t>(type) >= 48 && static_cast<uint8_t>(type) < 64;
+}
 
 struct Frame {
   uint64_t epoch = 0;

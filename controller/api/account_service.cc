@@ -69,6 +69,7 @@ void RegisterAllServices(const ServiceDeps& deps, Dispatcher* dispatcher) {
   RegisterProcessService(deps, dispatcher);
   RegisterShellService(deps, dispatcher);
   RegisterScanService(deps, dispatcher);
+  RegisterFileService(deps, dispatcher);
   RegisterAccountService(deps, dispatcher);
   RegisterAuditService(deps, dispatcher);
   RegisterTenantService(deps, dispatcher);

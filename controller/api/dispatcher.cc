@@ -41,8 +41,11 @@ absl::Status CheckIdempotencyKey(const MethodRule& rule, const CallInfo& info) {
   if (key.size() > kMaxIdempotencyKeyBytes)
     return ValidationError("Idempotency-Key", "is longer than 255 bytes; send a shorter one");
   if (!rule.mutation && rule.extra == Extra::kStart) {
-    return ValidationError("Idempotency-Key", "is not available yet for commands; leave it out "
-                                              "(a command may run twice)");
+    const bool files = std::string_view(rule.method).find(".Files.") != std::string_view::npos;
+    return ValidationError("Idempotency-Key",
+                           files ? "is not available for files; leave it out"
+                                 : "is not available yet for commands; leave it out (a command may "
+                                   "run twice)");
   }
   return absl::OkStatus();
 }

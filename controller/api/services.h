@@ -45,6 +45,7 @@ void RegisterTenantService(const ServiceDeps& deps, Dispatcher* dispatcher);
 void RegisterUserService(const ServiceDeps& deps, Dispatcher* dispatcher);
 void RegisterApiKeyService(const ServiceDeps& deps, Dispatcher* dispatcher);
 void RegisterAuditService(const ServiceDeps& deps, Dispatcher* dispatcher);
+void RegisterFileService(const ServiceDeps& deps, Dispatcher* dispatcher);
 void RegisterScanService(const ServiceDeps& deps, Dispatcher* dispatcher);
 void RegisterAccountService(const ServiceDeps& deps, Dispatcher* dispatcher);
 void RegisterModelArtsService(const ServiceDeps& deps, Dispatcher* dispatcher);

@@ -68,13 +68,15 @@ int SuccessStatus(const google::protobuf::MethodDescriptor* method) {
 
 std::string OkEnvelope(const Message& data, std::string_view request_id) {
   std::string out = "{\"status\":\"ok\",\"data\":";
-  if (const FieldDescriptor* list = ListFieldOf(data.GetDescriptor())) {
+  const FieldDescriptor* shape = ShapeOf(data);
+  const FieldDescriptor* list = ListFieldOf(data.GetDescriptor());
+  if (list != nullptr && (shape == nullptr || shape == list)) {
     AppendFieldJson(&out, data, list);
     for (const char* name : {"has_more", "next_cursor"}) {
       out += fmt::format(",\"{}\":", name);
       AppendFieldJson(&out, data, data.GetDescriptor()->FindFieldByName(name));
     }
-  } else if (const FieldDescriptor* shape = ShapeOf(data)) {
+  } else if (shape != nullptr) {
     AppendFieldJson(&out, data, shape);
   } else {
     AppendMessageJson(&out, data);

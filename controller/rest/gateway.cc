@@ -9,6 +9,7 @@
 #include "bunker/v1/account.pb.h"
 #include "bunker/v1/audit.pb.h"
 #include "bunker/v1/bunker.pb.h"
+#include "bunker/v1/file.pb.h"
 #include "bunker/v1/group.pb.h"
 #include "bunker/v1/image.pb.h"
 #include "bunker/v1/modelarts.pb.h"
@@ -26,6 +27,7 @@
 #include "controller/rest/bunker_stream.h"
 #include "controller/rest/cache_stream.h"
 #include "controller/rest/envelope.h"
+#include "controller/rest/file_stream.h"
 #include "controller/rest/openapi.h"
 #include "controller/rest/output_stream.h"
 #include "controller/rest/request_reader.h"
@@ -119,8 +121,9 @@ std::vector<const google::protobuf::ServiceDescriptor*> PublicServices() {
         v1::AvailabilityGroup::descriptor()->file(), v1::Worker::descriptor()->file(),
         v1::Bunker::descriptor()->file(), v1::PlacementExplanation::descriptor()->file(),
         v1::QuotaProfile::descriptor()->file(), v1::WhoAmIRequest::descriptor()->file(),
-        v1::Process::descriptor()->file(), v1::AuditRow::descriptor()->file(),
-        v1::ModelArtsImage::descriptor()->file(), v1::Sbom::descriptor()->file()}) {
+        v1::Process::descriptor()->file(), v1::File::descriptor()->file(),
+        v1::AuditRow::descriptor()->file(), v1::ModelArtsImage::descriptor()->file(),
+        v1::Sbom::descriptor()->file()}) {
     for (int i = 0; i < file->service_count(); ++i) services.push_back(file->service(i));
   }
   return services;
@@ -209,6 +212,11 @@ void Gateway::Answer(const HttpRequest& request, const Router::Match& match, Cal
     return OpenShell(*match.route, std::move(message), request, std::move(info),
                      std::move(exchange));
   }
+  if (method->options().GetExtension(v1::raw_bytes)) {
+    auto sink = MakeFileStream(info.request_id, request.content_length, std::move(exchange));
+    return dispatcher_.OpenStream(method, std::move(message), std::move(info), match.route->body,
+                                  std::move(sink));
+  }
   if (method->server_streaming()) {
     return StreamProcess(*match.route, std::move(message), request, std::move(info),
                          std::move(exchange));
@@ -294,6 +302,13 @@ void Gateway::Call(const Route& route, std::shared_ptr<Message> message, CallInf
                                           ? FlatResponse(**answer, id)
                                           : OkResponse(SuccessStatus(method), **answer, id));
                      });
+}
+
+bool Gateway::StreamsBody(const HttpRequest& head) {
+  const std::string_view path = std::string_view(head.target).substr(0, head.target.find('?'));
+  const Router::Match match = router_.Find(head.method, path);
+  return match.route != nullptr && match.route->verb == "PUT" &&
+         match.route->method->options().GetExtension(v1::raw_bytes);
 }
 
 HttpResponse Gateway::ProtocolError(int http_status, std::string_view message) {

@@ -36,6 +36,7 @@ class Gateway final : public HttpHandler {
                                                          Options options);
 
   void Handle(HttpRequest request, std::shared_ptr<HttpExchange> exchange) override;
+  bool StreamsBody(const HttpRequest& head) override;
   HttpResponse ProtocolError(int http_status, std::string_view message) override;
 
   const Router& router() const { return router_; }

@@ -5,8 +5,6 @@
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/error.hpp>
 #include <boost/asio/post.hpp>
-#include <boost/beast/http/parser.hpp>
-#include <boost/beast/http/string_body.hpp>
 #include <utility>
 
 #include <fmt/format.h>
@@ -15,6 +13,7 @@
 #include "absl/time/clock.h"
 #include "common/base/mutex.h"
 #include "controller/rest/http_head.h"
+#include "controller/rest/http_parser.h"
 
 namespace bunker::controller {
 namespace {
@@ -27,25 +26,7 @@ constexpr size_t kMaxPipelinedBytes = 64u << 10;
 constexpr size_t kWriteSliceBytes = 64u << 10;
 constexpr auto kLingerTime = absl::Seconds(2);
 
-std::string Lower(boost::beast::string_view text) {
-  std::string lower(text);
-  for (char& c : lower) {
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + 32);
-  }
-  return lower;
-}
-
 }  // namespace
-
-class HttpSession::Parser {
- public:
-  explicit Parser(const HttpLimits& limits) {
-    parser_.header_limit(static_cast<uint32_t>(limits.max_header_bytes));
-    parser_.body_limit(limits.max_body_bytes);
-    parser_.eager(true);
-  }
-  http::request_parser<http::string_body> parser_;
-};
 
 // The handle that a handler keeps. It holds the session weakly: the session ends with its
 // connection, on the I/O thread.
@@ -66,11 +47,19 @@ class HttpSession::Exchange final : public HttpExchange {
     });
   }
 
-  void StartStream(HttpResponse head) override {
-    if (answered_.exchange(true)) return;
-    Post([serial = serial_, head = std::move(head)](HttpSession& session) mutable {
-      session.BeginStream(serial, std::move(head));
+  void StartStream(HttpResponse head) override { Start(std::move(head), std::nullopt); }
+  void StartBody(HttpResponse head, uint64_t size) override { Start(std::move(head), size); }
+
+  void ReadBody(BodyDone done) override {
+    // A session that ends takes what was posted to it along: the caller is told all the same.
+    Post([serial = serial_, done = OnceAtLeast(std::move(done))](HttpSession& session) mutable {
+      session.ReadUpload(serial, std::move(done));
     });
+  }
+
+  void AbortStream() override {
+    if (ended_.exchange(true)) return;
+    Post([serial = serial_](HttpSession& session) { session.AbortAnswer(serial); });
   }
 
   bool WriteEvent(std::string bytes, std::string_view last_words) override {
@@ -142,6 +131,31 @@ class HttpSession::Exchange final : public HttpExchange {
   }
 
  private:
+  void Start(HttpResponse head, std::optional<uint64_t> size) {
+    if (answered_.exchange(true)) return;
+    Post([serial = serial_, head = std::move(head), size](HttpSession& session) mutable {
+      session.BeginStream(serial, std::move(head), size);
+    });
+  }
+
+  // Calls `done` with CANCELLED where it is dropped without a call.
+  static BodyDone OnceAtLeast(BodyDone done) {
+    struct Holder {
+      explicit Holder(BodyDone held) : call(std::move(held)) {}
+      Holder(const Holder&) = delete;
+      Holder& operator=(const Holder&) = delete;
+      ~Holder() {
+        if (call) call(absl::CancelledError("the client went away"));
+      }
+
+      BodyDone call;
+    };
+    auto holder = std::make_unique<Holder>(std::move(done));
+    return [holder = std::move(holder)](absl::StatusOr<std::string> piece) {
+      std::exchange(holder->call, nullptr)(std::move(piece));
+    };
+  }
+
   void QueueAndEnd(std::string bytes) {
     queued_bytes_ += bytes.size();
     Post([serial = serial_, bytes = std::move(bytes)](HttpSession& session) mutable {
@@ -213,6 +227,8 @@ void HttpSession::Close() {
   transport_->Close();
   ReleaseBody();
   DeliverUpgraded(asio::error::operation_aborted);
+  FailUpload(absl::CancelledError("the client went away"));
+  const auto upload = std::exchange(upload_, nullptr);  // may hold the last hold on this
   EndExchange();
   if (on_end_) std::exchange(on_end_, nullptr)();
 }
@@ -245,7 +261,9 @@ void HttpSession::OnDeadline() {
     case State::kBody:
       return RefuseRequest(408, "the request's body stopped coming; send it without pauses");
     case State::kHandling:
-      return;  // bounded by whoever answers
+      if (!uploading()) return;  // bounded by whoever answers
+      return FailUpload(absl::InvalidArgumentError(
+          "the request's body stopped coming; send it without pauses"));
     case State::kStreaming:
     case State::kUpgraded:
       if (!writing_) return;
@@ -282,6 +300,7 @@ void HttpSession::Process() {
     } else if (state_ == State::kBody) {
       if (!ProcessBody()) return;
     } else {
+      if (state_ == State::kHandling) PumpUpload();
       return;
     }
   }
@@ -311,43 +330,53 @@ bool HttpSession::ProcessHead() {
     return false;
   }
   parser_ = std::make_unique<Parser>(limits);
+  auto& parser = parser_->head_;
   error_code ec;
-  parser_->parser_.put(asio::buffer(input_.data(), end), ec);
-  if (ec == http::error::body_limit) {
-    RefuseRequest(413, fmt::format("the body is larger than {} bytes; send less",
-                                   limits.max_body_bytes));
-    return false;
-  }
-  if ((ec && ec != http::error::need_more) || !parser_->parser_.is_header_done()) {
+  parser.put(asio::buffer(input_.data(), end), ec);
+  if ((ec && ec != http::error::need_more) || !parser.is_header_done()) {
     RefuseRequest(400, "the request's head is not HTTP/1.1; it is refused");
     return false;
   }
   input_.erase(0, end);
   scanned_ = 0;
-  keep_alive_ = parser_->parser_.keep_alive() && !shared_->draining;
-  is_http_1_0_ = parser_->parser_.get().version() == 10;
-  is_head_request_ = parser_->parser_.get().method() == http::verb::head;
-  state_ = State::kBody;
-  body_deadline_ = absl::Now() + limits.body_timeout;
-  return ExpectationMet();
-}
-
-bool HttpSession::ExpectationMet() {
-  const auto& message = parser_->parser_.get();
-  const auto expect = message.find(http::field::expect);
-  if (expect == message.end()) return true;
-  if (Lower(expect->value()) != "100-continue") {
-    RefuseRequest(417, "the only expectation known here is 100-continue");
+  keep_alive_ = parser.keep_alive() && !shared_->draining;
+  is_http_1_0_ = parser.get().version() == 10;
+  is_head_request_ = parser.get().method() == http::verb::head;
+  HttpRequest head = HeadOfRequest(parser.get().base(), peer_);
+  if (!ExpectationMet(head)) return false;
+  if (shared_->handler->StreamsBody(head)) {
+    StartUpload(std::move(head));
     return false;
   }
-  if (parser_->parser_.is_done() || !input_.empty() || is_http_1_0_ || writing_) return true;
-  output_.push_back({"HTTP/1.1 100 Continue\r\n\r\n"});
-  WriteMore();
+  if (head.content_length.value_or(0) > limits.max_body_bytes) {
+    RefuseRequest(413, fmt::format("the body is larger than {} bytes; send less",
+                                   limits.max_body_bytes));
+    return false;
+  }
+  parser_->KeepBody(limits);
+  state_ = State::kBody;
+  body_deadline_ = absl::Now() + limits.body_timeout;
+  if (!parser_->body_->is_done() && input_.empty()) SendContinue();
   return true;
 }
 
+bool HttpSession::ExpectationMet(const HttpRequest& head) {
+  std::string expect(head.Header("expect"));
+  for (char& c : expect) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
+  wants_continue_ = expect == "100-continue" && !is_http_1_0_;
+  if (expect.empty() || expect == "100-continue") return true;
+  RefuseRequest(417, "the only expectation known here is 100-continue");
+  return false;
+}
+
+void HttpSession::SendContinue() {
+  if (!std::exchange(wants_continue_, false) || writing_) return;
+  output_.push_back({"HTTP/1.1 100 Continue\r\n\r\n"});
+  WriteMore();
+}
+
 bool HttpSession::ProcessBody() {
-  auto& parser = parser_->parser_;
+  auto& parser = *parser_->body_;
   if (!parser.is_done() && !input_.empty()) {
     error_code ec;
     const size_t used = parser.put(asio::buffer(input_), ec);
@@ -382,17 +411,16 @@ bool HttpSession::ProcessBody() {
 }
 
 void HttpSession::Dispatch() {
-  auto message = parser_->parser_.release();
+  auto message = parser_->body_->release();
   parser_.reset();
-  HttpRequest request;
-  request.method = std::string(message.method_string());
-  request.target = std::string(message.target());
-  for (const auto& field : message)
-    request.headers.emplace_back(Lower(field.name_string()), std::string(field.value()));
+  HttpRequest request = HeadOfRequest(message.base(), peer_);
   request.body = std::move(message.body());
-  request.peer = peer_;
   state_ = State::kHandling;
   timer_.cancel();
+  HandOver(std::move(request));
+}
+
+void HttpSession::HandOver(HttpRequest request) {
   auto exchange = std::make_shared<Exchange>(shared_, weak_from_this(), ++serial_);
   exchange_ = exchange;
   shared_->handler->Handle(std::move(request), std::move(exchange));
@@ -411,7 +439,8 @@ void HttpSession::ReleaseBody() {
   shared_->bodies_bytes -= std::exchange(body_counted_, 0);
 }
 
-std::string HttpSession::HeadOf(const HttpResponse& response, bool is_stream) const {
+std::string HttpSession::HeadOf(const HttpResponse& response,
+                                std::optional<uint64_t> size) const {
   std::string head = fmt::format(
       "HTTP/1.1 {} {}\r\n", response.status,
       std::string(http::obsolete_reason(static_cast<http::status>(response.status))));
@@ -419,9 +448,9 @@ std::string HttpSession::HeadOf(const HttpResponse& response, bool is_stream) co
     head += fmt::format("{}: {}\r\n", name, value);
   head += fmt::format("Date: {}\r\n", absl::FormatTime("%a, %d %b %Y %H:%M:%S GMT", absl::Now(),
                                                        absl::UTCTimeZone()));
-  if (!is_stream && response.status != 304) {
-    head += fmt::format("Content-Length: {}\r\n", response.body.size());
-  } else if (is_stream && !is_http_1_0_) {
+  if (size && response.status != 304) {
+    head += fmt::format("Content-Length: {}\r\n", *size);
+  } else if (!size && !is_http_1_0_) {
     head += "Transfer-Encoding: chunked\r\n";
   }
   head += keep_alive_ ? (is_http_1_0_ ? "Connection: keep-alive\r\n" : "")
@@ -432,34 +461,41 @@ std::string HttpSession::HeadOf(const HttpResponse& response, bool is_stream) co
 void HttpSession::BeginAnswer(uint64_t serial, HttpResponse response) {
   if (serial != serial_ || state_ != State::kHandling) return;
   ReleaseBody();
+  LeaveUpload();
   state_ = State::kWriting;
-  output_.push_back({HeadOf(response, false)});
+  output_.push_back({HeadOf(response, response.body.size())});
   if (!response.body.empty() && !is_head_request_) output_.push_back({std::move(response.body)});
   WriteMore();
 }
 
-void HttpSession::BeginStream(uint64_t serial, HttpResponse head) {
+void HttpSession::BeginStream(uint64_t serial, HttpResponse head, std::optional<uint64_t> size) {
   if (serial != serial_ || state_ != State::kHandling) return;
   ReleaseBody();
-  if (is_http_1_0_) keep_alive_ = false;
+  LeaveUpload();
+  if (is_http_1_0_ && !size) keep_alive_ = false;
   state_ = State::kStreaming;
   ending_stream_ = false;
-  output_.push_back({HeadOf(head, true)});
+  left_to_send_ = size;
+  output_.push_back({HeadOf(head, size)});
   WriteMore();
 }
 
 void HttpSession::QueueEvent(uint64_t serial, std::string bytes) {
   if (serial != serial_ || state_ != State::kStreaming || ending_stream_) return;
   const size_t counted = bytes.size();
-  if (!is_http_1_0_) bytes = fmt::format("{:x}\r\n{}\r\n", bytes.size(), bytes);
+  if (left_to_send_) {
+    if (counted > *left_to_send_) return Close();
+    *left_to_send_ -= counted;
+  } else if (!is_http_1_0_) bytes = fmt::format("{:x}\r\n{}\r\n", bytes.size(), bytes);
   output_.push_back({std::move(bytes), counted});
   WriteMore();
 }
 
 void HttpSession::FinishStream(uint64_t serial) {
   if (serial != serial_ || state_ != State::kStreaming || ending_stream_) return;
+  if (left_to_send_.value_or(0) > 0) return AbortAnswer(serial);
   ending_stream_ = true;
-  if (!is_http_1_0_) output_.push_back({"0\r\n\r\n"});
+  if (!left_to_send_ && !is_http_1_0_) output_.push_back({"0\r\n\r\n"});
   WriteMore();
   if (output_.empty() && !writing_) AnswerDone();
 }
@@ -541,6 +577,7 @@ void HttpSession::AnswerDone() {
   if (!keep_alive_) {
     if (!linger_) return Close();
     state_ = State::kLingering;
+    input_.clear();
     transport_->ShutdownSend();
     ArmTimer(kLingerTime);
     return StartRead();

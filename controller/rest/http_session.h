@@ -9,6 +9,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "controller/rest/http_server.h"
@@ -49,6 +50,7 @@ class HttpSession final : public UpgradedConnection,
  private:
   class Exchange;
   class Parser;
+  class Upload;
   // kLingering: the answer ends the connection; what the client still sends is thrown away for a
   // moment, since closing on unread bytes would destroy the answer on its way.
   enum class State {
@@ -61,17 +63,28 @@ class HttpSession final : public UpgradedConnection,
   void Process();
   bool ProcessHead();
   bool ProcessBody();
-  bool ExpectationMet();
+  bool ExpectationMet(const HttpRequest& head);
+  void SendContinue();
   void Dispatch();
+  void HandOver(HttpRequest request);
+  // ---- a streamed body (http_upload.cc)
+  void StartUpload(HttpRequest head);
+  void ReadUpload(uint64_t serial, HttpExchange::BodyDone done);
+  void PumpUpload();
+  void FailUpload(const absl::Status& why);
+  bool uploading() const;  // a streamed body that has not ended
   void RefuseRequest(int http_status, std::string_view message);
   void BeginAnswer(uint64_t serial, HttpResponse response);
-  void BeginStream(uint64_t serial, HttpResponse head);
+  void BeginStream(uint64_t serial, HttpResponse head, std::optional<uint64_t> size);
   void QueueEvent(uint64_t serial, std::string bytes);
   void FinishStream(uint64_t serial);
+  void AbortAnswer(uint64_t serial);
+  void LeaveUpload();
   void AbandonExchange(uint64_t serial);
   void BeginUpgrade(uint64_t serial, UpgradedSocket& socket);
   void DeliverUpgraded(const boost::system::error_code& ec);
-  std::string HeadOf(const HttpResponse& response, bool is_stream) const;
+  // `size`: of the body; none: a stream's.
+  std::string HeadOf(const HttpResponse& response, std::optional<uint64_t> size) const;
   void WriteMore();
   void OnWritten();
   void AnswerDone();
@@ -103,6 +116,9 @@ class HttpSession final : public UpgradedConnection,
   char* upgraded_data_ = nullptr;
   size_t upgraded_size_ = 0;
   std::unique_ptr<Parser> parser_;
+  std::unique_ptr<Upload> upload_;
+  bool wants_continue_ = false;
+  std::optional<uint64_t> left_to_send_;  // of an answer whose size was said
   size_t body_counted_ = 0;
 
   uint64_t serial_ = 0;  // of the request being answered

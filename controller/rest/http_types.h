@@ -5,10 +5,14 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/status/statusor.h"
 
 namespace bunker::controller {
 
@@ -22,6 +26,10 @@ struct HttpRequest {
   HttpHeaders headers;  // names in lower case
   std::string body;
   std::string peer;  // the client's address, for the log
+  // The body is not here: HttpExchange::ReadBody() gives it, a piece at a time. Its length, where
+  // the client said it.
+  bool has_streamed_body = false;
+  std::optional<uint64_t> content_length;
 
   // The value of the first header `name` (lower case), or "".
   std::string_view Header(std::string_view name) const {
@@ -70,6 +78,21 @@ class HttpExchange {
   // follow. The body of `head` is ignored.
   virtual void StartStream(HttpResponse head) = 0;
 
+  // The next piece of a streamed body, at most 64 KiB; "" is its end. One at a time; what is not
+  // asked for stays with the client. `done` runs once, on the I/O thread; CANCELLED: the client
+  // went away, INVALID_ARGUMENT: it sent no whole body, or nothing for too long.
+  using BodyDone = absl::AnyInvocable<void(absl::StatusOr<std::string>)>;
+  virtual void ReadBody(BodyDone done) { done(absl::UnimplementedError("no streamed body")); }
+
+  // As StartStream(), for an answer of `size` bytes; EndStream() before the last one cuts the
+  // connection, so that nobody takes it for whole.
+  virtual void StartBody(HttpResponse head, uint64_t size) {
+    (void)size;
+    StartStream(std::move(head));
+  }
+  // In place of EndStream(): cuts the connection, so that the client sees that the rest is missing.
+  virtual void AbortStream() { EndStream(); }
+
   // Queues bytes for the client. A client too slow for the queue's bound gets `last_words` and
   // is dropped; false from then on, and where the client is gone.
   virtual bool WriteEvent(std::string bytes, std::string_view last_words) = 0;
@@ -95,6 +118,8 @@ class HttpHandler {
   virtual ~HttpHandler() = default;
   // Runs on an I/O thread; must not block.
   virtual void Handle(HttpRequest request, std::shared_ptr<HttpExchange> exchange) = 0;
+  // Whether the body of this request, whose head has come, is for ReadBody(), whatever its size.
+  virtual bool StreamsBody(const HttpRequest&) { return false; }
   // The body of an error that the server itself answers (400, 413, 431, 503 …).
   virtual HttpResponse ProtocolError(int http_status, std::string_view message) = 0;
 };

@@ -37,6 +37,16 @@ class MeteredExchange final : public HttpExchange {
     return inner_->Upgrade(request, std::move(events));
   }
 
+  void StartBody(HttpResponse head, uint64_t size) override {
+    Count(head.status);
+    inner_->StartBody(std::move(head), size);
+  }
+  void AbortStream() override {
+    LeaveStream();
+    inner_->AbortStream();
+  }
+  void ReadBody(BodyDone done) override { inner_->ReadBody(std::move(done)); }
+
   bool WriteEvent(std::string bytes, std::string_view last_words) override {
     return inner_->WriteEvent(std::move(bytes), last_words);
   }

@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include "bunker/v1/common.pb.h"
+#include "bunker/v1/file.pb.h"
 #include "bunker/v1/options.pb.h"
 #include "common/base/log.h"
 #include "controller/api/auth.h"
@@ -163,11 +164,15 @@ std::set<int> Document::Statuses(const Route& route, const MethodRule& rule) {
   if (!route.body.empty() && RawBodyOf(route) == nullptr) statuses.insert(415);
   if (route.verb != "GET") statuses.insert({409, 507});
   const std::string& name = route.method->name();
-  const bool asks_guest =
-      name == "Exec" || name.find("Process") != std::string::npos || name == "OpenShell";
+  const bool asks_guest = name == "Exec" || name.find("Process") != std::string::npos ||
+                          name == "OpenShell" || route.method->service()->name() == "Files";
   if (asks_guest || name == "GetBunker" || name == "CreateBunker") statuses.insert(504);
   if (asks_guest) statuses.insert(409);
   return statuses;
+}
+
+Json BytesContent() {
+  return {{"schema", {{"type", "string"}, {"format", "binary"}}}};
 }
 
 Json Document::Success(const Route& route) {
@@ -181,6 +186,11 @@ Json Document::Success(const Route& route) {
     properties["data"] = {{"oneOf",
                            {schemas_.Value(answer->field(0), Side::kAnswer),
                             schemas_.Value(answer->field(1), Side::kAnswer)}}};
+    // Beside the list alone.
+    for (const char* name : {"has_more", "next_cursor"}) {
+      if (const FieldDescriptor* field = answer->FindFieldByName(name))
+        properties[name] = schemas_.Property(field, Side::kAnswer);
+    }
   } else if (const FieldDescriptor* list = ListFieldOf(answer)) {
     properties["data"] = schemas_.Value(list, Side::kAnswer);
     for (const char* name : {"has_more", "next_cursor"}) {
@@ -198,7 +208,8 @@ Json Document::Success(const Route& route) {
 
 Json Document::Responses(const Route& route, const MethodRule& rule) {
   Json content = Json::object();
-  if (!route.method->server_streaming())
+  const bool has_bytes = route.method->options().GetExtension(v1::raw_bytes);
+  if (!route.method->server_streaming() || has_bytes)
     content["application/json"] = {{"schema", Success(route)}};
   if (route.method->options().GetExtension(v1::event_stream)) {
     content["text/event-stream"] = {
@@ -207,6 +218,7 @@ Json Document::Responses(const Route& route, const MethodRule& rule) {
            "Server-sent events, each with an id where it can be gone on from; "
            "`event: error` holds {code, message} and ends the stream."}}}};
   }
+  if (route.verb == "GET" && has_bytes) content["application/octet-stream"] = BytesContent();
   Json responses;
   if (content.empty()) {
     responses["101"] = {{"description", "The connection is a WebSocket from here on."}};
@@ -246,10 +258,8 @@ Json Document::Operation(const Route& route) {
   if (Json parameters = Parameters(route, *rule); !parameters.empty())
     operation["parameters"] = std::move(parameters);
   if (RawBodyOf(route) != nullptr) {
-    operation["requestBody"] = {
-        {"required", false},
-        {"content",
-         {{"application/octet-stream", {{"schema", {{"type", "string"}, {"format", "binary"}}}}}}}};
+    operation["requestBody"] = {{"required", false},
+                                {"content", {{"application/octet-stream", BytesContent()}}}};
   } else if (!route.body.empty()) {
     const Descriptor* request = method->input_type();
     const bool whole = route.body == "*";
@@ -263,6 +273,8 @@ Json Document::Operation(const Route& route) {
                                    {{"schema", whole ? schemas_.BodyRef(request, VariablesOf(route))
                                                      : schemas_.Ref(body, Side::kRequest)}}}}}};
   }
+  if (route.verb == "PUT" && method->options().GetExtension(v1::raw_bytes))
+    operation["requestBody"] = {{"content", {{"application/octet-stream", BytesContent()}}}};
   operation["responses"] = Responses(route, *rule);
   return operation;
 }

@@ -22,6 +22,12 @@ void CloseSocket(tcp::socket& socket) {
   socket.close(ignored);
 }
 
+void ResetSocket(tcp::socket& socket) {
+  error_code ignored;
+  socket.set_option(asio::socket_base::linger(true, 0), ignored);
+  socket.close(ignored);
+}
+
 void ShutdownSocket(tcp::socket& socket) {
   error_code ignored;
   socket.shutdown(tcp::socket::shutdown_send, ignored);
@@ -42,6 +48,7 @@ class PlainTransport final : public Transport {
   }
   void ShutdownSend() override { ShutdownSocket(socket_); }
   void Close() override { CloseSocket(socket_); }
+  void Reset() override { ResetSocket(socket_); }
 
  private:
   tcp::socket socket_;
@@ -66,6 +73,7 @@ class TlsTransport final : public Transport {
   // Every answer says where it ends, so a truncated stream can't pass for a whole one and the
   // close alert is not worth another round trip.
   void Close() override { CloseSocket(stream_.next_layer()); }
+  void Reset() override { ResetSocket(stream_.next_layer()); }
 
  private:
   asio::ssl::stream<tcp::socket> stream_;

@@ -27,6 +27,8 @@ class Transport {
   virtual void ShutdownSend() = 0;
   // Ends both directions at once; pending callbacks get an error.
   virtual void Close() = 0;
+  // The same, so that the other side sees an error and not an end.
+  virtual void Reset() = 0;
 };
 
 // Makes transports of one listener; holds the TLS context where there is one.

@@ -31,6 +31,7 @@ struct TableRoute {
   std::string verb;
   std::string path;  // as the descriptor writes it
   std::string body;
+  std::string query;  // "?path=/f"
   std::vector<Line> lines;
   std::vector<Line> sees;
 };
@@ -60,12 +61,16 @@ MatrixTable ReadTable(const std::string& file) {
       path = FullPath(path);
       if (first == "public") table.is_public.insert(verb + " " + path);
       if (first == "signed-in") table.is_signed_in.insert(verb + " " + path);
-      if (first == "==") table.routes.push_back({verb, path, "", {}, {}});
+      if (first == "==") table.routes.push_back({verb, path, "", "", {}, {}});
       continue;
     }
     TableRoute& route = table.routes.back();
     if (first == "body") {
       route.body = text.substr(text.find('{'));
+      continue;
+    }
+    if (first == "query") {
+      words >> route.query;
       continue;
     }
     Line line;
@@ -283,7 +288,7 @@ class AuthzMatrixTest : public GatewayFixture {
              const std::string& key) {
     std::string headers = key.empty() ? "" : "Authorization: Bearer " + key + "\r\n";
     if (!body.empty()) headers += "Content-Type: application/json\r\n";
-    return Raw(route.verb, path, headers, body);
+    return Raw(route.verb, path + route.query, headers, body);
   }
 
   // The image and the worker that bunkers are made with.
@@ -414,7 +419,9 @@ TEST_F(AuthzMatrixTest, WhoHasNoWorkingKeyHasNothing) {
             200);
   const Answer bare = Raw(
       "POST", "/v1/api-keys", AuthHeader() + "Content-Type: application/json\r\n",
-      Json{{"name", "bare"}, {"user_id", users_["admin"]}, {"permissions", {"scaibunker:files"}}}
+      Json{{"name", "bare"},
+           {"user_id", users_["admin"]},
+           {"permissions", {"scaibunker:network:registry"}}}
           .dump());
   ASSERT_EQ(bare.status, 201) << bare.body;
   struct Case {

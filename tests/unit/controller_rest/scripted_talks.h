@@ -1,4 +1,5 @@
-// Guests that answer by the script: there is one process, 7; what is run writes "hello" and ends.
+// Guests that answer by the script: there is one process, 7; what is run writes "hello" and ends; a
+// file that is read says the same, and what is written is taken.
 #pragma once
 
 #include <memory>
@@ -37,6 +38,8 @@ class ScriptedTalks final : public GuestTalkBackend {
         Say(answer);
         answer.mutable_exit()->set_stdout_bytes(5);
         Say(answer);
+      } else if (frame.has_file() || frame.has_file_commit()) {
+        SayFile(frame);
       }
       return true;
     }
@@ -48,6 +51,26 @@ class ScriptedTalks final : public GuestTalkBackend {
     }
 
    private:
+    void SayFile(const link::v1::ControllerTunnelFrame& frame) {
+      using link::v1::FileStart;
+      const auto op = frame.file().op();
+      const bool takes_data = op == FileStart::WRITE || op == FileStart::UNPACK;
+      const bool gives_data = op == FileStart::READ;
+      link::v1::AgentTunnelFrame answer;
+      if (takes_data || gives_data) {
+        answer.mutable_file_head();
+        if (gives_data) answer.mutable_file_head()->set_size(5);
+        Say(answer);
+      }
+      if (takes_data) return;  // its end follows the commit
+      if (gives_data) {
+        answer.set_file_data("hello");
+        Say(answer);
+      }
+      answer.mutable_file_end()->mutable_row()->set_type(link::v1::FileRow::FILE);
+      Say(answer);
+    }
+
     // In the order said, never from within.
     void Say(const link::v1::AgentTunnelFrame& frame) {
       loop_.Post([listener = listener_, frame] { listener->OnFrame(frame); });
