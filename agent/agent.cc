@@ -25,7 +25,6 @@
 #include "agent/link/link_client.h"
 #include "agent/net/bunker_network.h"
 #include "agent/pull/backoff.h"
-#include "agent/pull/image_source.h"
 #include "agent/pull_config.h"
 #include "agent/reconcile/bunker_runner.h"
 #include "agent/reconcile/bunker_table.h"
@@ -38,6 +37,9 @@
 #include "agent/reconcile/network_keeper.h"
 #include "agent/reconcile/scan_runner.h"
 #include "agent/reconcile/scan_table.h"
+#include "agent/reconcile/snapshot_job.h"
+#include "agent/reconcile/snapshot_runner.h"
+#include "agent/reconcile/snapshot_table.h"
 #include "agent/reconcile/template_keeper.h"
 #include "agent/reconcile/uid_pool.h"
 #include "agent/scan/scanner.h"
@@ -57,6 +59,7 @@ constexpr size_t kMaxQueuedImageJobs = 1024;
 constexpr size_t kMaxQueuedVmJobs = 4096;
 constexpr size_t kMaxQueuedScans = 1024;
 constexpr size_t kMaxQueuedNetJobs = 16;
+constexpr size_t kMaxQueuedCopies = 1024;
 constexpr absl::Duration kActivityPeriod = absl::Seconds(5);
 constexpr absl::Duration kJoinRetryPause = absl::Seconds(2);
 
@@ -191,6 +194,7 @@ class Agent final : public LinkHandler, public ObservationSink {
     RETURN_IF_ERROR(MakeFolders(dir, 0711));
     RETURN_IF_ERROR(MakeFolders(VmDir(), 0711));
     RETURN_IF_ERROR(MakeFolders(DiskDir(), 0711));
+    RETURN_IF_ERROR(MakeFolders(SnapshotDir(), 0700));
     ASSIGN_OR_RETURN(journal_, Journal::Open(dir + "/journal.db"));
     ASSIGN_OR_RETURN(blobs_, BlobStore::Open(dir + "/blobs"));
     ASSIGN_OR_RETURN(images_, ImageStore::Open(dir + "/images"));
@@ -204,26 +208,13 @@ class Agent final : public LinkHandler, public ObservationSink {
           {{"consequence", "guests run under software emulation, several times slower"},
            {"why", verdict_.reason}});
     ASSIGN_OR_RETURN(loop_, EventLoop::Create());
-    return OpenCgroups();
-  }
-
-  absl::Status OpenCgroups() {
-    if (config_.cgroups == "off") return absl::OkStatus();
-    absl::StatusOr<CgroupRoot> root = CgroupRoot::Open("bunker-vms");
-    if (root.ok()) {
-      cgroups_ = std::make_unique<CgroupRoot>(*std::move(root));
-      return absl::OkStatus();
-    }
-    if (config_.cgroups == "required")
-      return Annotate(root.status(), "vm.cgroups is required");
-    Log(Severity::kWarning, "agent.no_cgroups",
-        {{"consequence", "VMs share the host's cpu and memory without bounds of their own"},
-         {"why", std::string(root.status().message())}});
+    ASSIGN_OR_RETURN(cgroups_, OpenCgroups(config_.cgroups));
     return absl::OkStatus();
   }
 
   std::string VmDir() const { return config_.state_dir + "/vm"; }
   std::string DiskDir() const { return config_.state_dir + "/disks"; }
+  std::string SnapshotDir() const { return config_.state_dir + "/snapshots"; }
 
   // A controller that is not up yet is waited for; a token that is no good is an error at once.
   absl::Status JoinController() {
@@ -261,6 +252,7 @@ class Agent final : public LinkHandler, public ObservationSink {
     BunkerRunner::Options options;
     options.job.vm_dir = VmDir();
     options.job.disk_dir = DiskDir();
+    options.job.snapshot_dir = SnapshotDir();
     options.job.kernel = config_.kernel;
     options.job.initrd = config_.initrd;
     ASSIGN_OR_RETURN(options.job.kernel_digest, FileSha256(config_.kernel));
@@ -270,13 +262,17 @@ class Agent final : public LinkHandler, public ObservationSink {
     uids_ = std::make_unique<UidPool>(config_.uid_base, config_.uid_count);
     RETURN_IF_ERROR(BuildNetworks());
     BuildTemplates(options.job);
+    copy_pool_ = std::make_unique<WorkerPool>("copy", 1, kMaxQueuedCopies);
     bunker_runner_ = std::make_unique<BunkerRunner>(
-        *loop_, *vm_pool_,
+        *loop_, BunkerRunner::Pools{*vm_pool_, *copy_pool_},
         BunkerJobParts{*vmm_, *images_, *journal_, *uids_, *templates_, *clones_, networks_.get(),
                        cgroups_.get()},
         options, Listeners());
     job_options_ = options.job;
     bunker_table_ = std::make_unique<BunkerTable>(*bunker_runner_, *image_table_, *this);
+    snapshot_runner_ =
+        std::make_unique<SnapshotRunner>(*loop_, *collect_pool_, *bunker_table_, SnapshotDir());
+    snapshot_table_ = std::make_unique<SnapshotTable>(*snapshot_runner_, *this);
     network_keeper_ = std::make_unique<NetworkKeeper>(
         *loop_, *net_pool_, *networks_,
         [this](const std::string& id, uint32_t incarnation,
@@ -412,10 +408,13 @@ class Agent final : public LinkHandler, public ObservationSink {
       else
         RETURN_IF_ERROR(journal_->RemoveImage(image.image_id()));
     }
-    std::set<std::string> keepers;
+    std::set<std::string> keepers, snapshots;
     for (const link::v1::Assignment& row : held_) {
       if (row.bunker().keep_disk()) keepers.insert(row.bunker().bunker_id());
+      if (row.has_snapshot()) snapshots.insert(row.snapshot().snapshot_id());
     }
+    for (const auto& [id, bytes] : RecoverSnapshots(SnapshotDir(), snapshots))
+      snapshot_table_->Restore(id, bytes);
     ASSIGN_OR_RETURN(auto recovered, bunker_runner_->Recover(keepers));
     // A template serves all disks that are no smaller than its own.
     std::sort(recovered.begin(), recovered.end(), [](const auto& a, const auto& b) {
@@ -463,6 +462,7 @@ class Agent final : public LinkHandler, public ObservationSink {
     }
     if (row.has_bunker()) bunker_table_->Upsert(row.bunker());
     if (row.has_scan()) scan_table_->Upsert(row.scan());
+    if (row.has_snapshot()) snapshot_table_->Upsert(row.snapshot());
   }
 
   void Drop(const std::string& name) {
@@ -472,6 +472,7 @@ class Agent final : public LinkHandler, public ObservationSink {
     if (kind == "images") image_table_->Remove(name.substr(slash + 1));
     if (kind == "bunkers") bunker_table_->Remove(name.substr(slash + 1));
     if (kind == "scans") scan_table_->Remove(name.substr(slash + 1));
+    if (kind == "snapshots") snapshot_table_->Remove(name.substr(slash + 1));
   }
 
   absl::Status WatchSignals() {
@@ -520,6 +521,7 @@ class Agent final : public LinkHandler, public ObservationSink {
     clones_->Shutdown();
     image_pool_->Shutdown();
     collect_pool_->Shutdown();
+    copy_pool_->Shutdown();
     vm_pool_->Shutdown();
     net_pool_->Shutdown();
     scan_pool_->Shutdown();
@@ -543,6 +545,7 @@ class Agent final : public LinkHandler, public ObservationSink {
   std::unique_ptr<WorkerPool> image_pool_;
   std::unique_ptr<WorkerPool> collect_pool_;
   std::unique_ptr<WorkerPool> vm_pool_;
+  std::unique_ptr<WorkerPool> copy_pool_;
   std::unique_ptr<WorkerPool> scan_pool_;
   std::unique_ptr<WorkerPool> net_pool_;
   std::unique_ptr<BunkerNetworks> networks_;
@@ -555,6 +558,8 @@ class Agent final : public LinkHandler, public ObservationSink {
   std::unique_ptr<BunkerRunner> bunker_runner_;
   std::unique_ptr<ImageTable> image_table_;
   std::unique_ptr<BunkerTable> bunker_table_;
+  std::unique_ptr<SnapshotRunner> snapshot_runner_;
+  std::unique_ptr<SnapshotTable> snapshot_table_;
   std::unique_ptr<NetworkKeeper> network_keeper_;
   std::unique_ptr<CacheKeeper> keeper_;
   std::unique_ptr<ScanRunner> scan_runner_;

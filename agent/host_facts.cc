@@ -6,9 +6,11 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include "agent/cache/disk_usage.h"
 #include "common/base/hex.h"
+#include "common/base/log.h"
 #include "common/base/reason.h"
 #include "common/base/sha256.h"
 #include "common/base/status_macros.h"
@@ -51,6 +53,17 @@ absl::StatusOr<bunker::link::v1::WorkerFacts> ReadHostFacts(const AgentConfig& c
   facts.set_isolation_reason(verdict.reason);
   for (const auto& [key, value] : config.labels) (*facts.mutable_labels())[key] = value;
   return facts;
+}
+
+absl::StatusOr<std::unique_ptr<CgroupRoot>> OpenCgroups(const std::string& policy) {
+  if (policy == "off") return nullptr;
+  absl::StatusOr<CgroupRoot> root = CgroupRoot::Open("bunker-vms");
+  if (root.ok()) return std::make_unique<CgroupRoot>(*std::move(root));
+  if (policy == "required") return Annotate(root.status(), "vm.cgroups is required");
+  Log(Severity::kWarning, "agent.no_cgroups",
+      {{"consequence", "VMs share the host's cpu and memory without bounds of their own"},
+       {"why", std::string(root.status().message())}});
+  return nullptr;
 }
 
 absl::StatusOr<std::string> FileSha256(const std::string& path) {

@@ -165,6 +165,14 @@ absl::Status ReadScan(const toml::table& table, ControllerConfig* config) {
   return absl::OkStatus();
 }
 
+absl::Status ReadSnapshots(const toml::table& table, ControllerConfig* config) {
+  StrictTable in(table, "snapshots");
+  in.Read("per_tenant", &config->snapshots_per_tenant, 0u, 1'000'000u);
+  in.Read("mib_per_tenant", &config->snapshot_mib_per_tenant, uint64_t{0}, uint64_t{1} << 40);
+  in.Read("deadline_s", &config->snapshot_deadline_s, 10u, 86'400u);
+  return in.Finish();
+}
+
 absl::Status ReadNetwork(const toml::table& table, ControllerConfig*) {
   StrictTable in(table, "network");
   std::vector<std::string> package_registries;
@@ -223,7 +231,8 @@ absl::StatusOr<ControllerConfig> ParseControllerConfig(const std::string& text,
       {{"state", ReadState},         {"rest", ReadRest},       {"grpc", ReadGrpc},
        {"admin", ReadAdmin},         {"metrics", ReadMetrics}, {"limits", ReadLimits},
        {"placement", ReadPlacement}, {"workers", ReadWorkers}, {"images", ReadImages},
-       {"network", ReadNetwork},     {"audit", ReadAudit},     {"scan", ReadScan}};
+       {"network", ReadNetwork},     {"audit", ReadAudit},     {"scan", ReadScan},
+       {"snapshots", ReadSnapshots}};
   for (const auto& [name, read] : sections) {
     if (const toml::table* table = in.Table(name)) RETURN_IF_ERROR(read(*table, &config));
   }

@@ -73,6 +73,10 @@ struct ControllerConfig {
   bool scan_unknown_fails = true;
   std::string scan_gate = "off";  // off | failed | unscanned
 
+  uint32_t snapshots_per_tenant = 100;
+  uint64_t snapshot_mib_per_tenant = 102'400;
+  uint32_t snapshot_deadline_s = 600;
+
   std::string state_file() const { return state_dir + "/state.db"; }
 };
 

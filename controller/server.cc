@@ -75,6 +75,9 @@ EngineOptions EngineOptionsOf(const ControllerConfig& config) {
   options.pending_deadline = absl::Seconds(config.pending_deadline_s);
   options.stall_deadline = absl::Seconds(config.stall_deadline_s);
   options.cache_keep = absl::Seconds(config.keep_unused_s);
+  options.max_snapshots_per_tenant = config.snapshots_per_tenant;
+  options.max_snapshot_bytes_per_tenant = config.snapshot_mib_per_tenant << 20;
+  options.snapshot_deadline = absl::Seconds(config.snapshot_deadline_s);
   options.scan.period = absl::Seconds(config.scan_interval_s);
   options.scan.max_age = absl::Seconds(config.scan_max_age_s);
   options.scan.deadline = absl::Seconds(config.scan_deadline_s);

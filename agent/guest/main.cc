@@ -16,6 +16,7 @@
 #include "agent/guest/setup.h"
 #include "agent/guest/shutdown.h"
 #include "agent/guest/small_file.h"
+#include "agent/guest/sync_disk.h"
 
 namespace bunker::guest {
 namespace {
@@ -59,6 +60,9 @@ int RunAsInit() {
   options.boot_error = boot.message;
   options.configure = [&](const v1::GuestConfig& config) {
     std::vector<std::string> problems = ApplyConfig(config);
+    if (config.sync_disk()) {
+      if (Error error = SyncDisk(rw_root.get()); !error.ok()) problems.push_back(error.message);
+    }
     if (config.rw_disk_bytes() == 0) return problems;
     if (Error error = GrowFileSystem(rw_root.get(), config.rw_disk_bytes()); !error.ok()) {
       problems.push_back(error.message);

@@ -1,5 +1,6 @@
 #include "agent/reconcile/bunker_job.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -20,6 +21,7 @@
 #include "common/base/rng.h"
 #include "common/base/sha256.h"
 #include "common/base/status_macros.h"
+#include "common/base/unique_fd.h"
 #include "common/proc/deadline.h"
 #include "common/proc/process_usage.h"
 
@@ -141,6 +143,11 @@ class StartJob {
 
   absl::StatusOr<std::shared_ptr<const Template>> FindTemplate() {
     std::string* why_not = running_->row.mutable_observed()->mutable_fallback_reason();
+    if (!wanted_.snapshot_id().empty()) {
+      if (parts_.templates.enabled())
+        *why_not = "TEMPLATE_MISSING: bunkers made from a snapshot are not restored, they boot";
+      return nullptr;
+    }
     if (wanted_.keep_disk()) {
       ASSIGN_OR_RETURN(disk_, KeptDiskPath(options_.disk_dir, wanted_.bunker_id()));
       // A template's memory has the template's own disk mounted, not this one.
@@ -277,6 +284,7 @@ class StartJob {
       running_->channel = OpenGuestChannel(parts_.vmm, running_->row);
     }
     RETURN_IF_ERROR(WaitForGuest());
+    RETURN_IF_ERROR(GrowFiles());
     link::v1::Timings* timings = running_->row.mutable_observed()->mutable_timings();
     timings->set_boot_ms(MsSince(begin));
     const absl::Duration ready = MonotonicTime();
@@ -325,6 +333,7 @@ class StartJob {
   absl::Status MakeDisk() {
     disk_ = running_->row.folder() + "/rw.ext4";
     if (wanted_.keep_disk()) return TakeKeptDisk();
+    if (!wanted_.snapshot_id().empty()) return CopySnapshot();
     return Annotate(MakeRwDisk(disk_, wanted_.disk_mb(), uid_), "making the bunker's disk");
   }
 
@@ -333,6 +342,8 @@ class StartJob {
     if (fs::exists(disk_)) {
       // Each VM has a user of its own, and nobody else's file.
       if (::chown(disk_.c_str(), uid_, uid_) != 0) return ErrnoError(errno, "chown " + disk_);
+      // A first start that did not come to its end may not have got to it.
+      grows_ = !wanted_.snapshot_id().empty() && !wanted_.disk_expected();
       return absl::OkStatus();
     }
     if (wanted_.disk_expected()) {
@@ -340,9 +351,49 @@ class StartJob {
                          "the bunker's disk of before is not on this worker any more: " + disk_ +
                              " is missing; restore that file, or delete the bunker");
     }
-    RETURN_IF_ERROR(Annotate(MakeRwDisk(disk_, wanted_.disk_mb(), uid_),
-                             "making the bunker's disk"));
+    if (!wanted_.snapshot_id().empty()) {
+      RETURN_IF_ERROR(CopySnapshot());
+    } else {
+      RETURN_IF_ERROR(Annotate(MakeRwDisk(disk_, wanted_.disk_mb(), uid_),
+                               "making the bunker's disk"));
+    }
     return SyncFolder(options_.disk_dir);
+  }
+
+  // Whole and durable before it has its name: a start that finds it takes it as it is.
+  absl::Status CopySnapshot() {
+    ASSIGN_OR_RETURN(const std::string source,
+                     KeptDiskPath(options_.snapshot_dir, wanted_.snapshot_id()));
+    struct stat info {};
+    if (::stat(source.c_str(), &info) != 0) {
+      return ReasonError(absl::StatusCode::kDataLoss, "SNAPSHOT_LOST",
+                         "the snapshot's file is not on this worker any more: " + source +
+                             "; create from another snapshot, or from the image");
+    }
+    const uint64_t bytes = uint64_t{wanted_.disk_mb()} << 20;
+    grows_ = bytes > static_cast<uint64_t>(info.st_size);
+    const std::string temporary = disk_ + ".new";
+    if (::unlink(temporary.c_str()) != 0 && errno != ENOENT)
+      return ErrnoError(errno, "remove " + temporary);
+    RETURN_IF_ERROR(CopyRwDisk(source, temporary, wanted_.disk_mb(), uid_,
+                               [this] { return cancel_.Check(); }));
+    const UniqueFd copy(::open(temporary.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!copy || ::fsync(copy.get()) != 0) return ErrnoError(errno, "write out " + temporary);
+    if (::rename(temporary.c_str(), disk_.c_str()) != 0)
+      return ErrnoError(errno, "name " + disk_);
+    return absl::OkStatus();
+  }
+
+  // A copy that is larger than its snapshot: the guest makes its files as large, before anybody
+  // uses it. One that can't would lack what its row promises.
+  absl::Status GrowFiles() {
+    if (!grows_) return absl::OkStatus();
+    guest::v1::GuestConfig config;
+    config.set_rw_disk_bytes(uint64_t{wanted_.disk_mb()} << 20);
+    const absl::Status grown = Configure(config);
+    if (grown.ok()) return grown;
+    return absl::InternalError("growing the copy of the snapshot: " +
+                               std::string(grown.message()));
   }
 
   // In slices, so that a VMM which ends during the boot is noticed at once.
@@ -383,6 +434,7 @@ class StartJob {
   const link::v1::BunkerAssignment& wanted_;
   uid_t uid_;
   std::string disk_;
+  bool grows_ = false;  // its files have still to become as large as it
   CancelToken& cancel_;
   std::shared_ptr<RunningBunker> running_;  // null once handed over
 };
@@ -469,6 +521,12 @@ absl::Status StopBunker(const BunkerJobParts& parts, RunningBunker& bunker, absl
   return absl::OkStatus();
 }
 
+absl::Status SyncGuestDisk(const v1::VmRow& row, GuestChannel& channel, absl::Duration timeout) {
+  guest::v1::GuestConfig config = ConfigFor(row.wanted());
+  config.set_sync_disk(true);
+  return channel.Configure(config, timeout);
+}
+
 absl::Status SetBunkerPaused(const BunkerJobParts& parts, v1::VmRow& row, GuestChannel& channel,
                              bool paused) {
   using Observed = link::v1::BunkerObservation;
@@ -496,6 +554,11 @@ absl::StatusOr<std::string> KeptDiskPath(const std::string& disk_dir,
   return disk_dir + "/" + bunker_id + ".ext4";
 }
 
+absl::StatusOr<std::string> DiskPathOf(const v1::VmRow& row, const std::string& disk_dir) {
+  if (!row.wanted().keep_disk()) return row.folder() + "/rw.ext4";
+  return KeptDiskPath(disk_dir, row.wanted().bunker_id());
+}
+
 absl::Status RemoveKeptDisk(const std::string& disk_dir, const std::string& bunker_id) {
   ASSIGN_OR_RETURN(const std::string path, KeptDiskPath(disk_dir, bunker_id));
   if (::unlink(path.c_str()) != 0 && errno != ENOENT) return ErrnoError(errno, "unlink " + path);
@@ -504,10 +567,7 @@ absl::Status RemoveKeptDisk(const std::string& disk_dir, const std::string& bunk
 
 absl::StatusOr<link::v1::Usage> MeasureVm(const v1::VmRow& row, const std::string& disk_dir) {
   ASSIGN_OR_RETURN(const ProcessUsage process, UsageOf(row.pid()));
-  std::string disk = row.folder() + "/rw.ext4";
-  if (row.wanted().keep_disk()) {
-    ASSIGN_OR_RETURN(disk, KeptDiskPath(disk_dir, row.wanted().bunker_id()));
-  }
+  ASSIGN_OR_RETURN(const std::string disk, DiskPathOf(row, disk_dir));
   struct stat info {};
   if (::stat(disk.c_str(), &info) != 0) return ErrnoError(errno, "stat " + disk);
   link::v1::Usage usage;

@@ -38,6 +38,7 @@ struct BunkerJobParts {
 struct BunkerJobOptions {
   std::string vm_dir;    // holds one folder per VM
   std::string disk_dir;  // holds the disks that outlive their VMs, <bunker>.ext4
+  std::string snapshot_dir;  // holds copies of disks, <snapshot>.ext4
   std::string kernel;
   std::string initrd;
   std::string kernel_digest;  // sha256, journalled with each VM
@@ -99,6 +100,9 @@ absl::Status RemoveVmFolder(const BunkerJobParts& parts, const std::string& fold
 // The network of that row's bunker; nothing where its profile has none.
 std::optional<NetworkRequest> NetworkOf(const v1::VmRow& row, uid_t uid);
 
+// Has the guest write to its disk all that is to be there. An error: it did not, or not in time.
+absl::Status SyncGuestDisk(const v1::VmRow& row, GuestChannel& channel, absl::Duration timeout);
+
 // Pauses the VM of that row, or lets it go on with its clock set. What is so already is fine. The
 // journal says PAUSED before it is, and RUNNING after it does; `row`, the caller's copy, as well.
 absl::Status SetBunkerPaused(const BunkerJobParts& parts, v1::VmRow& row, GuestChannel& channel,
@@ -108,6 +112,9 @@ absl::Status SetBunkerPaused(const BunkerJobParts& parts, v1::VmRow& row, GuestC
 // id that is no plain word is refused.
 absl::StatusOr<std::string> KeptDiskPath(const std::string& disk_dir,
                                          const std::string& bunker_id);
+
+// The private disk that the VM of that row has.
+absl::StatusOr<std::string> DiskPathOf(const v1::VmRow& row, const std::string& disk_dir);
 
 // Removes it; none there is fine.
 absl::Status RemoveKeptDisk(const std::string& disk_dir, const std::string& bunker_id);

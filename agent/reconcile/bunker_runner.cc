@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <utility>
 
+#include "agent/reconcile/snapshot_job.h"
 #include "agent/reconcile/vm_traces.h"
 #include "common/base/log.h"
 #include "common/base/reason.h"
@@ -14,6 +15,7 @@ namespace {
 namespace fs = std::filesystem;
 using Observed = link::v1::BunkerObservation;
 constexpr absl::Duration kRetryPause = absl::Seconds(1);
+constexpr absl::Duration kSyncTimeout = absl::Seconds(2);
 
 Observed Failed(const link::v1::BunkerAssignment& wanted, const std::string& reason) {
   Observed observed;
@@ -36,10 +38,11 @@ absl::Status NotRunning() {
 
 }  // namespace
 
-BunkerRunner::BunkerRunner(EventLoop& loop, WorkerPool& pool, BunkerJobParts parts, Options options,
+BunkerRunner::BunkerRunner(EventLoop& loop, Pools pools, BunkerJobParts parts, Options options,
                            Listeners listeners)
     : loop_(loop),
-      pool_(pool),
+      pool_(pools.vms),
+      copies_(pools.copies),
       parts_(parts),
       options_(std::move(options)),
       listeners_(std::move(listeners)) {}
@@ -230,6 +233,10 @@ void BunkerRunner::SetPaused(const std::string& bunker_id, uint32_t incarnation,
   // The job has a copy of the row, for the VM may end meanwhile, which the loop then notes.
   const std::shared_ptr<RunningBunker> running = it->second.running;
   auto job = [this, running, row = running->row, paused, on_paused](CancelToken&) mutable {
+    // A paused guest can't write out what it has, and what is on its disk may be all that is kept:
+    // a snapshot is taken, or its VM dies. A guest that does not answer is paused all the same.
+    if (paused && running->channel->ready())
+      SyncGuestDisk(row, *running->channel, kSyncTimeout).IgnoreError();
     const absl::Status done = SetBunkerPaused(parts_, row, *running->channel, paused);
     loop_.Post([running, paused, on_paused, done] {
       Observed* observed = running->row.mutable_observed();
@@ -240,6 +247,36 @@ void BunkerRunner::SetPaused(const std::string& bunker_id, uint32_t incarnation,
   };
   if (const auto submitted = pool_.Submit(std::move(job)); !submitted.ok())
     loop_.Post([on_paused, status = submitted.status()] { on_paused(status); });
+}
+
+void BunkerRunner::CopyDisk(const std::string& bunker_id, const std::string& snapshot_id,
+                            std::shared_ptr<CancelToken> cancel, OnCopied on_copied) {
+  const absl::StatusOr<std::string> path = KeptDiskPath(options_.job.snapshot_dir, snapshot_id);
+  if (!path.ok()) return loop_.Post([on_copied, path] { on_copied({path.status()}); });
+  const auto it = entries_.find(bunker_id);
+  const std::shared_ptr<RunningBunker> running =
+      it == entries_.end() ? nullptr : it->second.running;
+  const v1::VmRow row = running == nullptr ? v1::VmRow() : running->row;
+  auto job = [this, bunker_id, path = *path, running, row, cancel,
+              on_copied](CancelToken& pool_token) {
+    pool_token.SetCallback([&cancel] { cancel->Cancel(); });
+    SnapshotOutcome outcome{uint64_t{0}};
+    if (running != nullptr) {
+      outcome = SnapshotVm(parts_, options_.job, row, *running->channel, path, *cancel);
+    } else {
+      outcome.size_bytes = SnapshotKeptDisk(options_.job, bunker_id, path, *cancel);
+    }
+    pool_token.ClearCallback();
+    loop_.Post([running, on_copied, outcome] {
+      // What ends it must know that it may have to let it go on before.
+      if (!outcome.is_vm_as_before && !IsFinal(running->row.observed()))
+        running->row.mutable_observed()->set_status(Observed::PAUSED);
+      on_copied({outcome.size_bytes.status(), outcome.size_bytes.value_or(0),
+                 outcome.is_vm_as_before});
+    });
+  };
+  if (const auto submitted = copies_.Submit(std::move(job)); !submitted.ok())
+    loop_.Post([on_copied, status = submitted.status()] { on_copied({status}); });
 }
 
 void BunkerRunner::Later(std::function<void()> again) {

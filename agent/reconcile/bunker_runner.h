@@ -48,8 +48,14 @@ class BunkerRunner final : public BunkerWork {
     OnUsage on_usage;
   };
 
-  // All must outlive the runner; `pool` must be shut down before the loop goes.
-  BunkerRunner(EventLoop& loop, WorkerPool& pool, BunkerJobParts parts, Options options,
+  // Copies of disks have their own: nobody's start or stop waits for them.
+  struct Pools {
+    WorkerPool& vms;
+    WorkerPool& copies;
+  };
+
+  // All must outlive the runner; the pools must be shut down before the loop goes.
+  BunkerRunner(EventLoop& loop, Pools pools, BunkerJobParts parts, Options options,
                Listeners listeners);
   ~BunkerRunner() override;
 
@@ -69,6 +75,8 @@ class BunkerRunner final : public BunkerWork {
             OnStopped on_stopped) override;
   void SetPaused(const std::string& bunker_id, uint32_t incarnation, bool paused,
                  OnPaused on_paused) override;
+  void CopyDisk(const std::string& bunker_id, const std::string& snapshot_id,
+                std::shared_ptr<CancelToken> cancel, OnCopied on_copied) override;
   void Later(std::function<void()> again) override;
   void Forget(const std::string& bunker_id, uint32_t incarnation) override;
 
@@ -103,6 +111,7 @@ class BunkerRunner final : public BunkerWork {
 
   EventLoop& loop_;
   WorkerPool& pool_;
+  WorkerPool& copies_;
   const BunkerJobParts parts_;
   const Options options_;
   const Listeners listeners_;

@@ -6,6 +6,7 @@
 
 #include "absl/time/clock.h"
 #include "common/base/log.h"
+#include "common/base/reason.h"
 #include "common/proc/deadline.h"
 
 namespace bunker::agent {
@@ -63,6 +64,7 @@ void BunkerTable::Evaluate(const std::string& bunker_id) {
       if (!wants_this) row.start->Cancel();
       return;
     case Phase::kRunning: {
+      if (row.pause_known && BeginCopy(row)) return;
       if (!wants_this) return BeginStop(row);
       const bool paused = row.wanted.desired() == link::v1::BunkerAssignment::PAUSED;
       if (!row.pause_known || paused != (row.observed.status() == Observed::PAUSED))
@@ -70,6 +72,7 @@ void BunkerTable::Evaluate(const std::string& bunker_id) {
       return;
     }
     case Phase::kSwitching:
+    case Phase::kCopying:
     case Phase::kStopping:
       return;
     case Phase::kAbsent:
@@ -79,6 +82,8 @@ void BunkerTable::Evaluate(const std::string& bunker_id) {
 }
 
 void BunkerTable::EvaluateAbsent(const std::string& bunker_id, Row& row) {
+  if (row.has_disk && BeginCopy(row)) return;
+  RefuseCopies(row);
   const bool is_over = row.wanted.desired() == link::v1::BunkerAssignment::STOPPED;
   const bool drops_disk = !row.is_wanted || (is_over && !row.wanted.keep_disk());
   if (row.has_disk && drops_disk) return BeginStop(row);
@@ -205,6 +210,48 @@ void BunkerTable::AfterSwitch(const std::string& bunker_id, bool paused,
   });
 }
 
+void BunkerTable::CopyDisk(const std::string& bunker_id, const std::string& snapshot_id,
+                           std::shared_ptr<CancelToken> cancel, BunkerWork::OnCopied on_copied) {
+  const auto it = rows_.find(bunker_id);
+  Row nobody;
+  Row& row = it == rows_.end() ? nobody : it->second;
+  row.copies.push_back({snapshot_id, std::move(cancel), std::move(on_copied)});
+  if (it == rows_.end()) return RefuseCopies(row);
+  Evaluate(bunker_id);
+}
+
+bool BunkerTable::BeginCopy(Row& row) {
+  if (row.copies.empty()) return false;
+  row.beneath = std::exchange(row.phase, Phase::kCopying);
+  const Copy copy = std::move(row.copies.front());
+  row.copies.pop_front();
+  const std::string bunker_id = row.wanted.bunker_id();
+  work_.CopyDisk(bunker_id, copy.snapshot_id, copy.cancel,
+                 [this, bunker_id, done = copy.done](const BunkerWork::Copied& copied) {
+                   done(copied);
+                   AfterCopy(bunker_id, copied.is_vm_as_before);
+                 });
+  return true;
+}
+
+void BunkerTable::AfterCopy(const std::string& bunker_id, bool is_vm_as_before) {
+  const auto it = rows_.find(bunker_id);
+  BUNKER_CHECK(it != rows_.end() && it->second.phase == Phase::kCopying);
+  Row& row = it->second;
+  row.phase = row.beneath;
+  if (!is_vm_as_before) row.pause_known = false;
+  if (row.exit) return EndedByItself(row, *std::exchange(row.exit, std::nullopt));
+  Evaluate(bunker_id);
+}
+
+void BunkerTable::RefuseCopies(Row& row) {
+  for (const Copy& copy : std::exchange(row.copies, {})) {
+    copy.done({ReasonError(absl::StatusCode::kFailedPrecondition, "BUNKER_NOT_RUNNING",
+                           "the bunker has ended, and its disk with it: to have both, delete it "
+                           "with snapshot=true")});
+  }
+}
+
 bool BunkerTable::Uses(const std::string& recipe_digest) const {
   for (const auto& [id, row] : rows_) {
     if (row.phase != Phase::kAbsent && row.recipe_digest == recipe_digest) return true;
@@ -220,11 +267,15 @@ void BunkerTable::OnImageChange(const std::string& image_id) {
   for (const std::string& id : waiting) Evaluate(id);
 }
 
+bool BunkerTable::IsUp(const Row& row) {
+  return row.phase == Phase::kRunning || row.phase == Phase::kSwitching ||
+         (row.phase == Phase::kCopying && row.beneath == Phase::kRunning);
+}
+
 BunkerTable::Row* BunkerTable::FindRunning(const std::string& bunker_id, uint32_t incarnation) {
   const auto it = rows_.find(bunker_id);
   const bool there = it != rows_.end() &&
-                     (it->second.phase == Phase::kRunning ||
-                      it->second.phase == Phase::kSwitching) &&
+                     IsUp(it->second) &&
                      it->second.observed.incarnation() == incarnation;
   return there ? &it->second : nullptr;
 }
@@ -233,7 +284,7 @@ void BunkerTable::OnExit(const std::string& bunker_id, uint32_t incarnation, boo
                          const std::string& reason) {
   Row* row = FindRunning(bunker_id, incarnation);
   if (row == nullptr) return;
-  if (row->phase == Phase::kSwitching) {
+  if (row->phase != Phase::kRunning) {
     row->exit = Exit{clean, reason};
     return;
   }

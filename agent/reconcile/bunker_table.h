@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -41,6 +42,16 @@ class BunkerWork {
   using OnPaused = std::function<void(const absl::Status&)>;
   virtual void SetPaused(const std::string& bunker_id, uint32_t incarnation, bool paused,
                          OnPaused on_paused) = 0;
+  // Copies the disk to the snapshot of that id: of the VM that is up, which stands still for a
+  // moment and goes on, or else what was kept of one. Exactly once.
+  struct Copied {
+    absl::Status status;
+    uint64_t size_bytes = 0;
+    bool is_vm_as_before = true;  // false: it may be paused, and has to be looked after
+  };
+  using OnCopied = std::function<void(const Copied&)>;
+  virtual void CopyDisk(const std::string& bunker_id, const std::string& snapshot_id,
+                        std::shared_ptr<CancelToken> cancel, OnCopied on_copied) = 0;
   // Calls back on the loop after a while, before asking again.
   virtual void Later(std::function<void()> again) = 0;
   // Nobody asks after that incarnation any more: its end need not be remembered. Repeatable.
@@ -60,6 +71,11 @@ class BunkerTable {
 
   void Upsert(const link::v1::BunkerAssignment& wanted);
   void Remove(const std::string& bunker_id);
+
+  // Has the disk of that bunker copied once nothing else is under way with it, and before it is
+  // ended. BUNKER_NOT_RUNNING where it has none; `on_copied` exactly once, maybe at once.
+  void CopyDisk(const std::string& bunker_id, const std::string& snapshot_id,
+                std::shared_ptr<CancelToken> cancel, BunkerWork::OnCopied on_copied);
 
   // Whether a VM has that base disk or is about to get it.
   bool Uses(const std::string& recipe_digest) const;
@@ -85,7 +101,12 @@ class BunkerTable {
   void OnFirstExec(const std::string& bunker_id, uint32_t incarnation, double ms);
 
  private:
-  enum class Phase { kAbsent, kStarting, kRunning, kSwitching, kStopping };
+  enum class Phase { kAbsent, kStarting, kRunning, kSwitching, kCopying, kStopping };
+  struct Copy {
+    std::string snapshot_id;
+    std::shared_ptr<CancelToken> cancel;
+    BunkerWork::OnCopied done;
+  };
   struct Exit {
     bool clean = false;
     std::string reason;
@@ -99,10 +120,13 @@ class BunkerTable {
     std::shared_ptr<CancelToken> start;
     bool has_disk = false;      // there may be a disk that outlives incarnations
     bool pause_known = true;    // false: adopted, and maybe not as paused as its row says
-    std::optional<Exit> exit;   // of a VM that ended while it was being paused or resumed
+    std::optional<Exit> exit;   // of a VM that ended while something else was under way
+    std::deque<Copy> copies;    // asked for, and not begun
+    Phase beneath = Phase::kAbsent;  // of kCopying: kRunning or kAbsent
     absl::Duration wanted_at;  // monotonic; when this incarnation was first asked for
   };
 
+  static bool IsUp(const Row& row);
   // The row of that incarnation whose VM is up, or null.
   Row* FindRunning(const std::string& bunker_id, uint32_t incarnation);
   void Evaluate(const std::string& bunker_id);
@@ -111,6 +135,10 @@ class BunkerTable {
   void BeginStop(Row& row);
   void BeginSwitch(Row& row, bool paused);
   void AfterSwitch(const std::string& bunker_id, bool paused, const absl::Status& status);
+  // False: there is none to begin.
+  bool BeginCopy(Row& row);
+  void AfterCopy(const std::string& bunker_id, bool is_vm_as_before);
+  static void RefuseCopies(Row& row);
   void EndedByItself(Row& row, const Exit& exit);
   void Observe(Row& row, link::v1::BunkerObservation::Status status, const std::string& reason);
   void Publish(const Row& row);

@@ -63,6 +63,7 @@ void RegisterAllServices(const ServiceDeps& deps, Dispatcher* dispatcher) {
   RegisterWorkerTokenService(deps, dispatcher);
   RegisterBunkerService(deps, dispatcher);
   RegisterLifecycleService(deps, dispatcher);
+  RegisterSnapshotService(deps, dispatcher);
   RegisterPlacementService(deps, dispatcher);
   RegisterQuotaService(deps, dispatcher);
   RegisterExecService(deps, dispatcher);

@@ -14,6 +14,7 @@
 #include "controller/api/if_match.h"
 #include "controller/api/services.h"
 #include "controller/api/validate.h"
+#include "controller/engine/snapshots.h"
 
 namespace bunker::controller {
 namespace {
@@ -206,10 +207,14 @@ void RegisterBunkerService(const ServiceDeps& deps, Dispatcher* dispatcher) {
           [](CallContext& context,
              const v1::DeleteBunkerRequest& request) -> absl::StatusOr<v1::Bunker> {
             ASSIGN_OR_RETURN(const auto incarnation, IncarnationOf(context.info.if_match));
+            Engine& engine = context.engine;
             ASSIGN_OR_RETURN(const RowPtr<Bunker> bunker,
-                             context.engine.DeleteBunker(context.turn, context.caller,
-                                                         request.bunker(), incarnation));
-            return BunkerRow(context.engine, *bunker);
+                             request.snapshot()
+                                 ? engine.snapshots().TakeAndEnd(context.turn, context.caller,
+                                                                 request.bunker(), incarnation)
+                                 : engine.DeleteBunker(context.turn, context.caller,
+                                                       request.bunker(), incarnation));
+            return BunkerRow(engine, *bunker);
           });
 }
 

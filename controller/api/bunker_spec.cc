@@ -16,6 +16,7 @@ namespace {
 CreateBunkerSpec SpecOf(const v1::BunkerSpec& spec, absl::Time received_at) {
   CreateBunkerSpec out;
   out.image = spec.image();
+  out.snapshot = spec.snapshot();
   out.name = spec.name();
   out.lifecycle_mode =
       ToModel<LifecycleMode>(spec.lifecycle_mode()).value_or(LifecycleMode::kEphemeral);

@@ -207,6 +207,8 @@ void ToMessage(const Bunker& bunker, const Image* image, v1::Bunker* out) {
   out->set_status(ToProto<v1::BunkerStatus>(bunker.status));
   if (!bunker.status_reason.empty()) out->set_status_reason(bunker.status_reason);
   if (!bunker.status_message.empty()) out->set_status_message(bunker.status_message);
+  if (!bunker.snapshot_id.empty()) out->set_snapshot_id(bunker.snapshot_id);
+  if (!bunker.final_snapshot_id.empty()) out->set_final_snapshot_id(bunker.final_snapshot_id);
   out->set_incarnation(bunker.incarnation);
   if (!bunker.worker_id.empty()) out->set_worker_id(bunker.worker_id);
   out->set_cpu_millicores(bunker.cpu_millicores);

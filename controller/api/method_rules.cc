@@ -125,6 +125,11 @@ constexpr MethodRule kRules[] = {
     {BUNKER_API "Bunkers.Exec", Need::kKey, "execute", false, "", Extra::kStart},
     {BUNKER_API "Bunkers.ExecStream", Need::kKey, "execute", false, "", Extra::kStart},
 
+    {BUNKER_API "Snapshots.CreateSnapshot", Need::kKey, "create", true},
+    {BUNKER_API "Snapshots.ListSnapshots", Need::kRead},
+    {BUNKER_API "Snapshots.GetSnapshot", Need::kRead},
+    {BUNKER_API "Snapshots.DeleteSnapshot", Need::kKey, "create", true},
+
     {BUNKER_API "Processes.CreateProcess", Need::kKey, "execute", false, "", Extra::kStart},
     {BUNKER_API "Processes.ListProcesses", Need::kKey, "execute"},
     {BUNKER_API "Processes.GetProcess", Need::kKey, "execute"},

@@ -36,6 +36,7 @@ void RegisterWorkerService(const ServiceDeps& deps, Dispatcher* dispatcher);
 void RegisterWorkerTokenService(const ServiceDeps& deps, Dispatcher* dispatcher);
 void RegisterBunkerService(const ServiceDeps& deps, Dispatcher* dispatcher);
 void RegisterLifecycleService(const ServiceDeps& deps, Dispatcher* dispatcher);
+void RegisterSnapshotService(const ServiceDeps& deps, Dispatcher* dispatcher);
 void RegisterPlacementService(const ServiceDeps& deps, Dispatcher* dispatcher);
 void RegisterQuotaService(const ServiceDeps& deps, Dispatcher* dispatcher);
 void RegisterExecService(const ServiceDeps& deps, Dispatcher* dispatcher);

@@ -288,6 +288,9 @@ static void CheckAllowlist(const v1::BunkerSpec& spec, Validator* v) {
 
 absl::Status ValidateBunkerSpec(const v1::BunkerSpec& spec) {
   Validator v;
+  if (spec.snapshot().empty()) v.Required("image", spec.image());
+  if (!spec.snapshot().empty() && !spec.image().empty())
+    v.Refuse("snapshot", "stands in place of image; send one of them");
   CheckAllowlist(spec, &v);
   if (spec.has_bandwidth_mbit() && spec.network_profile() != v1::NETWORK_PROFILE_REGISTRY &&
       spec.network_profile() != v1::NETWORK_PROFILE_ALLOWLISTED &&

@@ -100,7 +100,12 @@ absl::StatusOr<Json> WaitForRunning(Session& session, Json bunker, absl::Time de
 }  // namespace
 
 absl::StatusOr<Json> CreateBunkerBody(const CreateBunkerOptions& options) {
-  Json body = {{"image", options.image}};
+  if (options.image.empty() == options.snapshot.empty()) {
+    return absl::InvalidArgumentError("name an image, or a snapshot with --snapshot, not both");
+  }
+  Json body = Json::object();
+  if (!options.image.empty()) body["image"] = options.image;
+  if (!options.snapshot.empty()) body["snapshot"] = options.snapshot;
   if (!options.name.empty()) body["name"] = options.name;
   if (!options.network_profile.empty()) body["network_profile"] = options.network_profile;
   if (!options.network_allowlist.empty()) body["network_allowlist"] = options.network_allowlist;
@@ -204,13 +209,16 @@ int ShowBunker(Session& session, const std::string& bunker) {
   return kExitOk;
 }
 
-int RemoveBunker(Session& session, const std::string& bunker) {
-  auto row = session.api().Call("DELETE", BunkerPath(bunker), nullptr, kTimeout);
+int RemoveBunker(Session& session, const std::string& bunker, bool snapshot) {
+  const std::string path = BunkerPath(bunker) + (snapshot ? "?snapshot=true" : "");
+  auto row = session.api().Call("DELETE", path, nullptr, kTimeout);
   if (!row.ok()) return session.Fail(row.status());
   if (session.json()) {
     session.PrintJson(*row);
   } else {
-    session.Print("removed " + bunker + "\n");
+    const std::string last = TextAt(*row, "final_snapshot_id");
+    session.Print(last.empty() ? "removed " + bunker + "\n"
+                               : bunker + " ends once the snapshot " + last + " is ready\n");
   }
   return kExitOk;
 }

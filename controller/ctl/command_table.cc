@@ -218,6 +218,22 @@ void AddLifecycle(std::vector<CommandRow>* rows) {
                     {"--max-lifetime-s", "max_lifetime_s", K::kNumber, "since its creation"}}});
 }
 
+void AddSnapshots(std::vector<CommandRow>* rows) {
+  rows->push_back({"snapshot", "create", "Keep what a bunker's disk holds now", "POST",
+                   "/bunkers/{bunker}/snapshot", {"bunker"},
+                   {{"--name", "name", K::kText, "of the snapshot"}}});
+  rows->push_back({"snapshot", "list", "All snapshots that you may see", "GET", "/snapshots", {},
+                   {{"--bunker", "bunker", K::kText, "of this one alone: id or name"}},
+                   Show::kTable,
+                   {{"NAME", "name"}, {"STATE", "status"}, {"CREATED AT", "created_at", C::kAge},
+                    {"IMAGE", "image"}, {"SIZE", "size_bytes", C::kBytes}, {"DISK MB", "disk_mb"},
+                    {"BUNKER", "bunker_id"}, {"ID", "id"}}});
+  rows->push_back({"snapshot", "show", "One snapshot", "GET", "/snapshots/{snapshot}",
+                   {"snapshot"}, {}});
+  rows->push_back({"snapshot", "delete", "Remove it, and its file on the worker", "DELETE",
+                   "/snapshots/{snapshot}", {"snapshot"}, {}});
+}
+
 void AddQuotasAndAudit(std::vector<CommandRow>* rows) {
   std::vector<Flag> update = kProfileFlags;
   update.push_back(kName);
@@ -280,6 +296,7 @@ const std::vector<CommandRow>& CommandTable() {
     AddImages(rows);
     AddFleet(rows);
     AddLifecycle(rows);
+    AddSnapshots(rows);
     AddQuotasAndAudit(rows);
     return rows;
   }();
@@ -300,6 +317,7 @@ const char* NounHelp(const std::string& noun) {
       {"group", "Availability groups: which workers have which images"},
       {"worker", "Workers: the hosts that run bunkers"},
       {"worker-token", "Tokens with which workers join"},
+      {"snapshot", "Snapshots: what bunkers' disks held, to create others from"},
       {"quota-profile", "Caps on what may be used"},
       {"quota-assignment", "Who has which caps"},
       {"audit", "What was done, by whom"}};

@@ -45,7 +45,8 @@ struct CreateGroupOptions {
 };
 
 struct CreateBunkerOptions {
-  std::string image;
+  std::string image;     // exactly one of image and snapshot
+  std::string snapshot;
   std::string name;
   std::string network_profile;
   std::vector<std::string> network_allowlist;
@@ -125,7 +126,8 @@ int ExplainPlacement(Session& session, const CreateBunkerOptions& options);
 int CallApi(Session& session, const std::string& method, const std::string& path,
             const std::string& data);
 int ShowBunker(Session& session, const std::string& bunker);
-int RemoveBunker(Session& session, const std::string& bunker);
+// `snapshot`: its disk is kept as one first.
+int RemoveBunker(Session& session, const std::string& bunker, bool snapshot);
 // Prints each change of one bunker, until it has ended, or of all ("") until it is interrupted.
 int FollowBunkers(Session& session, const std::string& bunker);
 // Ends with the command's exit code, 128 + n after signal n, 124 after the time-out.

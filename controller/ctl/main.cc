@@ -148,7 +148,10 @@ void AddCreateBunker(CLI::App& bunker, Action& chosen, const std::string& verb,
   auto options = std::make_shared<CreateBunkerOptions>();
   CLI::App* command = Command(bunker, verb, help, chosen,
                               [options, run](Session& session) { return run(session, *options); });
-  command->add_option("image", options->image, "id, name or name@digest")->required();
+  auto* origin = command->add_option_group("origin", "what it begins as");
+  origin->add_option("image", options->image, "id, name or name@digest");
+  origin->add_option("--snapshot", options->snapshot, "in place of an image: its id or name");
+  origin->require_option(1);
   command->add_option("--name", options->name);
   command->add_option("--network", options->network_profile,
                       "isolated (default), registry, allowlisted or unrestricted");
@@ -210,7 +213,13 @@ void AddBunkerCommands(CLI::App& app, Action& chosen, const std::vector<std::str
   Command(bunker, "events", "Changes as they come, of one bunker or of all", chosen,
           [followed](Session& session) { return FollowBunkers(session, *followed); })
       ->add_option("bunker", *followed, "id or name; none: all");
-  OneArgument(bunker, "rm", "End a bunker and delete its disk", "bunker", chosen, RemoveBunker);
+  auto removed = std::make_shared<std::string>();
+  auto keeps = std::make_shared<bool>(false);
+  CLI::App* rm = Command(
+      bunker, "rm", "End a bunker and delete its disk", chosen,
+      [removed, keeps](Session& session) { return RemoveBunker(session, *removed, *keeps); });
+  rm->add_option("bunker", *removed, "id or name")->required();
+  rm->add_flag("--snapshot", *keeps, "keep what its disk holds as a snapshot first");
   AddExec(bunker, chosen, tail);
 }
 

@@ -233,6 +233,9 @@ absl::Status Accounts::CheckTenantEmpty(const Tenant& tenant) const {
     return InUse("the tenant has " + std::to_string(live) +
                  " live bunkers: delete them first, or suspend the tenant");
   }
+  if (const size_t kept = s.snapshots_of_tenant.Of(tenant.id).size(); kept > 0) {
+    return InUse("the tenant has " + std::to_string(kept) + " snapshots: delete them first");
+  }
   const std::string owner = OwnerKey({Scope::kTenant, tenant.id, tenant.partner_id});
   for (const std::string& image : s.images_of_owner.Of(owner)) {
     if (s.images.Find(image)->active)

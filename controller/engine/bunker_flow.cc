@@ -10,6 +10,7 @@
 #include "controller/engine/engine.h"
 #include "controller/engine/quotas.h"
 #include "controller/engine/scans.h"
+#include "controller/engine/snapshots.h"
 #include "controller/engine/state.h"
 
 namespace bunker::controller {
@@ -72,12 +73,15 @@ absl::StatusOr<std::string> Engine::BunkerNameFor(const Caller& caller, const Im
 }
 
 absl::StatusOr<RowPtr<Image>> Engine::CheckCreate(const Caller& caller,
-                                                  const CreateBunkerSpec& spec) const {
+                                                  CreateBunkerSpec& spec) const {
   RETURN_IF_ERROR(CheckBuilt(spec));
   if (caller.tenant_id.empty()) return Invalid("a bunker belongs to a tenant: use a tenant's key");
   if (spec.replicas.value_or(0) > kMaxReplicas) return Invalid("replicas: at most 100");
-  ASSIGN_OR_RETURN(RowPtr<Image> image, FindImage(caller, spec.image));
-  if (!image->active) {
+  const bool is_copy = !spec.snapshot.empty();
+  ASSIGN_OR_RETURN(RowPtr<Image> image, is_copy ? snapshots_->Resolve(caller, spec)
+                                                : FindImage(caller, spec.image));
+  // A snapshot goes on as the bunker would that it was taken of.
+  if (!image->active && !is_copy) {
     return ReasonError(absl::StatusCode::kFailedPrecondition, "IMAGE_INACTIVE",
                        "the image " + image->name +
                            " is deactivated: register it again under a new name, or use another");
@@ -103,9 +107,10 @@ absl::StatusOr<RowPtr<Bunker>> Engine::CreateBunker(Turn& turn, const Caller& ca
 }
 
 absl::StatusOr<std::vector<RowPtr<Bunker>>> Engine::CreateBunkers(Turn& turn, const Caller& caller,
-                                                                  const CreateBunkerSpec& spec,
+                                                                  const CreateBunkerSpec& asked,
                                                                   PlacementExplanation* why) {
   State& s = *state_;
+  CreateBunkerSpec spec = asked;
   ASSIGN_OR_RETURN(const RowPtr<Image> image, CheckCreate(caller, spec));
   const uint64_t count = uint64_t{1} + spec.replicas.value_or(0);
   const size_t live = s.live_of_tenant.Of(caller.tenant_id).size();
@@ -204,6 +209,7 @@ RowPtr<Bunker> Engine::PlaceBunker(Turn& turn, const Caller& caller, const Image
   row.worker_labels = spec.worker_labels;
   row.env_vars = spec.env_vars;
   row.worker_id = where.worker_id;
+  row.snapshot_id = spec.snapshot;
   row.image_id = image.id;
   row.image_name = image.name;
   if (image.resolved) row.image_digest = image.resolved->manifest_digest;

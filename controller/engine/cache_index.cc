@@ -197,6 +197,8 @@ CacheState Engine::State::CacheOf(const Worker& worker, absl::Time now) const {
   CacheState cache;
   cache.limit_bytes = CacheLimitBytes(worker);
   cache.taken_bytes = placement.Allocated(worker.id).disk_mb << 20;
+  const auto kept = snapshot_bytes_of_worker.find(worker.id);
+  if (kept != snapshot_bytes_of_worker.end()) cache.taken_bytes += kept->second;
   const auto use = disk_use.find(worker.id);
   if (use != disk_use.end()) {
     cache.taken_bytes += use->second.file_bytes + use->second.reserved_bytes;

@@ -10,6 +10,7 @@
 #include "controller/engine/credentials.h"
 #include "controller/engine/quotas.h"
 #include "controller/engine/scans.h"
+#include "controller/engine/snapshots.h"
 #include "controller/engine/state.h"
 #include "controller/engine/worker_admin.h"
 
@@ -38,7 +39,8 @@ Engine::Engine(EngineOptions options, Rng& rng)
       credentials_(std::make_unique<Credentials>(*this, *state_)),
       worker_admin_(std::make_unique<WorkerAdmin>(*this)),
       quotas_(std::make_unique<Quotas>(*this)),
-      scans_(std::make_unique<Scans>(*this, *state_)) {}
+      scans_(std::make_unique<Scans>(*this, *state_)),
+      snapshots_(std::make_unique<Snapshots>(*this, *state_)) {}
 
 Engine::~Engine() = default;
 
@@ -65,6 +67,10 @@ Scans& Engine::scans() {
   return *scans_;
 }
 
+Snapshots& Engine::snapshots() {
+  return *snapshots_;
+}
+
 absl::Status Engine::Load(Store& store, absl::Time now) {
   State& s = *state_;
   BUNKER_CHECK(!s.versions);
@@ -85,6 +91,7 @@ absl::Status Engine::Load(Store& store, absl::Time now) {
   RETURN_IF_ERROR(LoadTable(store, Noun::kQuotaProfile, s.quota_profiles));
   RETURN_IF_ERROR(LoadTable(store, Noun::kQuotaAssignment, s.quota_assignments));
   RETURN_IF_ERROR(LoadTable(store, Noun::kScanReport, s.scan_reports));
+  RETURN_IF_ERROR(LoadTable(store, Noun::kSnapshot, s.snapshots));
 
   const RowPtr<MetaRow> stored = s.meta.Find(kBootCounter);
   const MetaRow boot{kBootCounter, (stored == nullptr ? 0 : stored->value) + 1};
@@ -105,6 +112,7 @@ absl::Status Engine::Load(Store& store, absl::Time now) {
   }
   s.queue.Resume();
   scans_->Load(now);
+  snapshots_->Load();
   return absl::OkStatus();
 }
 

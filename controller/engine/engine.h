@@ -40,6 +40,7 @@ class AuditLog;
 class Credentials;
 class Quotas;
 class Scans;
+class Snapshots;
 class WorkerAdmin;
 
 // What Engine::Visit() shows. The rows are valid during the call.
@@ -286,6 +287,8 @@ class Engine {
   // ---- scans (scans.h) ------------------------------------------------------------------------
 
   Scans& scans();
+  // Snapshots of bunkers' disks (snapshots.h).
+  Snapshots& snapshots();
   // For a scan that needs a file nobody has: has it made there. It goes again with the scan.
   void WantForScan(Turn& turn, const Image& image, const std::string& worker_id);
 
@@ -326,6 +329,7 @@ class Engine {
   friend class Credentials;
   friend class Quotas;
   friend class Scans;
+  friend class Snapshots;
   friend class WorkerAdmin;
   // group_flow.cc
   absl::StatusOr<RowPtr<Group>> FindGroupToChange(const Caller& caller,
@@ -363,6 +367,7 @@ class Engine {
   absl::Status CheckEntry(const CacheEntry& entry) const;
   absl::Status CheckCounters(const Image& image) const;
   absl::Status CheckLimits() const;
+  absl::Status CheckSnapshots() const;
 
   // admit_flow.cc
   void Admit(Turn& turn);
@@ -395,8 +400,8 @@ class Engine {
   void BunkerGone(Turn& turn, const Bunker& row);
 
   // bunker_flow.cc
-  absl::StatusOr<RowPtr<Image>> CheckCreate(const Caller& caller,
-                                            const CreateBunkerSpec& spec) const;
+  // Puts what a snapshot says in its place in `spec`.
+  absl::StatusOr<RowPtr<Image>> CheckCreate(const Caller& caller, CreateBunkerSpec& spec) const;
   absl::StatusOr<RowPtr<Bunker>> FindBunkerToUse(const Caller& caller,
                                                  const std::string& ref) const;
   RowPtr<Bunker> PlaceBunker(Turn& turn, const Caller& caller, const Image& image,
@@ -456,6 +461,7 @@ class Engine {
   std::unique_ptr<WorkerAdmin> worker_admin_;
   std::unique_ptr<Quotas> quotas_;
   std::unique_ptr<Scans> scans_;
+  std::unique_ptr<Snapshots> snapshots_;
 };
 
 }  // namespace bunker::controller

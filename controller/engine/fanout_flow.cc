@@ -80,7 +80,7 @@ DesiredRow Engine::DesiredOf(const CacheEntry& entry) const {
   row.default_disk_mb = image->default_disk_mb;
   row.credential_id = image->credential_id;
   row.tag_check = entry.tag_check;
-  row.expendable = !entry.wanted;
+  row.expendable = !entry.wanted && state_->snapshots_of_entry.Of(entry.key()).empty();
   return {entry.worker_id, ImageRowName(image->id), entry.assignment_version, std::move(row)};
 }
 
@@ -99,6 +99,7 @@ DesiredRow Engine::DesiredOf(const Bunker& bunker) const {
   row.bandwidth_mbit = bunker.bandwidth_mbit;
   row.disk_bytes_per_s = bunker.disk_bytes_per_s;
   row.disk_iops = bunker.disk_iops;
+  row.snapshot_id = bunker.snapshot_id;
   row.stopped = bunker.stop_wanted || bunker.goal == BunkerGoal::kStop;
   row.paused = !row.stopped && bunker.goal == BunkerGoal::kPause;
   row.keep_disk = bunker.keeps_disk() && !bunker.stop_wanted;

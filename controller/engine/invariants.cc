@@ -40,6 +40,10 @@ std::string Engine::State::IndexDifference() const {
     if (entry->assigned) fresh.TakeCache(entry->worker_id, entry->allocated_bytes);
     fresh.SetReady(entry->image_id, entry->worker_id, IsPlaceable(*entry));
   }
+  for (const auto& [id, row] : snapshots.rows()) {
+    const uint64_t bytes = row->charged_bytes();
+    if (bytes > 0) fresh.TakeCache(row->worker_id, bytes);
+  }
   std::string what = placement.Difference(fresh);
   if (!what.empty()) return "placement's index: " + what;
   what = quota_index.Difference(quota);
@@ -70,6 +74,7 @@ absl::Status Engine::CheckInvariants() const {
       }
     }
   }
+  RETURN_IF_ERROR(CheckSnapshots());
   for (const auto& [key, entry] : s.entries.rows()) {
     const DesiredRowPtr desired =
         s.desired.Find(entry->worker_id + "/" + ImageRowName(entry->image_id));
@@ -88,6 +93,40 @@ absl::Status Engine::CheckInvariants() const {
   if (const std::string what = s.IndexDifference(); !what.empty()) return Broken(what);
   for (const auto& [id, image] : s.images.rows()) RETURN_IF_ERROR(CheckCounters(*image));
   return CheckLimits();
+}
+
+absl::Status Engine::CheckSnapshots() const {
+  const State& s = *state_;
+  std::map<std::string, uint64_t> bytes;  // by tenant
+  for (const auto& [id, row] : s.snapshots.rows()) {
+    bytes[row->tenant_id] += row->charged_bytes();
+    const DesiredRowPtr desired = s.desired.Find(row->worker_id + "/" + SnapshotRowName(id));
+    if (row->assigned && (desired == nullptr || desired->version != row->assignment_version)) {
+      return Broken("assigned without its row: " + id);
+    }
+    if (!row->assigned && row->status != SnapshotStatus::kFailed) {
+      return Broken("a snapshot that no worker is told of: " + id);
+    }
+    if (row->deleting && !s.bunkers_of_snapshot.Of(id).empty()) {
+      return Broken("a bunker awaits " + id);
+    }
+    if (!row->kept()) continue;
+    const RowPtr<CacheEntry> entry = s.entries.Find(row->entry_key());
+    if (entry == nullptr || entry->status == CacheStatus::kEvicted) {
+      return Broken("the image of a snapshot was evicted: " + id);
+    }
+    if (entry->assigned && DesiredOf(*entry).row != s.desired.Find(
+            row->worker_id + "/" + ImageRowName(row->image_id))->row) {
+      return Broken("the worker may drop the image of " + id);
+    }
+  }
+  for (const auto& [tenant, sum] : bytes) {
+    const auto it = s.snapshot_bytes_of_tenant.find(tenant);
+    if (sum != (it == s.snapshot_bytes_of_tenant.end() ? 0 : it->second)) {
+      return Broken("what the snapshots of " + tenant + " take");
+    }
+  }
+  return absl::OkStatus();
 }
 
 // What becomes of a wanted row is decided: it is made, it waits for its turn, or it says why not.

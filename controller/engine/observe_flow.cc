@@ -8,6 +8,7 @@
 #include "controller/engine/engine.h"
 #include "controller/engine/image_ref.h"
 #include "controller/engine/scans.h"
+#include "controller/engine/snapshots.h"
 #include "controller/engine/state.h"
 
 namespace bunker::controller {
@@ -65,6 +66,11 @@ void Engine::OnObservation(Turn& turn, const std::string& worker_id, const Obser
   } else if (const auto* scan = std::get_if<ScanObservation>(&row.row)) {
     if (row.name == ScanRowName(scan->image_id)) {
       scans_->OnObservation(turn, worker_id, *scan);
+      return;
+    }
+  } else if (const auto* snapshot = std::get_if<SnapshotObservation>(&row.row)) {
+    if (row.name == SnapshotRowName(snapshot->snapshot_id)) {
+      snapshots_->OnObservation(turn, worker_id, *snapshot);
       return;
     }
   }
@@ -414,6 +420,9 @@ void Engine::OnObservationRemoved(Turn& turn, const std::string& worker_id,
     s.workers.Put(turn, std::move(worker));
     return;
   }
+  if (const std::string snapshot = IdIn(name, "snapshots/"); !snapshot.empty()) {
+    return snapshots_->OnObservationRemoved(turn, worker_id, snapshot);
+  }
   const std::string id = IdIn(name, "bunkers/");
   const RowPtr<Bunker> found = s.bunkers.Find(id);
   if (found == nullptr || found->worker_id != worker_id || !found->assigned) {
@@ -470,6 +479,9 @@ void Engine::OnRejection(Turn& turn, const std::string& worker_id, const std::st
   if (const std::string id = IdIn(name, "scans/"); !id.empty()) {
     scans_->OnRejection(turn, worker_id, id, version, message);
     return;
+  }
+  if (const std::string id = IdIn(name, "snapshots/"); !id.empty()) {
+    return snapshots_->OnRejection(turn, worker_id, id, version, message);
   }
   const RowPtr<Bunker> found = s.bunkers.Find(IdIn(name, "bunkers/"));
   if (found == nullptr || found->worker_id != worker_id || !found->live() ||

@@ -22,6 +22,7 @@ PlacementRequest Engine::RequestFor(const Image& image, const CreateBunkerSpec& 
                     spec.disk_mb.value_or(image.default_disk_mb)};
   request.gpu_count = spec.gpu_count;
   request.worker_labels = spec.worker_labels;
+  request.snapshot_worker_id = spec.snapshot_worker_id;
   if (spec.network_profile != NetworkProfile::kIsolated)
     request.network_profile = NameOf(spec.network_profile);
   request.strategy = state_->options.placement.strategy;
@@ -75,7 +76,8 @@ PlacementExplanation Engine::ExplainFor(const Caller& caller, const Image& image
 
 absl::StatusOr<PlacementExplanation> Engine::ExplainPlacement(const Turn& turn,
                                                               const Caller& caller,
-                                                              const CreateBunkerSpec& spec) const {
+                                                              const CreateBunkerSpec& asked) const {
+  CreateBunkerSpec spec = asked;
   ASSIGN_OR_RETURN(const RowPtr<Image> image, CheckCreate(caller, spec));
   PlacementRequest request = RequestFor(*image, spec);
   request.count = uint64_t{1} + spec.replicas.value_or(0);

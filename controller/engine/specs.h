@@ -46,6 +46,9 @@ struct EngineOptions {
   absl::Duration tag_check_period = absl::Hours(6);  // a tag is looked up so often, by one worker
   size_t tag_checks_per_tick = 16;
   size_t max_credentials_per_tenant = 1000;
+  size_t max_snapshots_per_tenant = 100;  // failed ones too, until they are deleted
+  uint64_t max_snapshot_bytes_per_tenant = uint64_t{100} << 30;
+  absl::Duration snapshot_deadline = absl::Minutes(10);  // from asking to ready
   WorkLimits work_limits;                               // of images being made at once
   absl::Duration pending_deadline = absl::Minutes(10);  // given to a worker, and not begun
   absl::Duration stall_deadline = absl::Minutes(15);    // begun, and no progress
@@ -214,7 +217,9 @@ struct WorkerView {
 };
 
 struct CreateBunkerSpec {
-  std::string image;  // any spelling of a reference
+  std::string image;     // any spelling of a reference
+  std::string snapshot;  // in place of image: an id or name; "" = none
+  std::string snapshot_worker_id;  // that has it; the engine's to fill in
   std::string name;   // "" = <image>-<5 characters>
   LifecycleMode lifecycle_mode = LifecycleMode::kEphemeral;
   NetworkProfile network_profile = NetworkProfile::kIsolated;

@@ -122,6 +122,9 @@ Engine::State::State(EngineOptions engine_options, Rng& source)
           Noun::kScanReport, &ChangeSet::scan_reports,
           [this](const ScanReport* before, const ScanReport* after) { IndexScan(before, after); }),
       scan_documents(Noun::kScanDocument),
+      snapshots(
+          Noun::kSnapshot, nullptr,
+          [this](const Snapshot* before, const Snapshot* after) { IndexSnapshot(before, after); }),
       desired(std::nullopt, &ChangeSet::desired),
       placement(options.placement),
       queue(options.work_limits) {}
@@ -269,6 +272,10 @@ void Engine::State::IndexRoom(const Bunker* before, const Bunker* after) {
 
 void Engine::State::IndexBunker(const Bunker* before, const Bunker* after) {
   bunker_index.Update(before, after);
+  if (before != nullptr && before->awaits_disk())
+    bunkers_of_snapshot.Remove(before->snapshot_id, before->id);
+  if (after != nullptr && after->awaits_disk() && !after->snapshot_id.empty())
+    bunkers_of_snapshot.Add(after->snapshot_id, after->id);
   IndexRoom(before, after);
   if (before != nullptr) bunker_changes.erase(before->change_id);
   if (after != nullptr && after->change_id != 0) {
@@ -362,6 +369,52 @@ void Engine::State::IndexScan(const ScanReport* before, const ScanReport* after)
       scans_of_worker.Add(after->worker_id, after->id);
       ++uses_of_entry[CacheEntry::Key(after->id, after->worker_id)];
     }
+  }
+}
+
+void Engine::State::IndexSnapshot(const Snapshot* before, const Snapshot* after) {
+  const auto charge = [](std::map<std::string, uint64_t>& sums, const std::string& key,
+                         uint64_t less, uint64_t more) {
+    uint64_t& sum = sums[key];
+    BUNKER_CHECK(sum >= less);
+    sum = sum - less + more;
+    if (sum == 0) sums.erase(key);
+  };
+  if (before != nullptr) {
+    RemoveKey(snapshot_by_name, before->tenant_id + "/" + before->name, before->id);
+    snapshots_of_tenant.Remove(before->tenant_id, before->id);
+    charge(snapshot_bytes_of_tenant, before->tenant_id, before->charged_bytes(), 0);
+    charge(snapshot_bytes_of_worker, before->worker_id, before->charged_bytes(), 0);
+    if (const uint64_t bytes = before->charged_bytes(); bytes > 0) {
+      placement.GiveCache(before->worker_id, bytes);
+    }
+    snapshots_of_worker.Remove(before->worker_id, before->id);
+    open_snapshots.erase(before->id);
+    if (before->status == SnapshotStatus::kCreating)
+      RemoveKey(creating_of_bunker, before->bunker_id, before->id);
+    if (before->kept()) {
+      const std::string entry = before->entry_key();
+      snapshots_of_entry.Remove(entry, before->id);
+      if (--uses_of_entry[entry] == 0) uses_of_entry.erase(entry);
+      let_go.insert(entry);
+    }
+    room_changed.insert(before->worker_id);
+  }
+  if (after == nullptr) return;
+  snapshot_by_name[after->tenant_id + "/" + after->name] = after->id;
+  snapshots_of_tenant.Add(after->tenant_id, after->id);
+  charge(snapshot_bytes_of_tenant, after->tenant_id, 0, after->charged_bytes());
+  charge(snapshot_bytes_of_worker, after->worker_id, 0, after->charged_bytes());
+  // Of a worker that is gone nothing is taken.
+  if (const uint64_t bytes = after->charged_bytes(); bytes > 0) {
+    placement.TakeCache(after->worker_id, bytes);
+  }
+  if (after->assigned) snapshots_of_worker.Add(after->worker_id, after->id);
+  if (after->open()) open_snapshots.insert(after->id);
+  if (after->status == SnapshotStatus::kCreating) creating_of_bunker[after->bunker_id] = after->id;
+  if (after->kept()) {
+    snapshots_of_entry.Add(after->entry_key(), after->id);
+    ++uses_of_entry[after->entry_key()];
   }
 }
 

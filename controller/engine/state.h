@@ -23,6 +23,7 @@
 #include "controller/engine/table.h"
 #include "controller/engine/tallies.h"
 #include "controller/engine/work_queue.h"
+#include "controller/model/snapshot.h"
 #include "controller/policy/cache_room.h"
 #include "controller/policy/fanout.h"
 #include "controller/policy/lifetimes.h"
@@ -73,6 +74,7 @@ struct Engine::State {
   // What the bunker takes of its worker and of the quotas.
   void IndexRoom(const Bunker* before, const Bunker* after);
   void IndexScan(const ScanReport* before, const ScanReport* after);
+  void IndexSnapshot(const Snapshot* before, const Snapshot* after);
 
   // ---- look-ups -------------------------------------------------------------------------------
   // What the group holds, by `auto_images` too, whether or not it is active.
@@ -113,6 +115,7 @@ struct Engine::State {
   Table<QuotaAssignment> quota_assignments;
   Table<ScanReport> scan_reports;
   DocumentTable scan_documents;
+  Table<Snapshot> snapshots;
   Table<DesiredRow> desired;  // derived: from entries, bunkers, and orphans that a worker showed
 
   // ---- indexes --------------------------------------------------------------------------------
@@ -147,10 +150,19 @@ struct Engine::State {
   DueQueue bunker_looks;  // of live ones: lifetimes, boots and stops that take too long
   std::set<std::string> draining_workers;
   MultiIndex live_of_tenant;  // bunkers
-  // By entry key: the bunkers and scans that need it.
+  // By entry key: the bunkers, scans and snapshots that need it.
   absl::flat_hash_map<std::string, uint64_t> uses_of_entry;
   std::set<std::string> open_scans;               // waiting or scanning
   MultiIndex scans_of_worker;                     // open ones
+  std::map<std::string, std::string> snapshot_by_name;  // "<tenant>/<name>"
+  MultiIndex snapshots_of_tenant;
+  std::map<std::string, uint64_t> snapshot_bytes_of_tenant;  // as charged
+  std::map<std::string, uint64_t> snapshot_bytes_of_worker;
+  MultiIndex snapshots_of_worker;                         // assigned ones
+  MultiIndex snapshots_of_entry;                          // by entry key: those that are kept
+  std::set<std::string> open_snapshots;                   // the worker has still to do something
+  std::map<std::string, std::string> creating_of_bunker;  // the snapshot that is being taken
+  MultiIndex bunkers_of_snapshot;                         // that await their disk of it
   std::map<std::string, std::string> quota_profile_by_name;  // "<owner key>/<name>"
   MultiIndex quota_profiles_of_owner;
   MultiIndex assignments_of_profile;

@@ -6,6 +6,7 @@
 #include "controller/engine/accounts.h"
 #include "controller/engine/engine.h"
 #include "controller/engine/scans.h"
+#include "controller/engine/snapshots.h"
 #include "controller/engine/state.h"
 #include "controller/engine/worker_admin.h"
 
@@ -15,6 +16,7 @@ namespace {
 // Of one tick; the rest waits for the events that came meanwhile.
 constexpr size_t kMaxLooks = 2000;
 constexpr size_t kMaxSweptRows = 20000;
+constexpr uint64_t kCopyRate = uint64_t{16} << 20;  // bytes a second
 
 // Goes on through `table` behind `*from`: erases what is `old`, at most kMaxSweptRows rows a call.
 // True: not at the end yet.
@@ -52,6 +54,7 @@ bool Engine::Tick(Turn& turn) {
   TickEntries(turn);
   TickTagChecks(turn);
   scans_->Tick(turn);
+  snapshots_->Tick(turn);
   if (turn.now() - s.last_sweep >= s.options.sweep_period) {
     s.last_sweep = turn.now();
     Sweep(turn);
@@ -154,8 +157,11 @@ void Engine::LookAtProvisioning(Turn& turn, const Bunker& row, const Worker& wor
   State& s = *state_;
   if (worker.status == WorkerStatus::kOffline) return;
   if (row.boot_since) {
-    const absl::Time due = std::max(*row.boot_since, worker.status_since) +
-                           s.options.boot_deadline + s.options.boot_slack;
+    absl::Time due = std::max(*row.boot_since, worker.status_since) + s.options.boot_deadline +
+                     s.options.boot_slack;
+    // A disk is copied before its VM boots, at this rate at least.
+    const RowPtr<Snapshot> from = s.snapshots.Find(row.snapshot_id);
+    if (from != nullptr && row.awaits_disk()) due += absl::Seconds(from->size_bytes / kCopyRate);
     if (turn.now() < due) {
       s.bunker_looks.ArmBy(row.id, due);
       return;

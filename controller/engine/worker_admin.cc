@@ -7,6 +7,7 @@
 #include "common/base/log.h"
 #include "common/base/reason.h"
 #include "common/base/status_macros.h"
+#include "controller/engine/snapshots.h"
 #include "controller/engine/state.h"
 
 namespace bunker::controller {
@@ -150,6 +151,13 @@ absl::StatusOr<WorkerView> WorkerAdmin::Remove(Turn& turn, const Caller& caller,
   ASSIGN_OR_RETURN(WorkerView view, FindOwn(caller, ref));
   const std::string id = view.worker->id;
   const size_t left = s.bunkers_of_worker.Of(id).size();
+  const size_t kept = s.snapshots_of_worker.Of(id).size();
+  if (left == 0 && kept > 0 && !force) {
+    return ReasonError(absl::StatusCode::kFailedPrecondition, "RESOURCE_IN_USE",
+                       "the worker has " + std::to_string(kept) +
+                           " snapshots: delete them first, or remove it with force=true, which "
+                           "fails them");
+  }
   if (left > 0 && !force) {
     return ReasonError(absl::StatusCode::kFailedPrecondition, "RESOURCE_IN_USE",
                        "the worker has " + std::to_string(left) +
@@ -157,6 +165,7 @@ absl::StatusOr<WorkerView> WorkerAdmin::Remove(Turn& turn, const Caller& caller,
                            "force=true, which fails them");
   }
   EndBunkers(turn, id);
+  engine_.snapshots().FailAllOn(turn, id);
   DropFromGroups(turn, id);
   DropCache(turn, id);
   s.sessions.erase(id);

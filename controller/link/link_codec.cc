@@ -9,6 +9,7 @@ namespace {
 constexpr size_t kMaxScanErrorBytes = 1024;
 constexpr int kMaxNetworkEvents = 64;
 constexpr size_t kMaxEventWordBytes = 256;
+constexpr size_t kMaxSnapshotErrorBytes = 2048;
 
 std::string Bounded(const std::string& text) { return text.substr(0, kMaxEventWordBytes); }
 
@@ -56,6 +57,15 @@ void Fill(const BunkerAssignment& from, link::v1::BunkerAssignment& to) {
   to.set_bandwidth_mbit(from.bandwidth_mbit);
   to.set_disk_bytes_per_s(from.disk_bytes_per_s);
   to.set_disk_iops(from.disk_iops);
+  to.set_snapshot_id(from.snapshot_id);
+}
+
+void Fill(const SnapshotAssignment& from, link::v1::SnapshotAssignment& to) {
+  to.set_snapshot_id(from.snapshot_id);
+  to.set_bunker_id(from.bunker_id);
+  to.set_desired(from.gone ? link::v1::SnapshotAssignment::GONE
+                           : link::v1::SnapshotAssignment::TAKEN);
+  to.set_expected(from.expected);
 }
 
 absl::Status Invalid(const std::string& row, const char* what) {
@@ -171,6 +181,23 @@ absl::StatusOr<BunkerObservation> FromProto(const link::v1::BunkerObservation& f
   return to;
 }
 
+absl::StatusOr<SnapshotObservation> FromProto(const link::v1::SnapshotObservation& from) {
+  using Wire = link::v1::SnapshotObservation;
+  using Status = SnapshotObservation::Status;
+  SnapshotObservation to;
+  switch (from.status()) {
+    case Wire::READY: to.status = Status::kReady; break;
+    case Wire::FAILED: to.status = Status::kFailed; break;
+    case Wire::GONE: to.status = Status::kGone; break;
+    default: return Invalid(from.snapshot_id(), "has an unknown status");
+  }
+  to.snapshot_id = from.snapshot_id();
+  to.size_bytes = from.size_bytes();
+  to.error_code = Bounded(from.error_code());
+  to.error_message = from.error_message().substr(0, kMaxSnapshotErrorBytes);
+  return to;
+}
+
 }  // namespace
 
 link::v1::Assignment ToProto(const DesiredRow& row) {
@@ -181,6 +208,8 @@ link::v1::Assignment ToProto(const DesiredRow& row) {
     Fill(*image, *out.mutable_image());
   } else if (const auto* bunker = std::get_if<BunkerAssignment>(&row.row)) {
     Fill(*bunker, *out.mutable_bunker());
+  } else if (const auto* snapshot = std::get_if<SnapshotAssignment>(&row.row)) {
+    Fill(*snapshot, *out.mutable_snapshot());
   } else {
     const auto& scan = std::get<ScanAssignment>(row.row);
     out.mutable_scan()->set_image_id(scan.image_id);
@@ -208,6 +237,9 @@ absl::StatusOr<ObservedRow> FromProto(const link::v1::Observation& row) {
     out.row = ScanObservation{scan.image_id(), scan.generation(), scan.output_zstd(),
                               scan.error_message().substr(0, kMaxScanErrorBytes)};
     name = ScanRowName(scan.image_id());
+  } else if (row.has_snapshot()) {
+    ASSIGN_OR_RETURN(out.row, FromProto(row.snapshot()));
+    name = SnapshotRowName(row.snapshot().snapshot_id());
   } else {
     return Invalid(row.name(), "has no content that this controller knows");
   }

@@ -119,6 +119,8 @@ struct Bunker {
   std::string image_id;
   std::string image_name;
   std::string image_digest;  // manifest digest; empty until the image is resolved (lazy_pull)
+  std::string snapshot_id;   // that its disk begins as a copy of; "": it begins empty
+  std::string final_snapshot_id;  // once that is ready it is to end
   std::string start_kind;    // restore | pool | cold
   std::string fallback_reason;
   std::string isolation;  // kvm | tcg, once it runs
@@ -158,6 +160,10 @@ struct Bunker {
   bool IsSwitching() const {
     return (status == BunkerStatus::kRunning && goal == BunkerGoal::kPause) ||
            (status == BunkerStatus::kPaused && goal == BunkerGoal::kRun);
+  }
+  // Whether its disk has still to be made, of its snapshot if it has one.
+  bool awaits_disk() const {
+    return live() && !stop_wanted && !(keeps_disk() ? disk_made : started_at.has_value());
   }
   // What it takes from a worker, the VM's own overhead included.
   Resources footprint() const;

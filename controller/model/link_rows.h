@@ -18,12 +18,16 @@
 
 namespace bunker::controller {
 
-// "images/<image id>", "bunkers/<bunker id>", "scans/<image id>" and "disk".
+// "images/<image id>", "bunkers/<bunker id>", "scans/<image id>", "snapshots/<snapshot id>" and
+// "disk".
 inline std::string ImageRowName(const std::string& image_id) { return "images/" + image_id; }
 inline constexpr char kDiskRowName[] = "disk";
 inline std::string BunkerRowName(const std::string& bunker_id) { return "bunkers/" + bunker_id; }
 inline std::string ScanRowName(const std::string& image_id) {
   return "scans/" + image_id;
+}
+inline std::string SnapshotRowName(const std::string& snapshot_id) {
+  return "snapshots/" + snapshot_id;
 }
 
 // ---- down: what a worker is to have ---------------------------------------------------------
@@ -68,6 +72,7 @@ struct BunkerAssignment {
   bool keep_disk = false;      // its disk outlives its VM
   bool disk_expected = false;  // a start without the disk of before must fail
   uint64_t boot_deadline_ms = 0;
+  std::string snapshot_id;  // the disk begins as a copy of it; "": empty
   bool operator==(const BunkerAssignment&) const = default;
 };
 
@@ -77,11 +82,19 @@ struct ScanAssignment {
   bool operator==(const ScanAssignment&) const = default;
 };
 
+struct SnapshotAssignment {
+  std::string snapshot_id;
+  std::string bunker_id;
+  bool gone = false;      // desired GONE, else TAKEN
+  bool expected = false;  // it was ready: it can't be made again
+  bool operator==(const SnapshotAssignment&) const = default;
+};
+
 struct DesiredRow {
   std::string worker_id;
   std::string name;
   uint64_t version = 0;  // never reused, not even for another content after a restart
-  std::variant<ImageAssignment, BunkerAssignment, ScanAssignment> row;
+  std::variant<ImageAssignment, BunkerAssignment, ScanAssignment, SnapshotAssignment> row;
 };
 using DesiredRowPtr = std::shared_ptr<const DesiredRow>;
 
@@ -151,10 +164,21 @@ struct ScanObservation {
   std::string error_message;
 };
 
+struct SnapshotObservation {
+  enum class Status { kReady, kFailed, kGone };
+  std::string snapshot_id;
+  Status status = Status::kGone;
+  uint64_t size_bytes = 0;
+  std::string error_code;
+  std::string error_message;
+};
+
 struct ObservedRow {
   std::string name;
   uint64_t version = 0;
-  std::variant<ImageObservation, BunkerObservation, DiskObservation, ScanObservation> row;
+  std::variant<ImageObservation, BunkerObservation, DiskObservation, ScanObservation,
+               SnapshotObservation>
+      row;
 };
 
 }  // namespace bunker::controller

@@ -73,6 +73,11 @@ const std::string* MissingBridge(const PlacementRequest& request,
   return nullptr;
 }
 
+// A snapshot's disk goes on where it is, whatever groups say by now.
+bool IsPaired(const PlacementRequest& request, const PlacementCandidate& candidate) {
+  return candidate.paired || !request.snapshot_worker_id.empty();
+}
+
 Reason WhyImage(const PlacementCandidate& candidate) {
   const std::string lazy = ", or set lazy_pull on the image";
   if (!candidate.cache_status) return {"the image is not on the worker", "warm the image" + lazy};
@@ -125,7 +130,8 @@ Reason Why(Predicate predicate, const PlacementRequest& request,
       return {"the worker has no bridge " + *MissingBridge(request, candidate),
               "attach to a bridge that a worker reports"};
     case Predicate::kSnapshot:
-      return {"the snapshot is on another worker", "wait for room on the snapshot's worker"};
+      return {"the snapshot's home is another worker",
+              "wait for that worker, or create from the image"};
     case Predicate::kImage:
       return WhyImage(candidate);
     case Predicate::kGpu:
@@ -246,7 +252,7 @@ std::optional<Predicate> Refusal(const PlacementRequest& request,
   if (request.arch != Arch::kUnspecified && candidate.arch != request.arch) {
     return Predicate::kArch;
   }
-  if (!candidate.paired) return Predicate::kGroup;
+  if (!IsPaired(request, candidate)) return Predicate::kGroup;
   if (MissingLabel(request, candidate) != nullptr) return Predicate::kLabels;
   if (!Enforces(request, candidate)) return Predicate::kNetwork;
   if (MissingBridge(request, candidate) != nullptr) return Predicate::kBridges;
@@ -287,7 +293,7 @@ PlacementExplanation Explain(const PlacementRequest& request,
     const std::optional<Predicate> refusal = Refusal(request, candidate);
     const bool arch_fits =
         request.arch == Arch::kUnspecified || candidate.arch == request.arch;
-    image_in_reach |= candidate.image_ready && candidate.paired && arch_fits;
+    image_in_reach |= candidate.image_ready && IsPaired(request, candidate) && arch_fits;
     if (refusal) {
       ++refusals[static_cast<size_t>(*refusal)];
     } else {

@@ -55,7 +55,7 @@ inline constexpr EnumName<Predicate> kPredicateNames[] = {
     {Predicate::kStatus, "status"},   {Predicate::kArch, "arch"},
     {Predicate::kGroup, "group"},     {Predicate::kLabels, "labels"},
     {Predicate::kNetwork, "network"}, {Predicate::kBridges, "bridges"},
-    {Predicate::kSnapshot, "snapshot"}, {Predicate::kImage, "image"},
+    {Predicate::kSnapshot, "snapshot home"}, {Predicate::kImage, "image"},
     {Predicate::kGpu, "gpu"},         {Predicate::kCpu, "cpu"},
     {Predicate::kMemory, "memory"},   {Predicate::kDisk, "disk"}};
 inline std::span<const EnumName<Predicate>> EnumNames(Predicate) { return kPredicateNames; }
@@ -92,7 +92,8 @@ struct PlacementRequest {
   std::map<std::string, std::string> worker_labels;
   std::string network_profile;     // "" = none to enforce
   std::set<std::string> bridges;   // that the worker must have
-  std::string snapshot_worker_id;  // it can start there alone; "" = anywhere
+  // It can start there alone, whatever groups say; "" = anywhere.
+  std::string snapshot_worker_id;
   PlacementStrategy strategy = PlacementStrategy::kSpread;
 };
 

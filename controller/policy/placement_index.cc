@@ -309,6 +309,7 @@ bool PlacementIndex::Narrow(const PlacementQuery& query, Filter& filter) const {
     filter.all.push_back(&In(networks_, request.network_profile));
   filter.any.push_back({&In(reach_, kOpenToAll), &In(reach_, PartnerKey(query.viewer.partner_id)),
                         &In(reach_, TenantKey(query.viewer.tenant_id))});
+  if (!request.snapshot_worker_id.empty()) return true;
   if (query.group_ids.empty()) return request.lazy_pull;
   std::vector<const SlotSet*> paired;
   for (const std::string& id : query.group_ids) paired.push_back(&In(paired_, id));

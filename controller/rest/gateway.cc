@@ -19,6 +19,7 @@
 #include "bunker/v1/quota.pb.h"
 #include "bunker/v1/registry_credential.pb.h"
 #include "bunker/v1/scan.pb.h"
+#include "bunker/v1/snapshot.pb.h"
 #include "bunker/v1/worker.pb.h"
 #include "common/base/hex.h"
 #include "common/base/rng.h"
@@ -123,7 +124,7 @@ std::vector<const google::protobuf::ServiceDescriptor*> PublicServices() {
         v1::QuotaProfile::descriptor()->file(), v1::WhoAmIRequest::descriptor()->file(),
         v1::Process::descriptor()->file(), v1::File::descriptor()->file(),
         v1::AuditRow::descriptor()->file(), v1::ModelArtsImage::descriptor()->file(),
-        v1::Sbom::descriptor()->file()}) {
+        v1::Sbom::descriptor()->file(), v1::Snapshot::descriptor()->file()}) {
     for (int i = 0; i < file->service_count(); ++i) services.push_back(file->service(i));
   }
   return services;

@@ -316,14 +316,17 @@ BUNKER_ROW(Bunker, id, name, tenant_id, partner_id, owner, lifecycle_mode, netwo
            network_allowlist, bandwidth_mbit, disk_bytes_per_s, disk_iops, private_ip,
            cpu_millicores, memory_mb, disk_mb, max_lifetime_s, idle_timeout_s, on_idle,
            session_type, session_ref, label_set, worker_labels, env_vars, status, status_reason,
-           status_message, incarnation, worker_id, image_id, image_name, image_digest, start_kind,
-           fallback_reason, isolation, timings, assigned, assignment_version, observation_version,
-           stop_wanted, goal, halted, disk_made, room_held, created_at, updated_at, started_at,
-           expires_at, stopping_at, boot_since, last_activity_at, active_execs, terminated_at,
-           usage, change_id)
+           status_message, incarnation, worker_id, image_id, image_name, image_digest,
+           snapshot_id, final_snapshot_id, start_kind, fallback_reason, isolation, timings,
+           assigned, assignment_version, observation_version, stop_wanted, goal, halted, disk_made,
+           room_held, created_at, updated_at, started_at, expires_at, stopping_at, boot_since,
+           last_activity_at, active_execs, terminated_at, usage, change_id)
 BUNKER_ROW(ScanReport, id, phase, phase_since, generation, requested, worker_id, assigned,
            assignment_version, has_document, decided, inventoried_at, ended_at, again,
            advisories_digest)
+BUNKER_ROW(Snapshot, id, name, tenant_id, partner_id, owner, bunker_id, worker_id, image_id,
+           image_name, image_digest, disk_mb, size_bytes, status, error_code, error_message,
+           assigned, assignment_version, deleting, told_at, created_at, ready_at)
 
 BUNKER_ROW(QuotaCaps, max_concurrent_bunkers, max_persistent_bunkers, max_cpu_millicores,
            max_memory_mb, max_disk_mb, max_gpu_count, per_bunker_max_cpu, per_bunker_max_memory,
@@ -385,6 +388,7 @@ BUNKER_CODEC(RegistryCredential)
 BUNKER_CODEC(QuotaProfile)
 BUNKER_CODEC(QuotaAssignment)
 BUNKER_CODEC(ScanReport)
+BUNKER_CODEC(Snapshot)
 
 #undef BUNKER_CODEC
 

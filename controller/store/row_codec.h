@@ -20,6 +20,7 @@
 #include "controller/model/quota.h"
 #include "controller/model/registry_credential.h"
 #include "controller/model/scan_report.h"
+#include "controller/model/snapshot.h"
 #include "controller/model/worker.h"
 
 namespace bunker::controller {
@@ -48,6 +49,7 @@ std::string EncodeRow(const RegistryCredential& row);
 std::string EncodeRow(const QuotaProfile& row);
 std::string EncodeRow(const QuotaAssignment& row);
 std::string EncodeRow(const ScanReport& row);
+std::string EncodeRow(const Snapshot& row);
 
 // kDataLoss where the body is not what EncodeRow() writes.
 absl::Status DecodeRow(std::string_view body, MetaRow* row);
@@ -68,5 +70,6 @@ absl::Status DecodeRow(std::string_view body, RegistryCredential* row);
 absl::Status DecodeRow(std::string_view body, QuotaProfile* row);
 absl::Status DecodeRow(std::string_view body, QuotaAssignment* row);
 absl::Status DecodeRow(std::string_view body, ScanReport* row);
+absl::Status DecodeRow(std::string_view body, Snapshot* row);
 
 }  // namespace bunker::controller

@@ -43,6 +43,9 @@ inline constexpr std::string_view kStoreMigrations[] = {
       CREATE INDEX audit_of_tenant ON audit
         (CASE WHEN json_valid(body) THEN json_extract(body, '$.tenant_id') END, id);
     )sql",
+    R"sql(
+      CREATE TABLE snapshots (id TEXT PRIMARY KEY NOT NULL, body TEXT NOT NULL) WITHOUT ROWID;
+    )sql",
 };
 
 }  // namespace bunker::controller

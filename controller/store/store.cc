@@ -29,6 +29,8 @@ std::string_view TableOf(Noun noun) {
     case Noun::kAudit: return "audit";
     case Noun::kScanDocument:
       return "scan_documents";
+    case Noun::kSnapshot:
+      return "snapshots";
   }
   CheckFailed("an enum value without a name", __FILE__, __LINE__);
 }

@@ -37,13 +37,14 @@ enum class Noun {
   kScanReport,
   kAudit,
   kScanDocument,
+  kSnapshot,
 };
 inline constexpr Noun kAllNouns[] = {
     Noun::kMeta,       Noun::kPartner,      Noun::kTenant,          Noun::kUser,
     Noun::kApiKey,     Noun::kJoinToken,    Noun::kWorker,          Noun::kImage,
     Noun::kGroup,      Noun::kCacheEntry,   Noun::kBunker,          Noun::kIdempotency,
     Noun::kUserGroup,  Noun::kQuotaProfile, Noun::kQuotaAssignment, Noun::kRegistryCredential,
-    Noun::kScanReport, Noun::kAudit,        Noun::kScanDocument};
+    Noun::kScanReport, Noun::kAudit,        Noun::kScanDocument,    Noun::kSnapshot};
 
 // The table's name: "images", "cache_entries", …
 std::string_view TableOf(Noun noun);

@@ -17,7 +17,7 @@ from harness.cluster import MODULE
 GOLDEN = os.path.join(paths.E2E, "golden")
 
 RULES = [
-    (r"\b(img|ag|wrk|bnk|req|usr|tnt)_[0-9a-f]{32}\b", r"\1_ID"),
+    (r"\b(img|ag|wrk|bnk|snap|req|usr|tnt)_[0-9a-f]{32}\b", r"\1_ID"),
     (r"\b[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}\b", "UUID"),
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "TIME"),
     (r"sha256:[0-9a-f]{64}", "sha256:DIGEST"),
@@ -29,7 +29,7 @@ RULES = [
 # Figures that differ from run to run keep their type alone.
 VARYING = {"size_in_bytes", "bytes_done", "bytes_total", "rate_bytes_per_s", "eta_s", "duration_ms", "queue_ms",
            "place_ms", "fetch_ms", "boot_ms", "agent_ms", "first_exec_ms", "cpu_s", "rss_bytes", "disk_bytes",
-           "version", "isolation", "cpu_millicores", "memory_mb", "disk_mb"}
+           "version", "isolation", "cpu_millicores", "memory_mb", "disk_mb", "size_bytes"}
 
 
 def normal(value, key=""):
@@ -106,6 +106,27 @@ class GoldenTest(case.ClusterTest):
         self.c.ctl("bunker", "rm", "renamed")
         told = self.c.ctl("bunker", "events", row["id"], seconds=60).stdout
         self.assertIn("stopped", told.splitlines()[-1])
+
+    def test_c_snapshots(self):
+        self.json("bunker", "create", "golden", "--name", "source", "--cpu-millicores", "250")
+        self.json_golden("snapshot-create.json", "snapshot", "create", "source", "--name", "one")
+
+        def ready():
+            return self.json("snapshot", "show", "one")["status"] == "ready"
+        processes.wait_until(ready, "the snapshot is ready", 60, 0.2)
+        self.json_golden("snapshot-list.json", "snapshot", "list", "--bunker", "source")
+        table = self.c.ctl("snapshot", "list").stdout.splitlines()
+        self.assertEqual(table[0].split(), ["NAME", "STATE", "CREATED", "AT", "IMAGE", "SIZE", "DISK", "MB", "BUNKER",
+                                            "ID"])
+        self.assertRegex(table[1], r"^one +ready ")
+        copy = self.json("bunker", "create", "--snapshot", "one", "--name", "copy", "--cpu-millicores", "250")
+        self.assertEqual((copy["status"], copy["image"]), ("running", "golden"))
+        self.assertRegex(self.c.ctl("bunker", "rm", "copy", "--snapshot").stdout,
+                         r"^copy ends once the snapshot snap_[0-9a-f]{32} is ready$")
+        self.assertTrue(self.json("snapshot", "delete", "one")["deleting"])
+        self.fails(2, "bunker", "create")
+        self.fails(2, "bunker", "create", "golden", "--snapshot", "one")
+        self.c.ctl("bunker", "rm", "source")
 
     def test_events(self):
         ref = self.c.registry.push(images.tiny(marker="events"), "events")

@@ -103,6 +103,7 @@ class OpenApiTest(case.ClusterTest):
         processes.wait_until(lambda: self.c.get(f"/images/{image['id']}")["scan_status"] != "pending",
                              "the image is scanned", 120, 0.2)
         bunker = self.c.bunker("seeded", name="seeded-bunker", memory_mb=128, cpu_millicores=100, disk_mb=64)
+        snapshot = self.c.post(f"/bunkers/{bunker['id']}/snapshot", {})
         group = self.c.get("/availability-groups")[0]
         worker = self.c.get("/workers")[0]
         me = self.account("GET", "/v1/whoami")
@@ -119,7 +120,7 @@ class OpenApiTest(case.ClusterTest):
         token = self.c.call("POST", "/worker-tokens", {"name": "spare", "scope": "platform"})
         source = {"kind": "oci", "ref": image["build_source"]["ref"]}
         return {
-            "image": image["id"], "bunker": bunker["id"], "group": group["id"], "worker": worker["id"],
+            "image": image["id"], "bunker": bunker["id"], "snapshot": snapshot["id"], "group": group["id"], "worker": worker["id"],
             "project_id": tenant, "id": image["uuid"], "user": spare["id"], "key": key["id"], "tenant": tenant,
             "partner": partner, "profile": profile_id, "name": "spare" if secret.status_code == 201 else None,
             "assignment": assignment.json()["data"]["id"] if assignment.status_code == 201 else None,
@@ -129,7 +130,7 @@ class OpenApiTest(case.ClusterTest):
             "body#tenant_id": tenant, "body#partner_id": partner, "body#user_id": spare["id"],
             "body#profile_id": profile_id, "body#target_id": spare["id"], "body#target_kind": "user",
             "body#parent_id": None, "body#swr_path": source["ref"], "body#command": ["true"], "body#user": "0",
-            "body#cwd": "/", "body#arch": "X86_64",
+            "body#cwd": "/", "body#arch": "X86_64", "body#snapshot": None,
             MODULE + "/availability-groups/{group}/images#ref": image["id"],
             MODULE + "/availability-groups/{group}/workers#ref": worker["id"],
             "required": {

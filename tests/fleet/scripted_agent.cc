@@ -114,6 +114,7 @@ void ScriptedAgent::Take(const link::v1::Assignment& row) {
     if (!same_attempt || !IsReady(held.told)) StartImage(held);
     return;
   }
+  if (row.has_snapshot()) return TellSnapshot(held);
   if (row.bunker().desired() == link::v1::BunkerAssignment::STOPPED)
     return Arm(held, script_.stop_delay, &ScriptedAgent::FinishStop);
   // A next incarnation is a boot anew; within one, only a pause comes and goes.
@@ -240,6 +241,19 @@ void ScriptedAgent::FinishBoot(Held& held) {
     ++counters_.booted;
   }
   Count(held, +1);
+  Tell(held);
+}
+
+// There at once: no bytes are copied.
+void ScriptedAgent::TellSnapshot(Held& held) {
+  const link::v1::SnapshotAssignment& wanted = held.row.snapshot();
+  const bool gone = wanted.desired() == link::v1::SnapshotAssignment::GONE;
+  held.told.Clear();
+  link::v1::SnapshotObservation& seen = *held.told.mutable_snapshot();
+  seen.set_snapshot_id(wanted.snapshot_id());
+  seen.set_status(gone ? link::v1::SnapshotObservation::GONE
+                       : link::v1::SnapshotObservation::READY);
+  seen.set_size_bytes(gone ? 0 : 1 << 20);
   Tell(held);
 }
 

@@ -87,6 +87,7 @@ class ScriptedAgent final : public agent::LinkHandler {
   void FinishBoot(Held& held);
   void FinishStop(Held& held);
   void FinishPause(Held& held);
+  void TellSnapshot(Held& held);
   void BootWaiting(const std::string& image_id);
   bool ImageReady(const std::string& image_id) const;
   void Tell(Held& held);

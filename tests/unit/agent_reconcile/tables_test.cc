@@ -6,6 +6,7 @@
 
 #include "agent/reconcile/bunker_table.h"
 #include "agent/reconcile/image_table.h"
+#include "common/base/reason.h"
 
 namespace bunker::agent {
 namespace {
@@ -95,6 +96,15 @@ class ScriptedBunkerWork : public BunkerWork {
   void SetPaused(const std::string&, uint32_t, bool paused, OnPaused done) override {
     switches.push_back({paused, std::move(done)});
   }
+  void CopyDisk(const std::string&, const std::string& snapshot, std::shared_ptr<CancelToken>,
+                OnCopied done) override {
+    copies.push_back({snapshot, std::move(done)});
+  }
+  void FinishCopy(bool is_vm_as_before = true) {
+    auto call = copies.front();
+    copies.pop_front();
+    call.second({absl::OkStatus(), 7, is_vm_as_before});
+  }
   void Later(std::function<void()> again) override { later.push_back(std::move(again)); }
   void FinishSwitch(const absl::Status& status = absl::OkStatus()) {
     auto call = switches.front();
@@ -121,6 +131,7 @@ class ScriptedBunkerWork : public BunkerWork {
   std::deque<StartCall> starts;
   std::deque<std::pair<std::string, OnStopped>> stops;
   std::deque<std::pair<bool, OnPaused>> switches;
+  std::deque<std::pair<std::string, OnCopied>> copies;
   std::vector<std::function<void()>> later;
   std::vector<std::string> forgotten;
   bool kept_disk = false;  // by the last stop
@@ -468,6 +479,115 @@ TEST_F(TablesTest, AUsedImageIsKnownToBe) {
   EXPECT_TRUE(bunkers.Uses("recipe"));  // until the VM has ended
   bunker_work.FinishStop();
   EXPECT_FALSE(bunkers.Uses("recipe"));
+}
+
+// ---- copies of disks --------------------------------------------------------------------------
+
+class CopyTest : public TablesTest {
+ protected:
+  link::v1::BunkerAssignment Kept(link::v1::BunkerAssignment::Desired desired) {
+    link::v1::BunkerAssignment row = Bunker();
+    row.set_keep_disk(true);
+    row.set_desired(desired);
+    return row;
+  }
+  void Copy(const std::string& snapshot) {
+    bunkers.CopyDisk("bnk", snapshot, std::make_shared<CancelToken>(),
+                     [this, snapshot](const BunkerWork::Copied& copied) {
+                       told.push_back(snapshot + " " + ReasonOf(copied.status) +
+                                      std::to_string(copied.size_bytes));
+                     });
+  }
+  std::vector<std::string> told;
+};
+
+TEST_F(CopyTest, NothingElseBeginsWhileADiskIsCopied) {
+  MakeBunkerRun();
+  Copy("s1");
+  Copy("s2");
+  ASSERT_EQ(bunker_work.copies.size(), 1u) << "one at a time";
+  link::v1::BunkerAssignment paused = Bunker();
+  paused.set_desired(link::v1::BunkerAssignment::PAUSED);
+  bunkers.Upsert(paused);
+  EXPECT_TRUE(bunker_work.switches.empty());
+  EXPECT_TRUE(bunkers.Uses("recipe"));
+  bunkers.OnActivity("bnk", 1, 3, 5);
+  EXPECT_EQ(sink.Bunker("bnk").active_execs(), 3u) << "it is up all the while";
+  bunker_work.FinishCopy();
+  bunker_work.FinishCopy();
+  EXPECT_THAT(told, ::testing::ElementsAre("s1 7", "s2 7"));
+  EXPECT_EQ(bunker_work.switches.size(), 1u);
+}
+
+TEST_F(CopyTest, ACopyThatWasAskedForComesBeforeTheEnd) {
+  MakeBunkerRun();
+  Copy("s1");
+  link::v1::BunkerAssignment stop = Bunker();
+  stop.set_desired(link::v1::BunkerAssignment::STOPPED);
+  bunkers.Upsert(stop);
+  EXPECT_TRUE(bunker_work.stops.empty());
+  bunker_work.FinishCopy();
+  EXPECT_EQ(bunker_work.stops.size(), 1u);
+}
+
+TEST_F(CopyTest, WhatIsStartingIsWaitedFor) {
+  MakeImageReady();
+  bunkers.Upsert(Bunker());
+  Copy("s1");
+  EXPECT_TRUE(bunker_work.copies.empty());
+  bunker_work.FinishStart(link::v1::BunkerObservation::RUNNING);
+  EXPECT_EQ(bunker_work.copies.size(), 1u);
+}
+
+TEST_F(CopyTest, OfAStoppedBunkerTheDiskThatWasKeptIsCopied) {
+  MakeImageReady();
+  bunkers.Upsert(Kept(link::v1::BunkerAssignment::RUNNING));
+  bunker_work.FinishStart(link::v1::BunkerObservation::RUNNING);
+  bunkers.Upsert(Kept(link::v1::BunkerAssignment::STOPPED));
+  Copy("s1");
+  EXPECT_TRUE(bunker_work.copies.empty()) << "not while it ends";
+  bunker_work.FinishStop();
+  ASSERT_EQ(bunker_work.copies.size(), 1u);
+  bunkers.Remove("bnk");
+  EXPECT_TRUE(bunker_work.stops.empty()) << "its disk is being read";
+  bunker_work.FinishCopy();
+  EXPECT_EQ(bunker_work.stops.size(), 1u);
+  bunker_work.FinishStop();
+  EXPECT_EQ(sink.rows.count("bunkers/bnk"), 0u);
+}
+
+TEST_F(CopyTest, WithoutADiskThereIsNothingToCopy) {
+  Copy("unknown");
+  MakeBunkerRun();
+  bunkers.OnExit("bnk", 1, false, "killed");
+  Copy("late");
+  bunker_work.FinishStop();
+  EXPECT_TRUE(bunker_work.copies.empty());
+  EXPECT_THAT(told, ::testing::ElementsAre("unknown BUNKER_NOT_RUNNING0",
+                                           "late BUNKER_NOT_RUNNING0"));
+}
+
+TEST_F(CopyTest, AVmThatEndsMeanwhileIsCleanedUpAfterwards) {
+  MakeBunkerRun();
+  Copy("s1");
+  bunkers.OnExit("bnk", 1, false, "killed");
+  EXPECT_TRUE(bunker_work.stops.empty());
+  bunker_work.FinishCopy(false);
+  EXPECT_EQ(sink.Bunker("bnk").status(), Observed::FAILED);
+  EXPECT_EQ(sink.Bunker("bnk").status_reason(), "killed");
+  EXPECT_EQ(bunker_work.stops.size(), 1u);
+}
+
+TEST_F(CopyTest, AVmThatMayHaveStayedPausedIsLetGoOn) {
+  MakeBunkerRun();
+  Copy("s1");
+  bunker_work.FinishCopy(false);
+  ASSERT_EQ(bunker_work.switches.size(), 1u);
+  EXPECT_FALSE(bunker_work.switches.front().first);
+  Copy("s2");
+  EXPECT_TRUE(bunker_work.copies.empty()) << "first it has to be known how it is";
+  bunker_work.FinishSwitch();
+  EXPECT_EQ(bunker_work.copies.size(), 1u);
 }
 
 }  // namespace

@@ -55,6 +55,10 @@ lost_after_s = 6
 sweep_interval_s = 7
 [audit]
 retention_days = 30
+[snapshots]
+per_tenant = 3
+mib_per_tenant = 4
+deadline_s = 50
 [network]
 package_registries = []
 )");
@@ -66,12 +70,16 @@ package_registries = []
   EXPECT_EQ(config->cpu_overcommit, 2.0);
   EXPECT_EQ(config->sweep_interval_s, 7u);
   EXPECT_EQ(config->audit_retention_days, 30u);
+  EXPECT_EQ(config->snapshots_per_tenant, 3u);
+  EXPECT_EQ(config->snapshot_mib_per_tenant, 4u);
+  EXPECT_EQ(config->snapshot_deadline_s, 50u);
 }
 
 TEST(ConfigTest, RefusalsNameTheOption) {
   const std::vector<std::pair<std::string, std::string>> bad = {
       {"[rest]\nadress = \"127.0.0.1:1\"", "adress"},
       {"[resst]", "resst"},
+      {"[snapshots]\ndeadline_s = 9", "deadline_s"},
       {"[rest]\naddress = \"localhost:1\"", "rest.address"},
       {"[rest]\naddress = \"127.0.0.1\"", "rest.address"},
       {"[rest]\naddress = \"127.0.0.1:70000\"", "rest.address"},

@@ -1,6 +1,7 @@
 // Seeded random lives: operators, tenants and workers do anything in any order, and the engine's
 // invariants hold after every step; then everything heals, and it must converge.
 #include "controller/engine/quotas.h"
+#include "controller/engine/snapshots.h"
 #include "controller/engine/worker_admin.h"
 #include "tests/unit/controller_engine/harness.h"
 
@@ -29,8 +30,23 @@ class Life {
     });
   }
 
+  // From a fleet that is up, with bunkers that run; snapshots come and go more often than else.
+  void WarmUp() {
+    for (const std::string& worker : workers_) Group(&Engine::AttachWorker, worker, 0);
+    for (const std::string& image : images_) Group(&Engine::AttachImage, image, 0);
+    faults_ = false;
+    for (const std::string& worker : workers_) Work(worker);
+    for (int i = 0; i < 4; ++i) Create();
+    for (const std::string& worker : workers_) Work(worker);
+    faults_ = true;
+    steps_ = 40;
+  }
+
+  uint64_t snapshots_taken() const { return snapshots_taken_; }
+  uint64_t copies_made() const { return copies_made_; }
+
   void Step() {
-    switch (random_.Below(19)) {
+    switch (random_.Below(steps_)) {
       case 0: Group(&Engine::AttachImage, Pick(images_)); break;
       case 1: Group(&Engine::DetachImage, Pick(images_)); break;
       case 2: Group(&Engine::AttachWorker, Pick(workers_)); break;
@@ -44,6 +60,8 @@ class Life {
       case 7: Delete(); break;
       case 17:
       case 18: Change(); break;
+      case 20: DropSnapshot(); break;
+      case 21: CreateFromSnapshot(); break;
       case 8:
       case 9:
       case 10: Work(Pick(workers_)); break;
@@ -58,6 +76,11 @@ class Life {
         break;
       case 16:
         if (random_.Below(6) == 0) Replace(random_.Below(workers_.size()));
+        break;
+      default:
+        if (random_.Below(2) == 0) Snap();
+        Work(Pick(workers_));
+        if (random_.Below(3) == 0) CreateFromSnapshot();
         break;
     }
   }
@@ -82,6 +105,9 @@ class Life {
       EXPECT_EQ(warm.queued, 0u);
       EXPECT_EQ(warm.failed, 0u);
     }
+    for (const auto& row : h_.engine->snapshots().List(h_.admin, "", {200, ""}).rows) {
+      EXPECT_TRUE(row->status != SnapshotStatus::kCreating && !row->deleting) << row->id;
+    }
     for (const auto& row : h_.engine->ListBunkers(h_.admin, {}, {200, ""}).rows) {
       EXPECT_TRUE(row->status == BunkerStatus::kRunning || row->status == BunkerStatus::kPaused ||
                   row->status == BunkerStatus::kStopped || row->status == BunkerStatus::kFailed)
@@ -101,7 +127,11 @@ class Life {
 
   template <typename Method>
   void Group(Method method, const std::string& member) {
-    const std::string group = "g" + std::to_string(random_.Below(2));
+    Group(method, member, random_.Below(2));
+  }
+  template <typename Method>
+  void Group(Method method, const std::string& member, uint64_t number) {
+    const std::string group = "g" + std::to_string(number);
     h_.Run([&](Engine& e, Turn& t) {
       EXPECT_TRUE((e.*method)(t, h_.admin, group, member).ok());
     });
@@ -194,6 +224,71 @@ class Life {
     CheckRoom();
   }
 
+  RowPtr<Snapshot> AnySnapshot() {
+    const auto page = h_.engine->snapshots().List(h_.admin, "", {50, ""});
+    return page.rows.empty() ? nullptr : page.rows[random_.Below(page.rows.size())];
+  }
+
+  void Snap() {
+    const auto page = h_.engine->ListBunkers(h_.admin, {}, {50, ""});
+    if (page.rows.empty()) return;
+    const std::string id = page.rows[random_.Below(page.rows.size())]->id;
+    const bool ends = random_.Below(3) == 0;
+    h_.Run([&](Engine& e, Turn& t) {
+      if (ends) {
+        e.snapshots().TakeAndEnd(t, h_.admin, id, std::nullopt).status().IgnoreError();
+      } else {
+        e.snapshots().Take(t, h_.admin, id, "").status().IgnoreError();
+      }
+    });
+  }
+
+  void DropSnapshot() {
+    const RowPtr<Snapshot> row = AnySnapshot();
+    if (row == nullptr) return;
+    h_.Run([&](Engine& e, Turn& t) {
+      e.snapshots().Delete(t, h_.admin, row->id).status().IgnoreError();
+    });
+  }
+
+  void CreateFromSnapshot() {
+    const RowPtr<Snapshot> row = AnySnapshot();
+    if (row == nullptr) return;
+    CreateBunkerSpec spec;
+    spec.snapshot = row->id;
+    spec.cpu_millicores = 50 + random_.Below(500);
+    spec.memory_mb = 64 + random_.Below(300);
+    spec.lifecycle_mode = static_cast<LifecycleMode>(random_.Below(3));
+    if (spec.lifecycle_mode != LifecycleMode::kEphemeral) spec.start = random_.Below(4) != 0;
+    h_.Run([&](Engine& e, Turn& t) {
+      const auto explained = e.ExplainPlacement(t, h_.admin, spec);
+      const auto made = e.CreateBunker(t, h_.admin, spec, nullptr);
+      EXPECT_EQ(explained.ok(), row->status == SnapshotStatus::kReady && !row->deleting);
+      if (made.ok()) {
+        ++copies_made_;
+        EXPECT_TRUE(explained->error_code.empty());
+        EXPECT_EQ((*made)->worker_id, row->worker_id);
+      }
+    });
+    CheckRoom();
+  }
+
+  void WorkOnSnapshot(const std::string& worker, const SnapshotAssignment& row) {
+    SnapshotObservation seen;
+    seen.snapshot_id = row.snapshot_id;
+    using Status = SnapshotObservation::Status;
+    seen.status = row.gone ? Status::kGone : Status::kReady;
+    seen.size_bytes = (1 + random_.Below(64)) << 20;
+    if (!row.gone && !row.expected) ++snapshots_taken_;
+    if (!row.gone && faults_ && random_.Below(4) == 0) {
+      seen.status = Status::kFailed;
+      seen.error_code = "DISK_FULL";
+    }
+    h_.Run([&](Engine& e, Turn& t) {
+      e.OnObservation(t, worker, {SnapshotRowName(row.snapshot_id), ++h_.versions, seen});
+    });
+  }
+
   // A worker does something about each of its rows.
   void Work(const std::string& worker) {
     if (!h_.heartbeats[worker]) return;
@@ -205,6 +300,8 @@ class Life {
       if (faults_ && random_.Below(3) == 0) continue;
       if (const auto* image = std::get_if<ImageAssignment>(&row->row)) {
         WorkOnImage(worker, *image);
+      } else if (const auto* snapshot = std::get_if<SnapshotAssignment>(&row->row)) {
+        WorkOnSnapshot(worker, *snapshot);
       } else {
         WorkOnBunker(worker, std::get<BunkerAssignment>(row->row));
       }
@@ -274,6 +371,9 @@ class Life {
   std::vector<std::string> images_;
   bool faults_ = true;
   int replaced_ = 0;
+  uint64_t steps_ = 23;
+  uint64_t snapshots_taken_ = 0;
+  uint64_t copies_made_ = 0;
 };
 
 TEST(EngineProperty, InvariantsHoldThroughRandomLivesAndAllConverges) {
@@ -287,6 +387,26 @@ TEST(EngineProperty, InvariantsHoldThroughRandomLivesAndAllConverges) {
     life.Heal();
     if (testing::Test::HasFailure()) return;
   }
+}
+
+TEST(EngineProperty, SnapshotsComeAndGoInARunningFleet) {
+  uint64_t taken = 0;
+  uint64_t copies = 0;
+  for (uint64_t seed = 1; seed <= 15; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    Life life(seed);
+    life.WarmUp();
+    for (int step = 0; step < 120; ++step) {
+      life.Step();
+      if (testing::Test::HasFailure()) FAIL() << "step " << step;
+    }
+    life.Heal();
+    if (testing::Test::HasFailure()) return;
+    taken += life.snapshots_taken();
+    copies += life.copies_made();
+  }
+  EXPECT_GT(taken, 50u);
+  EXPECT_GT(copies, 20u);
 }
 
 }  // namespace

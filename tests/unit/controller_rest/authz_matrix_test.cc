@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 
 #include "common/base/sha256.h"
+#include "controller/engine/snapshots.h"
 #include "controller/model/api_key.h"
 #include "controller/store/row_codec.h"
 #include "tests/unit/controller_rest/gateway_fixture.h"
@@ -168,6 +169,21 @@ class AuthzMatrixTest : public GatewayFixture {
     return (*bunker)->id;
   }
 
+  std::string SnapshotOf(const std::string& owner, const std::string& caller) {
+    const std::string bunker = BunkerOf(owner, caller);
+    const auto taken = InTurn([&](Engine& engine, Turn& turn) {
+      auto row = engine.snapshots().Take(turn, OperatorCaller(), bunker, "");
+      if (!row.ok()) return row;
+      SnapshotObservation seen;
+      seen.snapshot_id = (*row)->id;
+      seen.status = SnapshotObservation::Status::kReady;
+      engine.OnObservation(turn, baker_, {SnapshotRowName((*row)->id), 1, seen});
+      return row;
+    });
+    EXPECT_TRUE(taken.ok()) << taken.status();
+    return taken.ok() ? (*taken)->id : "";
+  }
+
   std::string WorkerOf(const std::string& owner) {
     if (!fresh_workers_ && workers_.count(owner) > 0) return workers_[owner];
     Ownership ownership = {Scope::kTenant, tenant_of_[owner], partner_of_[owner]};
@@ -218,7 +234,7 @@ class AuthzMatrixTest : public GatewayFixture {
         {"image", "img_"},  {"group", "ag_"},     {"usergroup", "grp_"}, {"user", "usr_"},
         {"key", "key_"},    {"tenant", "tnt_"},   {"partner", "ptr_"},   {"worker", "wrk_"},
         {"bunker", "bnk_"}, {"project", "tnt_"},  {"credential", "x"},   {"token", "wtk_"},
-        {"profile", "qp_"}, {"assignment", "qa_"}};
+        {"profile", "qp_"}, {"assignment", "qa_"}, {"snapshot", "snap_"}};
     if (owner == "missing") return prefixes.at(noun) + std::string(32, '0');
     if (const std::string id = AccountOf(noun, owner, caller); !id.empty()) return id;
     if (noun == "project") return tenant_of_.at(owner);
@@ -239,6 +255,7 @@ class AuthzMatrixTest : public GatewayFixture {
     if (noun == "assignment") return AssignmentOf(owner, caller);
     if (noun == "worker") return WorkerOf(owner);
     if (noun == "bunker") return BunkerOf(owner, caller);
+    if (noun == "snapshot") return SnapshotOf(owner, caller);
     ADD_FAILURE() << "the test makes no " << noun;
     return "";
   }
@@ -374,6 +391,7 @@ TEST_F(AuthzMatrixTest, EveryCell) {
           {"partners", "partner"},
           {"workers", "worker"},
           {"bunkers", "bunker"},
+          {"snapshots", "snapshot"},
           {"registry-credentials", "credential"},
           {"worker-tokens", "token"},
           {"quota-profiles", "profile"},

@@ -91,8 +91,7 @@ TEST_F(GatewayTest, WrongBodiesNameTheField) {
 TEST_F(GatewayTest, WhatIsNotBuiltYetIsRefusedByName) {
   Boot();
   ASSERT_EQ(Call("POST", "/images", Registration("x")).status, 201);
-  const std::vector<std::pair<std::string, std::string>> fields = {
-      {"snapshot", R"("s")"}, {"main", "{}"}};
+  const std::vector<std::pair<std::string, std::string>> fields = {{"main", "{}"}};
   for (const auto& [field, value] : fields) {
     const Answer answer =
         Call("POST", "/bunkers", R"({"image": "x", ")" + field + "\": " + value + "}");
@@ -104,7 +103,11 @@ TEST_F(GatewayTest, WhatIsNotBuiltYetIsRefusedByName) {
       Call("POST", "/bunkers", R"({"image": "x", "network_profile": "transit"})");
   EXPECT_EQ(transit.status, 403);
   EXPECT_EQ(transit.code(), "NETWORK_PROFILE_DENIED");
-  EXPECT_EQ(Call("DELETE", "/bunkers/b?snapshot=true").field(), "snapshot");
+  const Answer memory = Call("POST", "/bunkers/b/snapshot", R"({"memory": true})");
+  EXPECT_EQ(memory.status, 422);
+  EXPECT_EQ(memory.field(), "memory");
+  EXPECT_NE(memory.message().find("not available yet"), std::string::npos) << memory.body;
+  EXPECT_EQ(Call("POST", "/bunkers/b/snapshot", R"({"memory": false})").code(), "NOT_FOUND");
   EXPECT_EQ(Call("POST", "/bunkers/b/exec", R"({"command": "x", "stream": false})").code(),
             "NOT_FOUND");
 }

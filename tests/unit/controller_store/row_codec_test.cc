@@ -48,6 +48,8 @@ Bunker FullBunker() {
   row.image_id = "i";
   row.image_name = "in";
   row.image_digest = "d";
+  row.snapshot_id = "snap_1";
+  row.final_snapshot_id = "snap_2";
   row.start_kind = "cold";
   row.fallback_reason = "f";
   row.isolation = "tcg";
@@ -79,6 +81,8 @@ TEST(RowCodec, EveryFieldOfABunkerSurvives) {
   EXPECT_EQ(copy.created_at, kTime);
   EXPECT_EQ(copy.terminated_at, kTime);
   EXPECT_EQ(copy.label_set, row.label_set);
+  EXPECT_EQ(copy.snapshot_id, row.snapshot_id);
+  EXPECT_EQ(copy.final_snapshot_id, row.final_snapshot_id);
   EXPECT_EQ(copy.env_vars.at("E"), "\xef\xbf\xbd\n");  // not UTF-8: replaced, not lost
   EXPECT_TRUE(copy.room_held);
   copy.terminated_at.reset();
@@ -170,6 +174,37 @@ TEST(RowCodec, RowsRoundTrip) {
   ASSERT_TRUE(DecodeRow(EncodeRow(record), &same).ok());
   EXPECT_EQ(same.body, record.body);
   EXPECT_EQ(same.id(), record.id());
+}
+
+TEST(RowCodec, EveryFieldOfASnapshotSurvives) {
+  Snapshot snapshot;
+  snapshot.id = "snap_1";
+  snapshot.name = "s";
+  snapshot.tenant_id = "t";
+  snapshot.partner_id = "p";
+  snapshot.owner = "u";
+  snapshot.bunker_id = "b";
+  snapshot.worker_id = "w";
+  snapshot.image_id = "i";
+  snapshot.image_name = "in";
+  snapshot.image_digest = "d";
+  snapshot.disk_mb = 3;
+  snapshot.size_bytes = uint64_t{1} << 40;
+  snapshot.status = SnapshotStatus::kFailed;
+  snapshot.error_code = "DISK_FULL";
+  snapshot.error_message = "m";
+  snapshot.assigned = snapshot.deleting = true;
+  snapshot.assignment_version = 7;
+  snapshot.told_at = snapshot.created_at = kTime;
+  snapshot.ready_at = kTime;
+  RoundTrip(snapshot);
+  Snapshot again;
+  ASSERT_TRUE(DecodeRow(EncodeRow(snapshot), &again).ok());
+  EXPECT_EQ(again.size_bytes, snapshot.size_bytes);
+  EXPECT_EQ(again.status, snapshot.status);
+  EXPECT_EQ(again.assignment_version, snapshot.assignment_version);
+  EXPECT_TRUE(again.deleting && again.assigned);
+  EXPECT_EQ(again.ready_at, kTime);
 }
 
 TEST(RowCodec, MissingFieldsGetDefaultsAndWrongOnesAreRefused) {
