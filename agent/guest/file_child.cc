@@ -61,6 +61,8 @@ FileResult Dispatch(const v1::FileStart& start, FilePeer* peer, v1::FileEnd* end
       return PackFolder(start, peer);
     case v1::FileStart::UNPACK:
       return UnpackFolder(start, peer, end);
+    case v1::FileStart::WATCH:
+      return WatchPath(start, peer);
     default:
       return FileFailure(v1::FileEnd::INVALID, "this guest does not know the operation");
   }

@@ -25,6 +25,9 @@ FileResult RemovePath(const v1::FileStart& start, FilePeer* peer, v1::FileEnd* e
 FileResult MakeFolder(const v1::FileStart& start, v1::FileEnd* end);
 FileResult MovePath(const v1::FileStart& start, FilePeer* peer, v1::FileEnd* end);
 
+// What changes in a folder, or of a file, from now on: events until it is gone or nobody listens.
+FileResult WatchPath(const v1::FileStart& start, FilePeer* peer);
+
 // Of the thing itself, not of what a symbolic link names.
 FileResult StatPath(const std::string& path, v1::FileRow* row);
 

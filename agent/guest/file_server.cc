@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "agent/guest/file_child.h"
@@ -14,6 +15,7 @@ namespace {
 using wire::FrameType;
 
 constexpr size_t kMaxChildren = 32;
+constexpr int kMaxWatches = 16;  // they end when their clients want: others must have room
 constexpr size_t kMaxPathBytes = 4095;
 constexpr int kSocketBytes = 512 * 1024;
 
@@ -68,6 +70,19 @@ void FileServer::Refuse(uint32_t stream, v1::FileEnd::Kind kind, const std::stri
   outbox_->Send(stream, FrameType::kFileEnd, end.SerializeAsString());
 }
 
+FileResult FileServer::CheckBusy(v1::FileStart::Op op) const {
+  if (children_.size() >= kMaxChildren) {
+    return FileFailure(v1::FileEnd::BUSY, "32 operations on files are under way; wait for one");
+  }
+  const auto watches = std::count_if(children_.begin(), children_.end(), [](const auto& child) {
+    return child.second == v1::FileStart::WATCH;
+  });
+  if (op == v1::FileStart::WATCH && watches >= kMaxWatches) {
+    return FileFailure(v1::FileEnd::BUSY, "16 watches are open; end one");
+  }
+  return {};
+}
+
 void FileServer::Start(const wire::Frame& frame) {
   if (sessions_.count(frame.stream) > 0) return;
   v1::FileStart start;
@@ -77,9 +92,8 @@ void FileServer::Start(const wire::Frame& frame) {
   if (const FileResult result = CheckStart(start); !result.ok()) {
     return Refuse(frame.stream, result.kind, result.message);
   }
-  if (children_.size() >= kMaxChildren) {
-    return Refuse(frame.stream, v1::FileEnd::BUSY,
-                  "32 operations on files are under way; wait for one");
+  if (const FileResult result = CheckBusy(start.op()); !result.ok()) {
+    return Refuse(frame.stream, result.kind, result.message);
   }
   Identity identity;
   const IdentityWish wish{start.user(), start.allow_root(), start.default_to_1000()};
@@ -93,7 +107,7 @@ void FileServer::Start(const wire::Frame& frame) {
   const pid_t pid = fork();
   if (pid < 0) return Refuse(frame.stream, v1::FileEnd::FAILED, ErrnoError("fork").message);
   if (pid == 0) RunFileChild(start, identity, std::move(theirs));
-  children_.insert(pid);
+  children_[pid] = start.op();
   sessions_[frame.stream] =
       std::make_unique<FileSession>(frame.stream, std::move(ours), poller_, outbox_,
                                     kTokenBit | uint64_t{frame.stream} << 1);

@@ -7,7 +7,6 @@
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <set>
 #include <string>
 
 #include "agent/guest/file_session.h"
@@ -36,13 +35,14 @@ class FileServer {
 
  private:
   void Start(const wire::Frame& frame);
+  FileResult CheckBusy(v1::FileStart::Op op) const;
   void Refuse(uint32_t stream, v1::FileEnd::Kind kind, const std::string& message);
 
   const Launcher* const launcher_;
   Poller* const poller_;
   Outbox* const outbox_;
   std::map<uint32_t, std::unique_ptr<FileSession>> sessions_;
-  std::set<pid_t> children_;  // also those that still clean up
+  std::map<pid_t, v1::FileStart::Op> children_;  // also those that still clean up
 };
 
 }  // namespace bunker::guest

@@ -10,6 +10,8 @@
 #include "common/base/utf8.h"
 #include "controller/api/auth.h"
 #include "controller/api/errors.h"
+#include "controller/api/file_events.h"
+#include "controller/api/file_records.h"
 #include "controller/api/file_transfer.h"
 #include "controller/api/services.h"
 
@@ -81,18 +83,6 @@ v1::File FileOf(const link::v1::FileRow& row, const std::string& path) {
   return file;
 }
 
-// The next length-prefixed message, or "".
-std::string_view TakePrefixed(std::string_view* data) {
-  if (data->size() < 4) return {};
-  uint32_t size = 0;
-  for (size_t i = 0; i < 4; ++i)
-    size |= static_cast<uint32_t>(static_cast<unsigned char>((*data)[i])) << (8 * i);
-  if (data->size() - 4 < size) return {};
-  const std::string_view message = data->substr(4, size);
-  data->remove_prefix(4 + size_t{size});
-  return message;
-}
-
 struct Reading {
   const Cursors* cursors;
   std::string tenant_id;
@@ -108,7 +98,7 @@ absl::StatusOr<v1::ReadFileResponse> ResponseOf(const Reading& reading, FileOutc
   }
   std::string_view rows = outcome.rows;
   std::string last;
-  for (std::string_view one = TakePrefixed(&rows); !one.empty(); one = TakePrefixed(&rows)) {
+  for (std::string_view one = TakeRecord(&rows); !one.empty(); one = TakeRecord(&rows)) {
     link::v1::FileRow row;
     if (!row.ParseFromArray(one.data(), static_cast<int>(one.size()))) break;
     *response.add_files() = FileOf(row, Joined(reading.request.path(), row.name()));
@@ -200,6 +190,18 @@ void ReadFile(GuestTalkBackend* talks, const Cursors* cursors, CallContext& cont
                     });
 }
 
+void WatchFiles(GuestTalkBackend* talks, CallContext& context, const v1::WatchFilesRequest& request,
+                Sink sink) {
+  const absl::Status valid = CheckPath("path", request.path());
+  if (!valid.ok()) return EndRefused(context, sink, valid);
+  const Sink events = MakeFileEventSink(std::move(sink));
+  FileTransfer::Run(context, talks, request.bunker(),
+                    StartOf(FileStart::WATCH, request.path(), context.caller), events,
+                    [events](const absl::StatusOr<FileOutcome>& outcome) {
+                      events->End(outcome.status());
+                    });
+}
+
 template <typename Response>
 void Refuse(CallContext& context, const Dispatcher::Finish<Response>& finish,
             const absl::Status& why) {
@@ -276,6 +278,11 @@ void RegisterFileService(const ServiceDeps& deps, Dispatcher* dispatcher) {
           [talks, cursors = deps.cursors](CallContext& context, const v1::ReadFileRequest& request,
                                           Sink sink) {
             ReadFile(talks, cursors, context, request, std::move(sink));
+          });
+  dispatcher->For("bunker.v1.Files.WatchFiles")
+      .RegisterStream<v1::WatchFilesRequest>(
+          [talks](CallContext& context, const v1::WatchFilesRequest& request, Sink sink) {
+            WatchFiles(talks, context, request, std::move(sink));
           });
   dispatcher->For("bunker.v1.Files.DeleteFile")
       .RegisterAsync<v1::DeleteFileRequest, v1::DeleteFileResponse>(

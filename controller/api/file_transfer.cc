@@ -15,6 +15,7 @@ using std::chrono::steady_clock;
 constexpr absl::Duration kWaitForBunker = absl::Seconds(60);
 constexpr absl::Duration kCheckPeriod = absl::Seconds(5);
 constexpr std::chrono::seconds kNoProgress{30};
+constexpr std::chrono::seconds kQuiet{10};  // of a watch; with the period below 15 s
 constexpr std::chrono::seconds kLongWork{600};  // a sync of gigabytes, a large folder
 constexpr size_t kMaxRowsBytes = 4u << 20;
 
@@ -219,9 +220,15 @@ void FileTransfer::CheckProgress() {
     if (!done_) return;
     const bool needs_disk =
         committed_ || start_.op() == FileStart::REMOVE || start_.op() == FileStart::MOVE;
-    const bool is_clients = reading_body_ || client_is_slow_ || start_.op() == FileStart::WATCH;
+    const bool is_watch = start_.op() == FileStart::WATCH && answering_;
+    const bool is_clients = reading_body_ || client_is_slow_ || is_watch;
     const auto limit = needs_disk ? kLongWork : kNoProgress;
-    stalled = !is_clients && steady_clock::now() - progress_ > limit;
+    const auto quiet = steady_clock::now() - progress_;
+    stalled = !is_clients && quiet > limit;
+    if (is_watch && !client_is_slow_ && quiet > kQuiet) {
+      Progress();
+      body_->KeepAwake();
+    }
   }
   if (stalled) return Finish(Stalled());
   ArmTimer();

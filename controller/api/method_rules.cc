@@ -142,6 +142,7 @@ constexpr MethodRule kRules[] = {
     {BUNKER_API "Shells.CreateShellTicket", Need::kKey, "shell"},
     {BUNKER_API "Files.WriteFile", Need::kKey, "files", false, "", Extra::kStart},
     {BUNKER_API "Files.ReadFile", Need::kKey, "files"},
+    {BUNKER_API "Files.WatchFiles", Need::kKey, "files"},
     {BUNKER_API "Files.DeleteFile", Need::kKey, "files", false, "", Extra::kStart},
     {BUNKER_API "Files.MakeFolder", Need::kKey, "files", false, "", Extra::kStart},
     {BUNKER_API "Files.MoveFile", Need::kKey, "files", false, "", Extra::kStart},

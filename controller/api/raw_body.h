@@ -32,6 +32,8 @@ class RawBody {
   // Whether another piece of at most 64 KiB may be written; StreamSink's `drained` tells of room.
   virtual bool CanTakeBytes() = 0;
   virtual void WriteBytes(std::string bytes) = 0;
+  // Nothing came for a while: for those who can say so.
+  virtual void KeepAwake() {}
 };
 
 }  // namespace bunker::controller

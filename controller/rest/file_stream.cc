@@ -2,9 +2,13 @@
 
 #include <utility>
 
+#include "bunker/v1/file.pb.h"
+#include "controller/api/enum_json.h"
 #include "controller/api/errors.h"
 #include "controller/api/raw_body.h"
 #include "controller/rest/envelope.h"
+#include "controller/rest/json_codec.h"
+#include "controller/rest/sse_stream.h"
 
 namespace bunker::controller {
 namespace {
@@ -70,7 +74,25 @@ class FileStream final : public StreamSink, public RawBody {
   bool has_bytes_ = false;  // set before End() may be called
 };
 
+class FileEventStream final : public SseStream {
+ public:
+  using SseStream::SseStream;
+
+  void Send(const google::protobuf::Message& message) override {
+    const auto& event = static_cast<const v1::FileEvent&>(message);
+    std::string json;
+    AppendMessageJson(&json, event);
+    const auto* kind = v1::FileEventKind_descriptor()->FindValueByNumber(event.kind());
+    Write(SseEvent("", EnumJsonName(kind), json));
+  }
+};
+
 }  // namespace
+
+std::shared_ptr<StreamSink> MakeFileEventStream(std::string request_id,
+                                                std::shared_ptr<HttpExchange> exchange) {
+  return std::make_shared<FileEventStream>(std::move(request_id), std::move(exchange));
+}
 
 std::shared_ptr<StreamSink> MakeFileStream(std::string request_id, std::optional<uint64_t> size,
                                            std::shared_ptr<HttpExchange> exchange) {

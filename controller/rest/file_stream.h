@@ -1,4 +1,4 @@
-// A call's bytes and its one JSON answer over its HTTP exchange.
+// A call's bytes and its one JSON answer over its HTTP exchange; a watch's events.
 #pragma once
 
 #include <memory>
@@ -13,5 +13,9 @@ namespace bunker::controller {
 // A RawBody, too. `size`: of the request's body, where the client said it.
 std::shared_ptr<StreamSink> MakeFileStream(std::string request_id, std::optional<uint64_t> size,
                                            std::shared_ptr<HttpExchange> exchange);
+
+// Sends v1::FileEvent to `exchange` as server-sent events, each named by its kind.
+std::shared_ptr<StreamSink> MakeFileEventStream(std::string request_id,
+                                                std::shared_ptr<HttpExchange> exchange);
 
 }  // namespace bunker::controller

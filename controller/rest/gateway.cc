@@ -45,6 +45,7 @@ constexpr char kEventsMethod[] = "bunker.v1.Bunkers.ListBunkerEvents";
 constexpr char kEventsOfOneMethod[] = "bunker.v1.Bunkers.GetBunkerEvents";
 constexpr std::string_view kCacheMethod = "bunker.v1.Images.GetImageCache";
 constexpr std::string_view kExecMethod = "bunker.v1.Bunkers.Exec";
+constexpr std::string_view kWatchMethod = "bunker.v1.Files.WatchFiles";
 constexpr std::string_view kShellMethod = "bunker.v1.Shells.OpenShell";
 
 std::string NewRequestId() {
@@ -213,8 +214,11 @@ void Gateway::Answer(const HttpRequest& request, const Router::Match& match, Cal
     return OpenShell(*match.route, std::move(message), request, std::move(info),
                      std::move(exchange));
   }
-  if (method->options().GetExtension(v1::raw_bytes)) {
-    auto sink = MakeFileStream(info.request_id, request.content_length, std::move(exchange));
+  const bool is_watch = method->full_name() == kWatchMethod;
+  if (is_watch || method->options().GetExtension(v1::raw_bytes)) {
+    auto sink = is_watch ? MakeFileEventStream(info.request_id, std::move(exchange))
+                         : MakeFileStream(info.request_id, request.content_length,
+                                          std::move(exchange));
     return dispatcher_.OpenStream(method, std::move(message), std::move(info), match.route->body,
                                   std::move(sink));
   }

@@ -5,18 +5,13 @@
 #include "absl/strings/escaping.h"
 #include "bunker/v1/bunker.pb.h"
 #include "common/base/utf8.h"
-#include "controller/api/errors.h"
-#include "controller/rest/envelope.h"
 #include "controller/rest/json_codec.h"
 #include "controller/rest/json_value.h"
 #include "controller/rest/sse.h"
+#include "controller/rest/sse_stream.h"
 
 namespace bunker::controller {
 namespace {
-
-// So much may wait for a client; an event of 16 KiB of data is below 100 KiB.
-constexpr size_t kMaxQueuedBytes = 64u << 10;
-constexpr char kTooSlow[] = "this client reads too slowly and was dropped";
 
 // How many bytes at the end of `text` are the beginning of a character.
 size_t UnfinishedBytes(std::string_view text) {
@@ -29,25 +24,10 @@ size_t UnfinishedBytes(std::string_view text) {
   return 0;
 }
 
-class OutputStream final : public StreamSink {
+class OutputStream final : public SseStream {
  public:
   OutputStream(std::string request_id, bool base64, std::shared_ptr<HttpExchange> exchange)
-      : request_id_(std::move(request_id)),
-        base64_(base64),
-        exchange_(std::move(exchange)),
-        last_words_(SseError(ApiError("UNAVAILABLE", kTooSlow))) {}
-
-  void Listen(std::function<void()> closed, std::function<void()> drained) override {
-    exchange_->OnDrained(std::move(drained));
-    exchange_->OnClosed(std::move(closed));
-  }
-
-  void Begin() override {
-    begun_ = true;
-    exchange_->StartStream(SseHead(request_id_));
-  }
-
-  bool CanSend() override { return exchange_->QueuedBytes() < kMaxQueuedBytes; }
+      : SseStream(std::move(request_id), std::move(exchange)), base64_(base64) {}
 
   void Send(const google::protobuf::Message& message) override {
     const auto& event = static_cast<const v1::OutputEvent&>(message);
@@ -71,17 +51,6 @@ class OutputStream final : public StreamSink {
       case v1::OutputEvent::EVENT_NOT_SET:
         return;
     }
-  }
-
-  void Heartbeat() override { Write(SseHeartbeat()); }
-
-  void End(const absl::Status& why) override {
-    if (!begun_) {
-      const absl::Status told = why.ok() ? absl::InternalError("a stream without a word") : why;
-      return exchange_->Send(ErrorResponse(ViewOf(told), request_id_));
-    }
-    if (!why.ok()) Write(SseError(why));
-    exchange_->EndStream();
   }
 
  private:
@@ -109,13 +78,7 @@ class OutputStream final : public StreamSink {
     Write(SseEvent(id, kNames[stream], json + "}"));
   }
 
-  void Write(std::string bytes) { exchange_->WriteEvent(std::move(bytes), last_words_); }
-
-  const std::string request_id_;
   const bool base64_;
-  const std::shared_ptr<HttpExchange> exchange_;
-  const std::string last_words_;
-  bool begun_ = false;
   TextPieces text_[2];
 };
 

@@ -18,7 +18,7 @@ import urllib.parse
 
 import httpx
 
-from harness import case, processes
+from harness import case, events, processes
 
 BIG_MB = int(os.environ.get("BUNKER_FILES_MB", "48"))
 
@@ -288,6 +288,30 @@ class FilesTest(case.ClusterTest):
                                                 self.member("to", kind=up, link="real"),
                                                 self.member("to/file", b"ok")]), archive="tar")
         self.assertEqual(self.get(f"{folder}/fine/real/file").content, b"ok")
+
+    def test_a_watch_tells_what_changes(self):
+        folder = self.folder("watched")
+        path = f"/bunkers/{self.bunker}/files/watch?path={folder}"
+        with events.EventStream(self.c, path) as watch:
+            # Nothing says that it has begun but its head: so one change after the other until one is told.
+            processes.wait_until(lambda: self.put(f"{folder}/first", b"") and watch.events, "the first event", 30)
+            self.put(f"{folder}/file", b"x")
+            self.post("move", {"from": f"{folder}/file", "to": f"{folder}/\"ö\" two\nlines"})
+            self.delete(f"{folder}/first")
+            self.delete(folder, recursive="true")
+            self.assertTrue(watch.ended())
+        told = [(name, data["name"]) for _, name, data in watch.events]
+        self.assertEqual(told[-1], ("ended", ""))
+        for one in (("moved_to", "first"), ("moved_to", "file"), ("moved_from", "file"),
+                    ("moved_to", '"ö" two\nlines'), ("removed", "first"), ("removed", '"ö" two\nlines')):
+            self.assertIn(one, told)
+        moved = {data["cookie"] for _, name, data in watch.events if data["name"] in ("file", '"ö" two\nlines')
+                 and name == "moved_from"}
+        self.assertIn(next(d["cookie"] for _, n, d in watch.events if (n, d["name"]) == ("moved_to", '"ö" two\nlines')),
+                      moved)
+        self.get("/no/such", expect=404)
+        gone = self.client.get(f"{self.base}/watch", params={"path": folder})
+        self.assertEqual((gone.status_code, self.code(gone)), (404, "PATH_NOT_FOUND"))
 
     def test_two_writers_of_one_path(self):
         folder = self.folder("race")

@@ -6,13 +6,16 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <chrono>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <future>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "agent/exec/guest_channel.h"
 #include "common/base/mutex.h"
@@ -262,6 +265,63 @@ TEST_F(FileTest, RootIsRefusedWhereItIsNotAllowed) {
   start.set_user("0");
   start.set_allow_root(false);
   EXPECT_EQ(ReasonOf(Run(start).status()), "AUTHZ_PERMISSION_DENIED");
+}
+
+// "CREATED a" for each.
+std::vector<std::string> EventsOf(std::string_view data) {
+  std::vector<std::string> events;
+  while (data.size() >= 4) {
+    uint32_t size = 0;
+    std::memcpy(&size, data.data(), sizeof(size));
+    guest::v1::FileEvent event;
+    EXPECT_TRUE(event.ParseFromString(std::string(data.substr(4, size))));
+    events.push_back(guest::v1::FileEvent::Kind_Name(event.kind()) + " " + event.name());
+    data.remove_prefix(std::min<size_t>(data.size(), 4 + size_t{size}));
+  }
+  return events;
+}
+
+TEST_F(FileTest, AWatchTellsWhatChangesUntilItsFolderIsGone) {
+  const std::string folder = Path("watched");
+  ASSERT_EQ(mkdir(folder.c_str(), 0755), 0);
+  const auto seen = std::make_shared<Seen>();
+  const auto handle = channel_.StartFile(StartOf(FileStart::WATCH, folder), Watch(seen));
+  ASSERT_TRUE(handle.ok()) << handle.status();
+  auto head = seen->head.get_future();
+  ASSERT_EQ(head.wait_for(std::chrono::seconds(20)), std::future_status::ready);
+  std::ofstream(folder + "/a") << "x";
+  std::filesystem::rename(folder + "/a", folder + "/b");
+  std::filesystem::remove(folder + "/b");
+  std::filesystem::remove(folder);
+  const auto end = EndOf(*seen);
+  ASSERT_TRUE(end.ok()) << end.status();
+  EXPECT_THAT(EventsOf(seen->data),
+              testing::ElementsAre("CREATED a", "MODIFIED a", "MOVED_FROM a", "MOVED_TO b",
+                                   "REMOVED b", "ENDED "));
+}
+
+TEST_F(FileTest, WatchesLeaveRoomForOthers) {
+  std::vector<std::unique_ptr<FileHandle>> watches;
+  for (int i = 0; i < 16; ++i) {
+    const auto seen = std::make_shared<Seen>();
+    auto handle = channel_.StartFile(StartOf(FileStart::WATCH, folder_), Watch(seen));
+    ASSERT_TRUE(handle.ok()) << handle.status();
+    watches.push_back(*std::move(handle));
+    ASSERT_EQ(seen->head.get_future().wait_for(std::chrono::seconds(20)),
+              std::future_status::ready);
+  }
+  EXPECT_EQ(ReasonOf(Run(StartOf(FileStart::WATCH, folder_)).status()), "RATE_LIMITED");
+  EXPECT_TRUE(Run(StartOf(FileStart::STAT, folder_)).ok());
+  EXPECT_EQ(ReasonOf(Run(StartOf(FileStart::WATCH, Path("none"))).status()), "RATE_LIMITED");
+  watches.clear();
+  // Their children end by themselves.
+  absl::StatusOr<FileEnd> again = absl::UnknownError("not asked");
+  for (int i = 0; i < 2000; ++i) {
+    again = Run(StartOf(FileStart::WATCH, Path("none")));
+    if (ReasonOf(again.status()) != "RATE_LIMITED") break;
+    usleep(5000);
+  }
+  EXPECT_EQ(ReasonOf(again.status()), "PATH_NOT_FOUND") << again.status();
 }
 
 TEST_F(FileTest, AFolderTravelsAsTar) {

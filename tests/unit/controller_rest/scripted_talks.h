@@ -57,7 +57,7 @@ class ScriptedTalks final : public GuestTalkBackend {
       const bool takes_data = op == FileStart::WRITE || op == FileStart::UNPACK;
       const bool gives_data = op == FileStart::READ;
       link::v1::AgentTunnelFrame answer;
-      if (takes_data || gives_data) {
+      if (takes_data || gives_data || op == FileStart::WATCH) {
         answer.mutable_file_head();
         if (gives_data) answer.mutable_file_head()->set_size(5);
         Say(answer);
