@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Writes the fuzz targets' seeds: small, valid, one for each thing that a target knows.
 
-    make_seeds.py FOLDER     FOLDER/{bake,registry,archive,scan}/*
+    make_seeds.py FOLDER     FOLDER/{bake,registry,archive,scan,network,files}/*
 """
 import gzip
 import hashlib
@@ -191,9 +191,24 @@ def network_seeds():
                        b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX: y\r\n\r\n")
 
 
+def files_seeds():
+    """The first byte says what of: the credit of a stream, an end, records, a tar."""
+    def steps(*ops):
+        return b"".join(op.encode() + struct.pack("<I", number) + extra for op, number, extra in ops)
+
+    yield "credit", b"\0" + steps(("h", 2, b"\x10\1"), ("d", 32768, b""), ("d", 7, b""), ("a", 200000, b""),
+                                  ("s", 1000, b""), ("c", 1000, b""), ("e", 0, b""))
+    for kind in range(1, 14):
+        yield f"end_{kind}", b"\1\x08" + bytes([kind]) + b"\x12\x05a\x1b[2J"
+    yield "records", b"\2" + b"".join(struct.pack("<I", len(x)) + x for x in (b"\x08\1\x12\1a", b"\x08\x08", b""))
+    for name, content in layers():
+        yield f"tar_{name}", b"\3" + content
+
+
 def main():
     for target, seeds in (("bake", bake_seeds()), ("registry", registry_seeds()),
-                          ("archive", archive_seeds()), ("scan", scan_seeds()), ("network", network_seeds())):
+                          ("archive", archive_seeds()), ("scan", scan_seeds()), ("network", network_seeds()),
+                          ("files", files_seeds())):
         folder = os.path.join(sys.argv[1], target)
         os.makedirs(folder, exist_ok=True)
         for name, content in seeds:
