@@ -61,11 +61,16 @@ struct Request {
   std::string unix_socket;  // connect here instead of to the URL's host
   Headers headers;
   std::string body;  // with POST, PUT, PATCH
+  // Where set, with PUT and in place of `body`: fills at most `size` bytes and says how many; 0 is
+  // the end, an error ends the request. The server may answer before it has all of them.
+  std::function<absl::StatusOr<size_t>(char* room, size_t size)> source;
+  std::optional<uint64_t> source_bytes;  // how many come, where that is known
 
   absl::Duration connect_timeout = absl::Seconds(10);
   absl::Duration total_timeout = absl::InfiniteDuration();
   // Less than this many bytes a second on average over any one stretch of `low_speed_time` ends the
   // request; stretches follow one another and the time that `sink` takes is not counted. 0: never.
+  // What `source` gave counts, too.
   uint32_t low_speed_bytes_per_s = 10 * 1024;
   absl::Duration low_speed_time = absl::Seconds(30);
 

@@ -81,6 +81,19 @@ size_t Transfer::OnBody(char* data, size_t size, size_t count, void* self) {
   return static_cast<Transfer*>(self)->BodyPiece({data, size * count}) ? size * count : 0;
 }
 
+size_t Transfer::OnSource(char* room, size_t size, size_t count, void* opaque) {
+  auto* self = static_cast<Transfer*>(opaque);
+  const auto before = std::chrono::steady_clock::now();
+  const absl::StatusOr<size_t> filled = self->hop_.request->source(room, size * count);
+  self->stretch_start_ += std::chrono::steady_clock::now() - before;  // not the peer's time
+  if (!filled.ok()) {
+    self->verdict_ = filled.status();
+    return CURL_READFUNC_ABORT;
+  }
+  self->sent_bytes_ += *filled;
+  return *filled;
+}
+
 curl_socket_t Transfer::OnOpenSocket(void* opaque, curlsocktype, curl_sockaddr* address) {
   auto* self = static_cast<Transfer*>(opaque);
   if (self->IsFiltered()) {
@@ -178,9 +191,9 @@ bool Transfer::TooSlow() {
   const auto now = std::chrono::steady_clock::now();
   const double seconds = std::chrono::duration<double>(now - stretch_start_).count();
   if (seconds < absl::ToDoubleSeconds(hop_.request->low_speed_time)) return false;
-  const uint64_t bytes = body_bytes_ - stretch_bytes_;
+  const uint64_t bytes = body_bytes_ + sent_bytes_ - stretch_bytes_;
   stretch_start_ = now;
-  stretch_bytes_ = body_bytes_;
+  stretch_bytes_ += bytes;
   if (static_cast<double>(bytes) >= static_cast<double>(limit) * seconds) return false;
   verdict_ = absl::DeadlineExceededError(hop_.url.scheme + "://" + hop_.url.HostPort() + ": only " +
                                          std::to_string(bytes) + " bytes came within " +
@@ -199,7 +212,8 @@ absl::Status Transfer::SetHeaders() {
       return absl::InvalidArgumentError("the header " + name + " holds a line break or a NUL");
     add(value.empty() ? name + ";" : name + ": " + value);
   }
-  add("Expect:");  // no extra round trip before a body
+  // No extra round trip before a body; one that may be large waits for a refusal first.
+  if (hop_.request->source == nullptr) add("Expect:");
   Options options(pair_.easy);
   options.Set(CURLOPT_HTTPHEADER, header_list_);
   return options.status();
@@ -244,6 +258,13 @@ absl::Status Transfer::Configure() {
   }
   if (request.method == "HEAD") {
     options.Set(CURLOPT_NOBODY, 1L);
+  } else if (request.source != nullptr) {
+    options.Set(CURLOPT_UPLOAD, 1L);
+    options.Set(CURLOPT_READFUNCTION, &Transfer::OnSource);
+    options.Set(CURLOPT_READDATA, this);
+    options.Set(CURLOPT_UPLOAD_BUFFERSIZE, 256L * 1024);
+    if (request.source_bytes)
+      options.Set(CURLOPT_INFILESIZE_LARGE, static_cast<curl_off_t>(*request.source_bytes));
   } else if (request.method != "GET") {
     if (!request.body.empty() || request.method == "POST" || request.method == "PUT" ||
         request.method == "PATCH") {

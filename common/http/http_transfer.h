@@ -42,6 +42,7 @@ class Transfer {
  private:
   static size_t OnHeader(char* data, size_t size, size_t count, void* self);
   static size_t OnBody(char* data, size_t size, size_t count, void* self);
+  static size_t OnSource(char* room, size_t size, size_t count, void* self);
   static curl_socket_t OnOpenSocket(void* self, curlsocktype purpose, curl_sockaddr* address);
   static int OnConnected(void* self, char* peer, char* own, int peer_port, int own_port);
 
@@ -66,6 +67,7 @@ class Transfer {
   Response response_;
   size_t header_bytes_ = 0;
   uint64_t body_bytes_ = 0;
+  uint64_t sent_bytes_ = 0;  // of the source
   long connect_status_ = 0;  // a proxy's answer to CONNECT
   bool to_sink_ = false;
   bool head_seen_ = false;

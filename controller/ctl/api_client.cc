@@ -1,5 +1,6 @@
 #include "controller/ctl/api_client.h"
 
+#include <limits>
 #include <utility>
 
 #include "common/base/reason.h"
@@ -50,6 +51,12 @@ absl::StatusCode CodeOf(int http_status) {
     default:
       return absl::StatusCode::kUnknown;
   }
+}
+
+// A transfer may take as long as it wants, but not without a byte; the server gives up earlier.
+void BoundSilence(http::Request* request) {
+  request->low_speed_bytes_per_s = 1;
+  request->low_speed_time = absl::Minutes(15);
 }
 
 // What an event named "error" says. UNAVAILABLE is worth another try.
@@ -165,6 +172,35 @@ absl::StatusOr<Json> ApiClient::List(const std::string& path) {
     if (!TrueAt(envelope, "has_more") || cursor.empty()) return rows;
   }
   return absl::ResourceExhaustedError("the list does not end");
+}
+
+absl::StatusOr<Json> ApiClient::Upload(
+    const std::string& path, std::optional<uint64_t> bytes,
+    std::function<absl::StatusOr<size_t>(char* room, size_t size)> source) {
+  http::Request request = NewRequest("PUT", path);
+  request.source = std::move(source);
+  request.source_bytes = bytes;
+  BoundSilence(&request);
+  ASSIGN_OR_RETURN(Json envelope, Envelope(request));
+  return std::move(envelope["data"]);
+}
+
+absl::Status ApiClient::Download(const std::string& path,
+                                 std::function<absl::Status(std::string_view)> sink) {
+  http::Request request = NewRequest("GET", path);
+  request.headers[1].second = "*/*";
+  request.max_body_bytes = std::numeric_limits<uint64_t>::max();
+  request.sink = std::move(sink);
+  request.on_head = [](const http::ResponseHead& head) -> absl::Status {
+    const bool is_rows = head.status == 200 && head.Header("content-type") == "application/json";
+    if (!is_rows) return absl::OkStatus();
+    return absl::InvalidArgumentError(
+        "that is a folder: name a file, or copy the folder as a tar with --tar");
+  };
+  BoundSilence(&request);
+  absl::StatusOr<http::Response> response = client_.Do(request);
+  if (!response.ok()) return Annotate(response.status(), "reading from " + options_.host);
+  return response->status == 200 ? absl::OkStatus() : ErrorOf(*response);
 }
 
 absl::Status ApiClient::Stream(const std::string& path, absl::Time deadline,

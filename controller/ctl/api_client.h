@@ -5,7 +5,9 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -38,6 +40,15 @@ class ApiClient {
 
   // All pages of a list, as one array.
   absl::StatusOr<nlohmann::json> List(const std::string& path);
+
+  // Sends the bytes that `source` gives (http::Request::source) and returns the envelope's `data`.
+  absl::StatusOr<nlohmann::json> Upload(
+      const std::string& path, std::optional<uint64_t> bytes,
+      std::function<absl::StatusOr<size_t>(char* room, size_t size)> source);
+
+  // Hands the bytes of the answer to `sink`. INVALID_ARGUMENT where it is not bytes, but rows.
+  absl::Status Download(const std::string& path,
+                        std::function<absl::Status(std::string_view)> sink);
 
   // Reads an event stream until `on_event` returns false, the server ends it or `deadline`.
   // An event named "error" ends it with that error.

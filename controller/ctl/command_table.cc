@@ -234,6 +234,25 @@ void AddSnapshots(std::vector<CommandRow>* rows) {
                    "/snapshots/{snapshot}", {"snapshot"}, {}});
 }
 
+void AddFiles(std::vector<CommandRow>* rows) {
+  rows->push_back({"file", "list", "What is in a folder", "GET", "/bunkers/{bunker}/files",
+                   {"bunker", "path"}, {}, Show::kTable,
+                   {{"NAME", "name"}, {"TYPE", "type"}, {"MODE", "mode"}, {"UID", "uid"},
+                    {"SIZE", "size", C::kBytes}, {"MODIFIED", "modified_at", C::kAge}}});
+  rows->push_back({"file", "show", "One file, folder or link", "GET",
+                   "/bunkers/{bunker}/files?stat=true", {"bunker", "path"}, {}});
+  rows->push_back({"file", "rm", "Remove a file, a link or an empty folder", "DELETE",
+                   "/bunkers/{bunker}/files", {"bunker", "path"},
+                   {{"--recursive", "recursive", K::kFlag, "a folder with all that is in it"}}});
+  rows->push_back({"file", "mkdir", "A new folder", "POST", "/bunkers/{bunker}/files/mkdir",
+                   {"bunker", "path"},
+                   {{"--parents", "parents", K::kFlag, "those above it, too; it may be there"},
+                    {"--mode", "mode", K::kText, "octal; 0755 without it"}}});
+  rows->push_back({"file", "mv", "Give it another name", "POST", "/bunkers/{bunker}/files/move",
+                   {"bunker", "from", "to"},
+                   {{"--overwrite", "overwrite", K::kFlag, "what has that name already"}}});
+}
+
 void AddQuotasAndAudit(std::vector<CommandRow>* rows) {
   std::vector<Flag> update = kProfileFlags;
   update.push_back(kName);
@@ -297,6 +316,7 @@ const std::vector<CommandRow>& CommandTable() {
     AddFleet(rows);
     AddLifecycle(rows);
     AddSnapshots(rows);
+    AddFiles(rows);
     AddQuotasAndAudit(rows);
     return rows;
   }();
@@ -320,6 +340,7 @@ const char* NounHelp(const std::string& noun) {
       {"snapshot", "Snapshots: what bunkers' disks held, to create others from"},
       {"quota-profile", "Caps on what may be used"},
       {"quota-assignment", "Who has which caps"},
+      {"file", "Files in bunkers; see also cp"},
       {"audit", "What was done, by whom"}};
   const auto found = help->find(noun);
   return found == help->end() ? "" : found->second;

@@ -79,6 +79,13 @@ struct ExecOptions {
   uint64_t timeout_s = 60;
 };
 
+struct CopyOptions {
+  std::string from;  // a file here, "-", or BUNKER:/path
+  std::string to;    // the same
+  bool tar = false;  // the bytes are a tar, the path in the bunker is a folder
+  std::string mode;  // octal; "" = that of the file here
+};
+
 struct RunOptions {
   std::string image;
   std::string memory = "";  // "512MiB", "1GiB", "512" (MB)
@@ -132,6 +139,11 @@ int RemoveBunker(Session& session, const std::string& bunker, bool snapshot);
 int FollowBunkers(Session& session, const std::string& bunker);
 // Ends with the command's exit code, 128 + n after signal n, 124 after the time-out.
 int ExecInBunker(Session& session, const ExecOptions& options);
+
+// One file, or one folder as a tar, between here and a bunker. It appears whole or not at all.
+int CopyFile(Session& session, const CopyOptions& options);
+// Prints what changes in a folder of a bunker, until it is gone or this is interrupted.
+int WatchFiles(Session& session, const std::string& bunker, const std::string& path);
 
 // What a create sends.
 absl::StatusOr<nlohmann::json> CreateBunkerBody(const CreateBunkerOptions& options);

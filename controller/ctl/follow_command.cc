@@ -41,4 +41,17 @@ int FollowBunkers(Session& session, const std::string& bunker) {
   return ended.ok() ? kExitOk : session.Fail(ended);
 }
 
+int WatchFiles(Session& session, const std::string& bunker, const std::string& path) {
+  const absl::Status ended = session.api().Stream(
+      "/bunkers/" + Segment(bunker) + "/files/watch?path=" + Segment(path),
+      absl::Now() + absl::Hours(24 * 365), [&](const SseEvent& event) {
+        const Json data = Json::parse(event.data, nullptr, /*allow_exceptions=*/false);
+        session.Print(session.json()
+                          ? data.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n"
+                          : Printable(event.event) + "  " + Printable(TextAt(data, "name")) + "\n");
+        return true;
+      });
+  return ended.ok() ? kExitOk : session.Fail(ended);
+}
+
 }  // namespace bunker::ctl

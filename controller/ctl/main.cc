@@ -223,6 +223,28 @@ void AddBunkerCommands(CLI::App& app, Action& chosen, const std::vector<std::str
   AddExec(bunker, chosen, tail);
 }
 
+void AddFileCommands(CLI::App& app, Action& chosen) {
+  auto copy = std::make_shared<CopyOptions>();
+  CLI::App* command =
+      Command(app, "cp", "Copy a file: bunkerctl cp FILE BUNKER:/path, or back", chosen,
+              [copy](Session& session) { return CopyFile(session, *copy); });
+  command->add_option("from", copy->from, "a file, - or BUNKER:/path")->required();
+  command->add_option("to", copy->to, "the same; here, a folder to put it into, too")->required();
+  command->add_flag("--tar", copy->tar, "a folder, as a tar here: tar c . | … cp --tar - B:/path");
+  command->add_option("--mode", copy->mode, "octal, of the file in the bunker");
+  CLI::App& file = *app.add_subcommand("file", NounHelp("file"));
+  file.require_subcommand(1);
+  struct Watched {
+    std::string bunker, path;
+  };
+  auto watched = std::make_shared<Watched>();
+  CLI::App* watch = Command(
+      file, "watch", "What changes in a folder", chosen,
+      [watched](Session& session) { return WatchFiles(session, watched->bunker, watched->path); });
+  watch->add_option("bunker", watched->bunker)->required();
+  watch->add_option("path", watched->path)->required();
+}
+
 void AddAuditCommands(CLI::App& app, Action& chosen) {
   CLI::App& audit = *app.add_subcommand("audit", "What was done: check that nobody changed it");
   audit.require_subcommand(1);
@@ -318,6 +340,7 @@ int Main(int argc, char** argv) {
   AddGroupCommands(app, chosen);
   AddWorkerCommands(app, chosen);
   AddBunkerCommands(app, chosen, tail);
+  AddFileCommands(app, chosen);
   AddAuditCommands(app, chosen);
   AddRun(app, chosen, tail);
   for (const CommandRow& row : CommandTable()) AddRow(app, row, chosen);

@@ -67,11 +67,13 @@ absl::StatusOr<Json> ValueOf(const Flag& flag, const std::vector<std::string>& t
   return Json(text);
 }
 
-std::string QueryOf(const Json& fields) {
+// Goes behind `path`.
+std::string QueryOf(const std::string& path, const Json& fields) {
   std::string query;
   for (const auto& [key, value] : fields.items()) {
     const std::string text = value.is_string() ? value.get<std::string>() : value.dump();
-    query += (query.empty() ? "?" : "&") + key + "=" + Segment(text);
+    const bool first = query.empty() && path.find('?') == std::string::npos;
+    query += (first ? "?" : "&") + key + "=" + Segment(text);
   }
   return query;
 }
@@ -149,7 +151,7 @@ absl::StatusOr<Call> CallOf(const CommandRow& row, const Typed& typed) {
   if (HasBody(row)) {
     call.body = std::move(fields);
   } else {
-    call.path += QueryOf(fields);
+    call.path += QueryOf(path, fields);
   }
   return call;
 }

@@ -7,6 +7,7 @@ BUNKER_UPDATE_GOLDENS=1 writes them anew: look at the difference before you comm
 import json
 import os
 import re
+import subprocess
 import unittest
 
 import httpx
@@ -186,6 +187,59 @@ class GoldenTest(case.ClusterTest):
         self.json("user-group", "delete", group["id"])
         self.json("user", "delete", mine["id"])
         self.assertIn("VALIDATION_ERROR", self.fails(1, "user", "create", "eve", "--role", "emperor"))
+
+    def test_c_files(self):
+        here = os.path.join(self.c.folder, "files")
+        os.makedirs(here)
+        source, back = os.path.join(here, "a file"), os.path.join(here, "back")
+        content = os.urandom(300_000)
+        with open(source, "wb") as out:
+            out.write(content)
+        os.chmod(source, 0o750)
+        self.c.ctl("file", "mkdir", "gold", "/srv/new/folder", "--parents")
+        row = self.json("cp", source, "gold:/srv/new/folder/")
+        self.assertEqual((row["path"], row["mode"], row["size"]), ("/srv/new/folder/a file", "0750", 300_000))
+        self.c.ctl("cp", source, "gold:/srv/new/folder/run", "--mode", "0755")
+        self.table_golden("file-list.txt", "file", "list", "gold", "/srv/new/folder")
+        self.assertEqual(self.json("cp", "gold:/srv/new/folder/a file", back), {"path": back, "size": 300_000})
+        with open(back, "rb") as found:
+            self.assertEqual(found.read(), content)
+        into = self.json("cp", "gold:/srv/new/folder/run", here)
+        self.assertEqual(into["path"], os.path.join(here, "run"))
+        environment = self.c.shell_environment()
+        ctl = paths.binary("bunkerctl")
+        told = subprocess.run([ctl, "cp", "-", "gold:/srv/piped"], input=content, env=environment, check=True,
+                              capture_output=True)
+        self.assertEqual(told.stdout, b"")
+        told = subprocess.run([ctl, "cp", "gold:/srv/piped", "-"], env=environment, check=True, capture_output=True)
+        self.assertEqual(told.stdout, content)
+        packed = subprocess.run([ctl, "cp", "--tar", "gold:/srv/new", "-"], env=environment, check=True,
+                                capture_output=True).stdout
+        subprocess.run([ctl, "cp", "--tar", "-", "gold:/srv/copy"], input=packed, env=environment, check=True)
+        self.assertEqual(self.json("file", "show", "gold", "/srv/copy/folder/run")["mode"], "0755")
+        self.c.ctl("file", "mv", "gold", "/srv/copy/folder/run", "/srv/copy/run")
+        self.assertIn("RESOURCE_IN_USE", self.fails(1, "file", "mv", "gold", "/srv/copy/folder", "/srv/copy/run"))
+        self.assertIn("recursive", self.fails(1, "file", "rm", "gold", "/srv/copy"))
+        self.c.ctl("file", "rm", "gold", "/srv/copy", "--recursive")
+        self.assertIn("PATH_NOT_FOUND", self.fails(1, "file", "show", "gold", "/srv/copy"))
+        told = os.path.join(self.c.folder, "watched")
+        with open(told, "wb") as out, subprocess.Popen([ctl, "file", "watch", "gold", "/srv/new/folder"], stdout=out,
+                                                       env=environment) as watch:
+            processes.wait_until(lambda: self.c.ctl("cp", source, "gold:/srv/new/folder/run") and os.path.getsize(told),
+                                 "the first change", 30)
+            self.c.ctl("file", "rm", "gold", "/srv/new/folder", "--recursive")
+            self.assertEqual(watch.wait(30), 0)
+        with open(told, encoding="utf-8") as out:
+            lines = out.read().splitlines()
+        self.assertIn("removed  a file", lines)
+        self.assertEqual(lines[-1].strip(), "ended")
+        # What fails leaves nothing here.
+        self.assertIn("PATH_NOT_FOUND", self.fails(1, "cp", "gold:/srv/none", os.path.join(here, "none")))
+        self.assertIn("--tar", self.fails(1, "cp", "gold:/srv", os.path.join(here, "none")))
+        self.assertIn("tar c", self.fails(1, "cp", here, "gold:/srv/x"))
+        self.assertEqual(sorted(os.listdir(here)), ["a file", "back", "run"])
+        for arguments in (["cp", source, back], ["cp", "gold:/a", "gold:/b"], ["cp", "gold:/a", back, "--mode", "1"]):
+            self.fails(2, *arguments)
 
     def test_quotas_workers_and_audit(self):
         profile = self.json("quota-profile", "create", "small", "--max-bunkers", "0", "--description", "nothing")

@@ -5,8 +5,10 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
+#include <string>
 
 #include "common/base/reason.h"
 #include "tests/unit/common_http/scripted_server.h"
@@ -57,6 +59,31 @@ TEST(HttpClientTest, SendsBodies) {
     EXPECT_EQ(server.Requests().back().substr(0, request.method.size()), method);
     EXPECT_THAT(server.Requests().back(), HasSubstr("\r\n\r\n" + request.body));
   }
+}
+
+TEST(HttpClientTest, SendsWhatASourceGives) {
+  ScriptedServer server([](const std::string&) { return Ok("{}"); });
+  Client client(Open());
+  const std::string body = "first\0second";
+  size_t given = 0;
+  Request request = Get(server.url());
+  request.method = "PUT";
+  request.source_bytes = body.size();
+  request.source = [&](char* room, size_t size) -> absl::StatusOr<size_t> {
+    const size_t step = std::min({size, body.size() - given, size_t{4}});
+    body.copy(room, step, given);
+    given += step;
+    return step;
+  };
+  ASSERT_TRUE(client.Do(request).ok());
+  EXPECT_THAT(server.Requests()[0], HasSubstr("Content-Length: " + std::to_string(body.size())));
+  EXPECT_THAT(server.Requests()[0], HasSubstr("\r\n\r\n" + body));
+
+  request.source = [](char*, size_t) -> absl::StatusOr<size_t> {
+    return absl::NotFoundError("the source went away");
+  };
+  const auto failed = client.Do(request);
+  EXPECT_EQ(failed.status(), absl::NotFoundError("the source went away"));
 }
 
 TEST(HttpClientTest, AsksForTheHeadAlone) {
