@@ -88,10 +88,19 @@ std::string OwnFolder(const std::string& mount, const std::string& group) {
   return fs::is_directory(folder) ? folder : mount;
 }
 
+// The group that all others are made in. It may be there already, and not ours to change: a
+// container sees the host's on a file system that it can only read.
+absl::Status MakeRootGroup(const std::string& folder) {
+  RETURN_IF_ERROR(MakeGroup(folder));
+  if (::access(folder.c_str(), W_OK) != 0)
+    return ErrnoError(errno, "make control groups in " + folder);
+  return absl::OkStatus();
+}
+
 absl::Status OpenTree(const std::string& own, const std::string& folder) {
   constexpr char kAll[] = "+cpu +memory +pids";
   RETURN_IF_ERROR(WriteControl(own + "/cgroup.subtree_control", kAll));
-  RETURN_IF_ERROR(MakeGroup(folder));
+  RETURN_IF_ERROR(MakeRootGroup(folder));
   return WriteControl(folder + "/cgroup.subtree_control", kAll);
 }
 
@@ -111,7 +120,7 @@ absl::StatusOr<CgroupRoot> CgroupRoot::Open(const std::string& name, const Paths
       if (mount.controllers.count(controller) == 0) continue;
       const std::string folder =
           OwnFolder(mount.folder, OwnGroup(self, controller)) + "/" + name;
-      RETURN_IF_ERROR(MakeGroup(folder));
+      RETURN_IF_ERROR(MakeRootGroup(folder));
       root.controllers_.push_back({controller, folder});
       break;
     }
