@@ -30,17 +30,17 @@
 #include "agent/reconcile/bunker_table.h"
 #include "agent/reconcile/cache_keeper.h"
 #include "agent/reconcile/clone_pool.h"
-#include "agent/reconcile/exec_tunnel.h"
-#include "agent/reconcile/file_tunnel.h"
 #include "agent/reconcile/image_runner.h"
 #include "agent/reconcile/image_table.h"
 #include "agent/reconcile/network_keeper.h"
+#include "agent/reconcile/network_request.h"
 #include "agent/reconcile/scan_runner.h"
 #include "agent/reconcile/scan_table.h"
 #include "agent/reconcile/snapshot_job.h"
 #include "agent/reconcile/snapshot_runner.h"
 #include "agent/reconcile/snapshot_table.h"
 #include "agent/reconcile/template_keeper.h"
+#include "agent/reconcile/tunnels.h"
 #include "agent/reconcile/uid_pool.h"
 #include "agent/scan/scanner.h"
 #include "agent/version.h"
@@ -168,11 +168,7 @@ class Agent final : public LinkHandler, public ObservationSink {
   }
 
   void OnTunnel(const link::v1::OpenTunnel& request, std::shared_ptr<Tunnel> tunnel) override {
-    tunnel->ServeBy([this, request, tunnel](Tunnel::FrameCase first) {
-      if (first == link::v1::ControllerTunnelFrame::kFile)
-        return FileTunnel::Serve({*loop_, *bunker_runner_, live_files_}, request, tunnel);
-      ExecTunnel::Serve({*loop_, *bunker_runner_, live_execs_}, request, tunnel);
-    });
+    tunnels_->Serve(request, std::move(tunnel));
   }
 
   void OnRevoked(const std::string& reason) override {
@@ -259,6 +255,7 @@ class Agent final : public LinkHandler, public ObservationSink {
     ASSIGN_OR_RETURN(options.job.initrd_digest, FileSha256(config_.initrd));
     options.job.accelerator = verdict_.accelerator;
     options.job.boot_deadline = absl::Seconds(config_.boot_deadline_s);
+    options.start_burst = absl::Milliseconds(config_.start_burst_ms);
     uids_ = std::make_unique<UidPool>(config_.uid_base, config_.uid_count);
     RETURN_IF_ERROR(BuildNetworks());
     BuildTemplates(options.job);
@@ -269,6 +266,7 @@ class Agent final : public LinkHandler, public ObservationSink {
                        cgroups_.get()},
         options, Listeners());
     job_options_ = options.job;
+    tunnels_ = std::make_unique<Tunnels>(*loop_, *bunker_runner_);
     bunker_table_ = std::make_unique<BunkerTable>(*bunker_runner_, *image_table_, *this);
     snapshot_runner_ =
         std::make_unique<SnapshotRunner>(*loop_, *collect_pool_, *bunker_table_, SnapshotDir());
@@ -379,6 +377,9 @@ class Agent final : public LinkHandler, public ObservationSink {
         },
         [this](const std::string& id, uint32_t incarnation, const link::v1::Usage& usage) {
           bunker_table_->OnUsage(id, incarnation, usage);
+        },
+        [this](const std::string& id, uint32_t incarnation, const link::v1::MainState& state) {
+          bunker_table_->OnMain(id, incarnation, state);
         }};
   }
 
@@ -392,6 +393,7 @@ class Agent final : public LinkHandler, public ObservationSink {
     for (const std::string& profile : abilities_.profiles)
       options.facts.add_network_profiles(profile);
     options.facts.set_network_reason(abilities_.reason);
+    for (const std::string& bridge : abilities_.bridges) options.facts.add_bridges(bridge);
     options.boot_counter = journal_->boot_counter();
     ASSIGN_OR_RETURN(held_, journal_->Assignments());
     options.held = VersionsOf(held_);
@@ -512,10 +514,7 @@ class Agent final : public LinkHandler, public ObservationSink {
   void WindDown() {
     link_.reset();
     // The link tells them no more: end the commands, and with them their hold on the channels.
-    for (const auto& exec : std::set<std::shared_ptr<ExecTunnel>>(live_execs_))
-      exec->OnClosed(absl::CancelledError("the agent stops"));
-    for (const auto& file : std::set<std::shared_ptr<FileTunnel>>(live_files_))
-      file->OnClosed(absl::CancelledError("the agent stops"));
+    if (tunnels_) tunnels_->CloseAll();
     keeper_.reset();
     templates_->Shutdown();
     clones_->Shutdown();
@@ -565,8 +564,7 @@ class Agent final : public LinkHandler, public ObservationSink {
   std::unique_ptr<ScanRunner> scan_runner_;
   std::unique_ptr<ScanTable> scan_table_;
   std::unique_ptr<LinkClient> link_;
-  std::set<std::shared_ptr<ExecTunnel>> live_execs_;
-  std::set<std::shared_ptr<FileTunnel>> live_files_;
+  std::unique_ptr<Tunnels> tunnels_;
   UniqueFd signals_;
 };
 

@@ -95,6 +95,7 @@ absl::Status ReadVm(const toml::table& table, AgentConfig* config) {
   in.Read("uid_count", &config->uid_count, 1u, 1'000'000u);
   in.Read("concurrent_starts", &config->concurrent_starts, 0u, 64u);
   in.Read("boot_deadline_s", &config->boot_deadline_s, 1u, 3600u);
+  in.Read("start_burst_ms", &config->start_burst_ms, 0u, 10'000u);
   in.Read("template_max", &config->template_max, 0u, 1024u);
   in.Read("pool_max", &config->pool_max, 0u, 1024u);
   in.Read("pool_memory_mb", &config->pool_memory_mb, 0u, 1u << 24);
@@ -138,6 +139,7 @@ absl::Status ReadNetwork(const toml::table& table, AgentConfig* config) {
   in.Read("egress_allow", &config->egress_allow);
   in.Read("uplinks", &config->uplinks);
   in.Read("guard_uid", &config->guard_uid, 1u, kMaxUid);
+  in.Read("bridges", &config->bridges);
   RETURN_IF_ERROR(in.Finish());
   for (const uint32_t port : config->egress_ports) {
     if (port == 0 || port > 65535)
@@ -149,6 +151,12 @@ absl::Status ReadNetwork(const toml::table& table, AgentConfig* config) {
     if (NameSet({name}).empty()) {
       return absl::InvalidArgumentError("config option network.package_registries: '" + name +
                                         "' is no host name, nor *. before one");
+    }
+  }
+  for (const std::string& name : config->bridges) {
+    if (!IsDeviceName(name)) {
+      return absl::InvalidArgumentError("config option network.bridges: '" + name +
+                                        "' is no name of a network device");
     }
   }
   return BunkerNetworks::Create(NetworkOptionsOf(*config)).status();
@@ -171,6 +179,7 @@ NetworkOptions NetworkOptionsOf(const AgentConfig& config) {
   options.slots = config.uid_count;
   options.guard_uid = config.guard_uid;
   options.state_dir = config.state_dir;
+  options.bridges = config.bridges;
   return options;
 }
 

@@ -67,6 +67,7 @@ struct AgentConfig {
   uint32_t uid_count = 1000;
   uint32_t concurrent_starts = 0;    // 0: one per core
   uint32_t boot_deadline_s = 60;
+  uint32_t start_burst_ms = 1000;    // no bound on a VM's CPU for so long after its start
   uint32_t template_max = 16;        // what bunkers are restored from; 0: every one boots
   uint32_t pool_max = 4;             // restored and warm, waiting to be asked for; 0: none
   uint32_t pool_memory_mb = 512;
@@ -84,6 +85,7 @@ struct AgentConfig {
   std::vector<std::string> egress_allow;  // exceptions: IPv4 ranges and host names
   std::string uplinks = "10.201.0.0/16";  // two addresses a bunker
   uint32_t guard_uid = 64030;
+  std::vector<std::string> bridges;  // of this host, that bunkers may attach to; none by default
 };
 
 // What the section [network] asks of the networks.

@@ -9,6 +9,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -62,6 +63,8 @@ class ChannelCore {
   void DetachFile(uint32_t stream);
 
  private:
+  friend class SteppedChannel;  // of tests/fuzz: what the thread does, step by step
+
   struct Exec {
     ExecStream stream;
     std::shared_ptr<ExecCallbacks> callbacks;  // null: nobody listens any more
@@ -69,6 +72,7 @@ class ChannelCore {
     wire::FrameType type = wire::FrameType::kExecStart;  // of its first frame
     bool wants_stdin_room = false;
     bool killed = false;
+    std::optional<TerminalSize> resize = {};  // the last one asked for, not sent yet
   };
   struct File {
     FileStream stream;
@@ -93,8 +97,10 @@ class ChannelCore {
   absl::Status OnCredit(const wire::Frame& frame);
   absl::Status OnNews(const wire::Frame& frame);
   absl::Status OnAnswer(const wire::Frame& frame);
+  absl::Status OnLogEnd(const wire::Frame& frame);
   absl::Status OnEnd(const wire::Frame& frame);
   void OfferStdinRoom();
+  void SendSizes();
   absl::Status OnFileFrame(const wire::Frame& frame);
   absl::Status OnFileEnd(const wire::Frame& frame);
   void OfferFileRoom();

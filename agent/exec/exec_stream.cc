@@ -99,7 +99,7 @@ absl::Status ExecErrorToStatus(const guest::v1::ExecError& error) {
     case ExecError::BUSY:
       return ReasonError(absl::StatusCode::kResourceExhausted, "RATE_LIMITED", said);
     case ExecError::NO_PROCESS:
-      return ReasonError(absl::StatusCode::kNotFound, "NOT_FOUND", said + "; list the processes");
+      return ReasonError(absl::StatusCode::kNotFound, "NOT_FOUND", said);
     case ExecError::NOT_BOOTED:
       return ReasonError(absl::StatusCode::kFailedPrecondition, "BUNKER_NOT_RUNNING",
                          "the guest did not come up: " + said);

@@ -49,7 +49,7 @@ struct ExecResult {
 
 // Run on the channel's thread, one at a time, without any lock held; they must not block, may call
 // the ExecHandle, and may run until the last one, also before StartExec has returned. Exactly one
-// of on_exit, on_answer and on_error is last. Unset ones are skipped.
+// of on_exit, on_answer, on_log_end and on_error is last. Unset ones are skipped.
 struct ExecCallbacks {
   std::function<void(bool is_stderr, std::string_view data)> on_output;  // ≤ 32 KiB
   std::function<void(const ExecResult&)> on_exit;
@@ -60,6 +60,8 @@ struct ExecCallbacks {
   std::function<void(uint64_t bytes)> on_gap;  // of ReadProcess: output that is lost
   // Of CallProcess, in place of on_exit.
   std::function<void(const guest::v1::ProcessAnswer&)> on_answer;
+  // Of ReadMain without `follow`, in place of on_exit.
+  std::function<void(uint64_t next_offset)> on_log_end;
 };
 
 struct GuestFacts {

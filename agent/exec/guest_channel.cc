@@ -232,11 +232,11 @@ void ChannelCore::AckOutput(uint32_t stream, size_t bytes) {
 }
 
 void ChannelCore::Resize(uint32_t stream, TerminalSize size) {
-  guest::v1::Terminal message;
-  message.set_columns(size.columns);
-  message.set_rows(size.rows);
   MutexLock lock(mutex_);
-  if (Find(stream) != nullptr) Send(stream, FrameType::kResize, message.SerializeAsString());
+  Exec* exec = Find(stream);
+  if (exec == nullptr) return;
+  exec->resize = size;
+  Wake();
 }
 
 // ---- the public faces --------------------------------------------------------------------------
@@ -306,7 +306,8 @@ absl::StatusOr<std::unique_ptr<ExecHandle>> GuestChannel::CallProcess(
   ExecSpec spec;
   spec.max_output_bytes = 0;
   spec.open_stdin = false;
-  spec.timeout_ms = kQuestionMillis;  // of ours: a guest that says nothing is not waited for
+  // Of ours: a guest that says nothing is not waited for, but where it is asked for news.
+  if (!call.has_main_wait()) spec.timeout_ms = kQuestionMillis;
   return Open(FrameType::kProcessCall, call.SerializeAsString(), spec, std::move(callbacks));
 }
 absl::StatusOr<std::unique_ptr<ExecHandle>> GuestChannel::ReadProcess(uint32_t pid,
@@ -315,6 +316,18 @@ absl::StatusOr<std::unique_ptr<ExecHandle>> GuestChannel::ReadProcess(uint32_t p
   guest::v1::ProcessAttach attach;
   attach.set_pid(pid);
   attach.set_offset(offset);
+  return Attach(attach, std::move(callbacks));
+}
+absl::StatusOr<std::unique_ptr<ExecHandle>> GuestChannel::ReadMain(uint64_t offset, bool follow,
+                                                                   ExecCallbacks callbacks) {
+  guest::v1::ProcessAttach attach;
+  attach.set_main(true);
+  attach.set_offset(offset);
+  attach.set_no_follow(!follow);
+  return Attach(attach, std::move(callbacks));
+}
+absl::StatusOr<std::unique_ptr<ExecHandle>> GuestChannel::Attach(
+    const guest::v1::ProcessAttach& attach, ExecCallbacks callbacks) {
   ExecSpec spec;
   spec.max_output_bytes = UINT64_MAX;
   spec.open_stdin = false;

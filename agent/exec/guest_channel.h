@@ -119,6 +119,9 @@ class GuestChannel {
   // What a process writes, from `offset` on, until its end. AckOutput() what was taken.
   absl::StatusOr<std::unique_ptr<ExecHandle>> ReadProcess(uint32_t pid, uint64_t offset,
                                                           ExecCallbacks callbacks);
+  // The same of the bunker's main program, over all its runs; without `follow` what there is now.
+  absl::StatusOr<std::unique_ptr<ExecHandle>> ReadMain(uint64_t offset, bool follow,
+                                                       ExecCallbacks callbacks);
   // Starts an operation on files; what comes of it comes by callback. Errors as StartExec's.
   absl::StatusOr<std::unique_ptr<FileHandle>> StartFile(const guest::v1::FileStart& start,
                                                         FileCallbacks callbacks);
@@ -127,6 +130,8 @@ class GuestChannel {
   absl::Status Shutdown(absl::Duration grace);
 
  private:
+  absl::StatusOr<std::unique_ptr<ExecHandle>> Attach(const guest::v1::ProcessAttach& attach,
+                                                     ExecCallbacks callbacks);
   absl::StatusOr<std::unique_ptr<ExecHandle>> Open(wire::FrameType type,
                                                    const std::string& payload,
                                                    const ExecSpec& spec, ExecCallbacks callbacks);

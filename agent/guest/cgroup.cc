@@ -19,6 +19,10 @@ Error Cgroup::Create(int root_fd, const std::string& name, Cgroup* cgroup) {
   return {};
 }
 
+bool Cgroup::Exists() const {
+  return dir_.valid() && faccessat(root_fd_, name_.c_str(), F_OK, 0) == 0;
+}
+
 Error Cgroup::LimitProcesses(uint64_t most) const {
   return WriteSmallFile(dir_.get(), "pids.max", 0, 0, std::to_string(most));
 }

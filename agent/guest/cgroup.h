@@ -18,6 +18,8 @@ class Cgroup {
   static Error Create(int root_fd, const std::string& name, Cgroup* cgroup);
 
   bool valid() const { return dir_.valid(); }
+  // Valid, and nobody has removed it.
+  bool Exists() const;
   // At most so many processes and threads in it. An error where the kernel can't count them.
   Error LimitProcesses(uint64_t most) const;
   // The calling process moves in; for a child between fork and exec.

@@ -202,10 +202,13 @@ void ExecServer::Configure(const wire::Frame& frame) {
     if (options_.configure) {
       for (const std::string& problem : options_.configure(config)) result.add_problems(problem);
     }
+    if (config.has_main()) processes_.StartMain(config.main());
   } else {
     result.add_problems("the configuration can't be read");
   }
   outbox_.Send(0, FrameType::kConfigured, result.SerializeAsString());
+  // While the answer is on its way, and before any command.
+  if (options_.write_names) options_.write_names(config);
 }
 
 void ExecServer::OnExecFrame(const wire::Frame& frame) {
@@ -308,6 +311,7 @@ void ExecServer::Collect() {
 void ExecServer::Retire(ExecSession* exec) {
   Cgroup cgroup = exec->TakeCgroup();
   if (!cgroup.Remove()) old_cgroups_.push_back(std::move(cgroup));
+  launcher_.MakeReady();
   Fd outputs[] = {exec->TakeStdout(), exec->TakeStderr()};
   for (Fd& fd : outputs) {
     // A daemon that still writes there must not be ended by a broken pipe.

@@ -29,6 +29,8 @@ class ExecServer {
     std::string etc_folder = "/etc";
     // Applies what of a configuration is not a default for commands; one line per problem.
     std::function<std::vector<std::string>(const v1::GuestConfig&)> configure;
+    // Then what commands find of it in files, once the host has its answer.
+    std::function<void(const v1::GuestConfig&)> write_names;
   };
 
   explicit ExecServer(Options options);

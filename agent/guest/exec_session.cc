@@ -191,6 +191,10 @@ void ExecSession::KillTree() {
   UpdateInterest();
 }
 
+void ExecSession::KillLeftovers() {
+  if (finished_ && cgroup_.valid()) [[maybe_unused]] const Error error = cgroup_.KillAll();
+}
+
 void ExecSession::OnReaped(int wait_status) {
   reaped_ = true;
   wait_status_ = wait_status;

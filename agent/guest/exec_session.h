@@ -56,6 +56,8 @@ class ExecSession {
   bool stdin_open() const { return stdin_.open() && !stdin_close_asked_; }
   // 0 or 9: the whole tree; else the command alone.
   void Kill(uint32_t signal);
+  // Ends what a command that has ended left in the background.
+  void KillLeftovers();
   // Of a command that runs on a terminal.
   void Resize(const v1::Terminal& size);
 

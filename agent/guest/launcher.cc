@@ -43,6 +43,20 @@ CommandError Launcher::Identify(const IdentityWish& wish, Identity* identity) co
   return ChooseIdentity(wish, defaults_, LoadUsers(etc_folder_), identity);
 }
 
+Error Launcher::MakeCgroup(Cgroup* cgroup) {
+  const std::string name = "exec-" + std::to_string(++next_cgroup_);
+  if (Error error = Cgroup::Create(cgroup_root_fd_, name, cgroup); !error.ok()) return error;
+  // A kernel that can't count them runs the command all the same: it harms its own guest only.
+  if (processes_per_command_ > 0)
+    [[maybe_unused]] const Error limit = cgroup->LimitProcesses(processes_per_command_);
+  return {};
+}
+
+void Launcher::MakeReady() {
+  if (cgroup_root_fd_ < 0 || ready_.valid()) return;
+  [[maybe_unused]] const Error error = MakeCgroup(&ready_);
+}
+
 CommandError Launcher::Launch(const v1::ExecStart& start, Launched* launched) {
   if (!boot_error_.empty()) return {v1::ExecError::NOT_BOOTED, boot_error_};
   Command command;
@@ -52,14 +66,11 @@ CommandError Launcher::Launch(const v1::ExecStart& start, Launched* launched) {
   }
   launched->uid = command.identity.uid;
   if (cgroup_root_fd_ >= 0) {
-    const std::string name = "exec-" + std::to_string(++next_cgroup_);
-    if (Error error = Cgroup::Create(cgroup_root_fd_, name, &launched->cgroup); !error.ok()) {
-      return {v1::ExecError::FAILED, error.message};
-    }
-    // A kernel that can't count them runs the command all the same: it harms its own guest only.
-    if (processes_per_command_ > 0) {
-      [[maybe_unused]] const Error limit =
-          launched->cgroup.LimitProcesses(processes_per_command_);
+    launched->cgroup = std::exchange(ready_, Cgroup());
+    // The guest's root may have removed it meanwhile.
+    if (!launched->cgroup.Exists()) {
+      if (Error error = MakeCgroup(&launched->cgroup); !error.ok())
+        return {v1::ExecError::FAILED, error.message};
     }
   }
   const Cgroup* cgroup = launched->cgroup.valid() ? &launched->cgroup : nullptr;

@@ -25,14 +25,19 @@ class Launcher {
     uint32_t uid = 0;
   };
   CommandError Launch(const v1::ExecStart& start, Launched* launched);
+  // Makes the next command's cgroup while nobody waits; a failure is that command's to tell.
+  void MakeReady();
   // Who something that is no command is done as.
   CommandError Identify(const IdentityWish& wish, Identity* identity) const;
 
  private:
+  Error MakeCgroup(Cgroup* cgroup);
+
   const int cgroup_root_fd_;
   const std::string etc_folder_;
   const std::string boot_error_;
   Defaults defaults_;
+  Cgroup ready_;  // that no command was in yet; not valid where there is none
   uint64_t next_cgroup_ = 0;
   uint64_t processes_per_command_ = 0;  // 0: not known
 };

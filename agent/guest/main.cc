@@ -37,7 +37,9 @@ Error BootRoot(Fd* rw_root, Fd* cgroup_root) {
   // then has no name.
   mkdir("/etc", 0755);
   [[maybe_unused]] const Error user = EnsureUser1000("/etc", "/home");
-  [[maybe_unused]] const Error resolver = EnsureEtcFile("/etc", "resolv.conf", "");
+  // Empty where an image has none: a clone then writes into its template's, and makes none.
+  for (const char* name : {"hostname", "hosts", "resolv.conf"})
+    [[maybe_unused]] const Error made = EnsureEtcFile("/etc", name, "");
   return ProtectPid1();
 }
 
@@ -69,6 +71,7 @@ int RunAsInit() {
     }
     return problems;
   };
+  options.write_names = WriteNames;
   ExecServer server(std::move(options));
   const uint32_t grace_ms = server.Run();
   ShutDown(grace_ms, rw_root.get());

@@ -13,10 +13,11 @@
 #include "agent/guest/exec_session.h"
 #include "agent/guest/launcher.h"
 #include "agent/guest/output_ring.h"
+#include "agent/guest/output_source.h"
 
 namespace bunker::guest {
 
-class Process final : public ExecPeer {
+class Process final : public ExecPeer, public OutputSource {
  public:
   // What the owner hears; it may not destroy the process from within.
   class Listener {
@@ -35,11 +36,11 @@ class Process final : public ExecPeer {
 
   pid_t pid() const { return pid_; }
   bool privileged() const { return privileged_; }  // started by who may be root
-  const OutputRing& output() const { return output_; }
+  const OutputRing& output() const override { return output_; }
   bool started() const { return started_; }
-  bool ended() const { return ended_; }
+  bool ended() const override { return ended_; }
   bool failed() const { return failed_; }
-  const v1::ExecExit& exit() const { return exit_; }  // once ended
+  const v1::ExecExit& exit() const override { return exit_; }
   uint64_t ended_us() const { return ended_us_; }
   v1::ProcessRow Row() const;
 

@@ -21,11 +21,18 @@ uint64_t TokenOf(pid_t pid) {
 }
 
 CommandError NoProcess(pid_t pid) {
-  return {v1::ExecError::NO_PROCESS, "there is no process " + std::to_string(pid)};
+  return {v1::ExecError::NO_PROCESS,
+          "there is no process " + std::to_string(pid) + "; list the processes"};
+}
+
+CommandError NoMain() {
+  return {v1::ExecError::NO_PROCESS,
+          "this bunker has no main program; create one with `main` to have its image's started"};
 }
 
 CommandError HasEnded(pid_t pid) {
-  return {v1::ExecError::NO_PROCESS, "the process " + std::to_string(pid) + " has ended"};
+  return {v1::ExecError::NO_PROCESS,
+          "the process " + std::to_string(pid) + " has ended; list the processes"};
 }
 
 template <typename Message>
@@ -36,7 +43,8 @@ bool Parse(const wire::Frame& frame, Message* message) {
 }  // namespace
 
 bool ProcessServer::OnFrame(const wire::Frame& frame) {
-  const bool is_mine = readers_.count(frame.stream) > 0 || writes_.count(frame.stream) > 0;
+  const bool is_mine = readers_.count(frame.stream) > 0 || writes_.count(frame.stream) > 0 ||
+                       main_waits_.count(frame.stream) > 0;
   if (frame.type == FrameType::kProcessCall) {
     v1::ProcessCall call;
     if (!Parse(frame, &call)) {
@@ -58,10 +66,10 @@ bool ProcessServer::OnFrame(const wire::Frame& frame) {
 void ProcessServer::OnStreamFrame(const wire::Frame& frame) {
   const auto reader = readers_.find(frame.stream);
   if (frame.type == FrameType::kKill) {
-    if (reader != readers_.end()) {
+    if (reader != readers_.end() || main_waits_.erase(frame.stream) > 0) {
       // The host waits for the stream's end, whatever it is.
       SendError(outbox_, frame.stream, {v1::ExecError::FAILED, "nobody listens any more"});
-      readers_.erase(reader);
+      readers_.erase(frame.stream);
     } else if (const auto write = writes_.find(frame.stream); write != writes_.end()) {
       if (const auto found = processes_.find(write->second); found != processes_.end()) {
         found->second->StopWrite(frame.stream);
@@ -99,6 +107,8 @@ void ProcessServer::Call(uint32_t stream, const v1::ProcessCall& call) {
       return Write(stream, call.write(), call.allow_root());
     case v1::ProcessCall::kCloseStdin:
       return CloseStdin(stream, static_cast<pid_t>(call.close_stdin()), call.allow_root());
+    case v1::ProcessCall::kMainWait:
+      return WaitForMain(stream, call.main_wait());
     case v1::ProcessCall::CALL_NOT_SET:
       return SendError(outbox_, stream, {v1::ExecError::INVALID, "the call asks for nothing"});
   }
@@ -217,32 +227,70 @@ void ProcessServer::OnWritten(Process& process, uint32_t stream, size_t taken) {
   outbox_->Send(stream, FrameType::kProcessAnswer, answer.SerializeAsString());
 }
 
+void ProcessServer::StartMain(const v1::MainProgram& program) {
+  if (main_ != nullptr) return;
+  main_ = std::make_unique<MainProgram>(
+      program, launcher_, poller_, outbox_->DataSpace(), TokenOf(kMainPid),
+      MainProgram::Listener{[this] { OnNewsOf(kMainPid); }, [this] { OnMainChanged(); }, retire_});
+  main_->Start();
+}
+
+void ProcessServer::WaitForMain(uint32_t stream, const v1::MainWait& wait) {
+  if (main_ == nullptr) return SendError(outbox_, stream, NoMain());
+  if (main_waits_.size() >= kMaxMainWaits) {
+    return SendError(outbox_, stream, {v1::ExecError::BUSY, "too many wait for main already"});
+  }
+  main_waits_[stream] = wait.seen_serial();
+  OnMainChanged();
+}
+
+void ProcessServer::OnMainChanged() {
+  v1::ProcessAnswer answer;
+  *answer.mutable_main() = main_->Row();
+  const std::string payload = answer.SerializeAsString();
+  for (auto at = main_waits_.begin(); at != main_waits_.end();) {
+    if (at->second == answer.main().serial()) {
+      ++at;
+      continue;
+    }
+    outbox_->Send(at->first, FrameType::kProcessAnswer, payload);
+    at = main_waits_.erase(at);
+  }
+}
+
+const OutputSource* ProcessServer::FindSource(pid_t pid) const {
+  if (pid == kMainPid) return main_.get();
+  const auto found = processes_.find(pid);
+  return found == processes_.end() ? nullptr : found->second.get();
+}
+
 void ProcessServer::Attach(uint32_t stream, const v1::ProcessAttach& attach) {
-  const auto pid = static_cast<pid_t>(attach.pid());
-  const Process* process = Find(stream, pid);
-  if (process == nullptr) return;
+  const pid_t pid = attach.main() ? kMainPid : static_cast<pid_t>(attach.pid());
+  if (attach.main() && main_ == nullptr) return SendError(outbox_, stream, NoMain());
+  if (!attach.main() && Find(stream, pid) == nullptr) return;
+  const OutputSource* source = FindSource(pid);
   if (readers_.size() >= kMaxListeners) {
     return SendError(outbox_, stream, {v1::ExecError::BUSY, "64 readers listen already"});
   }
-  if (attach.offset() > process->output().end()) {
+  if (attach.offset() > source->output().end()) {
     return SendError(outbox_, stream,
                      {v1::ExecError::INVALID, "offset lies behind the output's end, which is " +
-                                                  std::to_string(process->output().end())});
+                                                  std::to_string(source->output().end())});
   }
   v1::Started started;
   started.set_pid(attach.pid());
   outbox_->Send(stream, FrameType::kStarted, started.SerializeAsString());
   Reader& reader = readers_[stream];
   reader.pid = pid;
+  reader.follow = !attach.no_follow();
   reader.offset = attach.offset();
   if (Pump(stream, &reader)) readers_.erase(stream);
 }
 
 bool ProcessServer::Pump(uint32_t stream, Reader* reader) {
-  const auto found = processes_.find(reader->pid);
-  if (found == processes_.end()) return true;
-  const Process& process = *found->second;
-  const OutputRing& output = process.output();
+  const OutputSource* source = FindSource(reader->pid);
+  if (source == nullptr) return true;
+  const OutputRing& output = source->output();
   while (outbox_->HasRoom()) {
     if (reader->offset < output.begin()) {
       v1::Gap gap;
@@ -251,8 +299,14 @@ bool ProcessServer::Pump(uint32_t stream, Reader* reader) {
       outbox_->Send(stream, FrameType::kGap, gap.SerializeAsString());
     }
     if (reader->offset == output.end()) {
-      if (!process.ended()) return false;
-      outbox_->Send(stream, FrameType::kExecExit, process.exit().SerializeAsString());
+      if (!reader->follow) {
+        v1::LogEnd end;
+        end.set_next_offset(reader->offset);
+        outbox_->Send(stream, FrameType::kLogEnd, end.SerializeAsString());
+        return true;
+      }
+      if (!source->ended()) return false;
+      outbox_->Send(stream, FrameType::kExecExit, source->exit().SerializeAsString());
       return true;
     }
     const size_t room = std::min<size_t>(reader->credit.available(), wire::kMaxDataBytes);
@@ -267,9 +321,11 @@ bool ProcessServer::Pump(uint32_t stream, Reader* reader) {
   return false;
 }
 
-void ProcessServer::OnProcessNews(Process& process) {
+void ProcessServer::OnProcessNews(Process& process) { OnNewsOf(process.pid()); }
+
+void ProcessServer::OnNewsOf(pid_t pid) {
   for (auto at = readers_.begin(); at != readers_.end();) {
-    const bool done = at->second.pid == process.pid() && Pump(at->first, &at->second);
+    const bool done = at->second.pid == pid && Pump(at->first, &at->second);
     at = done ? readers_.erase(at) : std::next(at);
   }
 }
@@ -298,23 +354,28 @@ void ProcessServer::StartSession() {
   readers_.clear();
   starts_.clear();
   writes_.clear();
+  main_waits_.clear();
   for (const auto& [pid, process] : processes_) process->ForgetWrite();
 }
 
 void ProcessServer::OnReady(uint64_t token) {
+  if (main_ != nullptr && (token & ~kTokenBit) >> 2 == kMainPid) {
+    return main_->OnReady(static_cast<ExecSession::Channel>(token & 3));
+  }
   const auto found = processes_.find(static_cast<pid_t>((token & ~kTokenBit) >> 2));
   if (found == processes_.end() || found->second->session() == nullptr) return;
   found->second->session()->OnReady(static_cast<ExecSession::Channel>(token & 3));
 }
 
 void ProcessServer::OnReaped(pid_t pid, int wait_status) {
+  if (main_ != nullptr) main_->OnReaped(pid, wait_status);
   const auto found = processes_.find(pid);
   if (found == processes_.end() || found->second->session() == nullptr) return;
   if (found->second->session()->pid() == pid) found->second->session()->OnReaped(wait_status);
 }
 
 uint64_t ProcessServer::NextWakeMicros() const {
-  uint64_t wake = 0;
+  uint64_t wake = main_ != nullptr ? main_->NextWakeMicros() : 0;
   for (const auto& [pid, process] : processes_) {
     const uint64_t at = process->session() != nullptr ? process->session()->NextWakeMicros() : 0;
     if (at != 0 && (wake == 0 || at < wake)) wake = at;
@@ -323,6 +384,7 @@ uint64_t ProcessServer::NextWakeMicros() const {
 }
 
 void ProcessServer::RunTimers(uint64_t now_us) {
+  if (main_ != nullptr) main_->OnTime(now_us);
   for (const auto& [pid, process] : processes_) {
     ExecSession* session = process->session();
     if (session != nullptr && session->NextWakeMicros() != 0) session->OnTime(now_us);
@@ -330,6 +392,7 @@ void ProcessServer::RunTimers(uint64_t now_us) {
 }
 
 void ProcessServer::Collect() {
+  if (main_ != nullptr) main_->Collect();
   for (auto at = processes_.begin(); at != processes_.end();) {
     Process& process = *at->second;
     if (process.ended() && process.session() != nullptr) {

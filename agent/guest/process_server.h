@@ -1,4 +1,5 @@
 // The table of processes, and what the host asks of it: start, list, signal, write to, listen to.
+// Beside it main, the image's own command, which is listened to in the same way.
 //
 // Bounded: kMaxRunning at once, kMaxRows in all; of those that have ended the oldest go first, all
 // of them after an hour. Driven by ExecServer's loop; not thread-safe.
@@ -10,6 +11,7 @@
 #include <memory>
 
 #include "agent/guest/launcher.h"
+#include "agent/guest/main_program.h"
 #include "agent/guest/outbox.h"
 #include "agent/guest/poller.h"
 #include "agent/guest/process.h"
@@ -22,6 +24,7 @@ class ProcessServer final : public Process::Listener {
   static constexpr size_t kMaxRunning = 32;
   static constexpr size_t kMaxRows = 64;
   static constexpr size_t kMaxListeners = 64;
+  static constexpr size_t kMaxMainWaits = 16;
   static constexpr uint64_t kTokenBit = uint64_t{1} << 61;  // of all its tokens in the poller
 
   // Takes down what is left of a process's command.
@@ -31,6 +34,8 @@ class ProcessServer final : public Process::Listener {
   ProcessServer(Launcher* launcher, Poller* poller, Outbox* outbox, Retire retire)
       : launcher_(launcher), poller_(poller), outbox_(outbox), retire_(std::move(retire)) {}
 
+  // Starts main, unless it was started before.
+  void StartMain(const v1::MainProgram& program);
   // A frame of a stream. False: it is none of this.
   bool OnFrame(const wire::Frame& frame);
   // The host begins a new session: nobody listens any more, the processes live on.
@@ -50,9 +55,12 @@ class ProcessServer final : public Process::Listener {
   void OnWritten(Process& process, uint32_t stream, size_t taken) override;
 
  private:
+  static constexpr pid_t kMainPid = 0;  // in place of main's own, which changes
+
   // A stream on which the host reads a process's output.
   struct Reader {
-    pid_t pid = 0;
+    pid_t pid = kMainPid;
+    bool follow = true;
     uint64_t offset = 0;
     wire::SendCredit credit;
   };
@@ -62,7 +70,12 @@ class ProcessServer final : public Process::Listener {
   void Signal(uint32_t stream, const v1::ProcessSignal& signal, bool allow_root);
   void Write(uint32_t stream, const v1::ProcessWrite& write, bool allow_root);
   void CloseStdin(uint32_t stream, pid_t pid, bool allow_root);
+  void WaitForMain(uint32_t stream, const v1::MainWait& wait);
+  void OnMainChanged();
   void Attach(uint32_t stream, const v1::ProcessAttach& attach);
+  // Null: there is none of that pid.
+  const OutputSource* FindSource(pid_t pid) const;
+  void OnNewsOf(pid_t pid);
   void OnStreamFrame(const wire::Frame& frame);
   // The process, or null and an answer that says why.
   Process* Find(uint32_t stream, pid_t pid);
@@ -81,6 +94,8 @@ class ProcessServer final : public Process::Listener {
   std::map<uint32_t, Reader> readers_;    // by stream
   std::map<pid_t, uint32_t> starts_;      // streams that wait for a start
   std::map<uint32_t, pid_t> writes_;      // streams that wait for a write
+  std::unique_ptr<MainProgram> main_;     // null: there is none
+  std::map<uint32_t, uint64_t> main_waits_;  // streams that wait for another row than that serial
 };
 
 }  // namespace bunker::guest

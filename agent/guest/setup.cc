@@ -11,6 +11,7 @@
 
 #include <cstring>
 #include <functional>
+#include <utility>
 
 #include "agent/guest/command.h"
 #include "agent/guest/fd.h"
@@ -51,16 +52,29 @@ Error AddEntropy(const std::string& bytes) {
 }
 
 Error SetHostname(const std::string& name) {
-  if (sethostname(name.data(), name.size()) != 0) return ErrnoError("set the host name");
+  return sethostname(name.data(), name.size()) == 0 ? Error{} : ErrnoError("set the host name");
+}
+
+Error WriteHostname(const std::string& name) {
   if (Error error = EnsureEtcFile("/etc", "hostname", name + "\n"); !error.ok()) return error;
   return EnsureEtcFile(
       "/etc", "hosts",
       "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n127.0.1.1\t" + name + "\n");
 }
 
+// Over the one that a template has, which is quicker than to make the file again.
+bool OverwriteMachineId(const char* path, const std::string& line) {
+  const Fd file(open(path, O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+  struct stat info {};
+  return file.valid() && fstat(file.get(), &info) == 0 && S_ISREG(info.st_mode) &&
+         info.st_nlink == 1 && info.st_size == static_cast<off_t>(line.size()) &&
+         pwrite(file.get(), line.data(), line.size(), 0) == static_cast<ssize_t>(line.size());
+}
+
 // An image's own would be that of all its bunkers. A link (to where D-Bus keeps its) goes too.
 Error SetMachineId(const std::string& id) {
   constexpr char kPath[] = "/etc/machine-id";
+  if (OverwriteMachineId(kPath, id + "\n")) return {};
   if (unlink(kPath) != 0 && errno != ENOENT) return ErrnoError("replace /etc/machine-id");
   return WriteSmallFile(AT_FDCWD, kPath, O_CREAT | O_EXCL | O_NOFOLLOW, 0444, id + "\n");
 }
@@ -98,7 +112,19 @@ std::vector<std::string> ApplyConfig(const v1::GuestConfig& config) {
   if (!config.machine_id().empty()) note(SetMachineId(config.machine_id()));
   if (!config.hostname().empty()) note(SetHostname(config.hostname()));
   if (config.has_network()) note(BringNetworkUp(config.network()));
+  for (std::string& problem : BringInterfacesUp(config.interfaces()))
+    problems.push_back(std::move(problem));
   return problems;
+}
+
+void WriteNames(const v1::GuestConfig& config) {
+  const auto note = [](const Error& error) {
+    if (error.ok()) return;
+    [[maybe_unused]] const Error log =
+        WriteSmallFile(AT_FDCWD, "/dev/kmsg", 0, 0, "bunker-guest: " + error.message + "\n");
+  };
+  if (!config.hostname().empty()) note(WriteHostname(config.hostname()));
+  if (!config.network().nameserver().empty()) note(WriteResolver(config.network().nameserver()));
 }
 
 Error BringLoopbackUp() {
@@ -117,7 +143,9 @@ Error EnsureEtcFile(const std::string& etc_folder, const std::string& name,
   const std::string path = etc_folder + "/" + name;
   struct stat info {};
   if (lstat(path.c_str(), &info) == 0 && (!S_ISREG(info.st_mode) || info.st_size > 0)) return {};
-  return WriteSmallFile(AT_FDCWD, path.c_str(), O_CREAT | O_TRUNC | O_NOFOLLOW, 0644, content);
+  // Not truncated, which it does not need: ext4 writes what was truncated to the disk when it is
+  // closed.
+  return WriteSmallFile(AT_FDCWD, path.c_str(), O_CREAT | O_NOFOLLOW, 0644, content);
 }
 
 Error EnsureUser1000(const std::string& etc_folder, const std::string& home_parent) {

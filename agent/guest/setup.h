@@ -13,6 +13,10 @@ namespace bunker::guest {
 // Host name, machine id, clock, entropy. Everything is tried; one line per failure.
 std::vector<std::string> ApplyConfig(const v1::GuestConfig& config);
 
+// The same names as /etc/hostname, /etc/hosts and /etc/resolv.conf tell them. A failure goes to the
+// kernel's log: the guest runs without, and says so there.
+void WriteNames(const v1::GuestConfig& config);
+
 // lo up.
 Error BringLoopbackUp();
 

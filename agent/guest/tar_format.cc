@@ -351,7 +351,7 @@ TarReader::Result TarReader::Next(TarEntry* entry) {
       return Broken("the archive holds a device, a pipe, or something else that is no file");
     }
     if (entry->type != TarEntry::Type::kFile) {
-      if (entry->type == TarEntry::Type::kFolder && entry->size > 0) entry->size = 0;
+      entry->size = 0;  // whatever it says: no data follows
       return Result::kEntry;
     }
     data_left_ = entry->size;

@@ -54,7 +54,7 @@ void Tunnel::Serve(TunnelHandler* handler) {
   Deliver();
 }
 
-void Tunnel::ServeBy(std::function<void(FrameCase first)> choose) {
+void Tunnel::ServeBy(Choose choose) {
   choose_ = std::move(choose);
   Deliver();
 }
@@ -109,6 +109,14 @@ void Tunnel::SendProcess(link::v1::ProcessAnswer answer) {
   result_sent_ = true;
   AgentTunnelFrame frame;
   *frame.mutable_process() = std::move(answer);
+  SendLast(std::move(frame));
+}
+
+void Tunnel::SendLogEnd(uint64_t next_offset) {
+  if (closed_ || result_sent_) return;
+  result_sent_ = true;
+  AgentTunnelFrame frame;
+  frame.mutable_log_end()->set_next_offset(next_offset);
   SendLast(std::move(frame));
 }
 
@@ -210,8 +218,7 @@ void Tunnel::Deliver() {
   const auto self = shared_from_this();
   if (choose_ && (closed_ || !waiting_.empty())) {
     const auto choose = std::exchange(choose_, nullptr);
-    return choose(waiting_.empty() ? ControllerTunnelFrame::FRAME_NOT_SET
-                                   : waiting_.front().frame_case());
+    return choose(waiting_.empty() ? ControllerTunnelFrame() : waiting_.front());
   }
   while (handler_ != nullptr && !waiting_.empty() && !stdin_pending_) {
     ControllerTunnelFrame frame = std::move(waiting_.front());
@@ -226,6 +233,9 @@ void Tunnel::Deliver() {
         break;
       case ControllerTunnelFrame::kAttach:
         handler_->OnAttach(frame.attach());
+        break;
+      case ControllerTunnelFrame::kLog:
+        handler_->OnLog(frame.log());
         break;
       case ControllerTunnelFrame::kResize:
         handler_->OnResize(frame.resize());

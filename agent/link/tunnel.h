@@ -22,10 +22,11 @@ namespace bunker::agent {
 class TunnelHandler {
  public:
   virtual ~TunnelHandler() = default;
-  // First, one of these four, once.
+  // First, one of these five, once.
   virtual void OnExec(const link::v1::ExecStart& start) = 0;
   virtual void OnProcess(const link::v1::ProcessCall&) {}
   virtual void OnAttach(const link::v1::ProcessAttach&) {}
+  virtual void OnLog(const link::v1::LogRead&) {}
   // An operation on files. Its data, if any, comes as stdin does.
   virtual void OnFile(const link::v1::FileStart&) {}
   // In place of OnStdinClose(): all data came, so many bytes.
@@ -60,8 +61,8 @@ class Tunnel : public std::enable_shared_from_this<Tunnel> {
 
   // Asks `choose` for the handler, which it gives by Serve(), when the first frame has come or the
   // stream has ended without one.
-  using FrameCase = link::v1::ControllerTunnelFrame::FrameCase;
-  void ServeBy(std::function<void(FrameCase first)> choose);
+  using Choose = std::function<void(const link::v1::ControllerTunnelFrame& first)>;
+  void ServeBy(Choose choose);
   // Events go to `handler` from now on. Once, and instead of it SendError() alone is fine.
   void Serve(TunnelHandler* handler);
 
@@ -77,6 +78,7 @@ class Tunnel : public std::enable_shared_from_this<Tunnel> {
   void SendFileEnd(link::v1::FileEnd end);        // last
   void SendError(const absl::Status& error);      // last
   void SendProcess(link::v1::ProcessAnswer answer);  // last
+  void SendLogEnd(uint64_t next_offset);          // last
   void StdinTaken();
 
   // Ends the stream without a result.
@@ -100,7 +102,7 @@ class Tunnel : public std::enable_shared_from_this<Tunnel> {
   std::unique_ptr<link::v1::AgentLink::Stub> stub_;
   std::shared_ptr<Stream> stream_;
   TunnelHandler* handler_ = nullptr;
-  std::function<void(FrameCase)> choose_;  // where there is no handler yet
+  Choose choose_;  // where there is no handler yet
 
   // Frames that the handler has not taken yet. Reading pauses above kMaxWaitingBytes.
   std::deque<link::v1::ControllerTunnelFrame> waiting_;

@@ -2,11 +2,8 @@
 
 #include <fcntl.h>
 #include <ifaddrs.h>
-#include <linux/if_tun.h>
-#include <net/if.h>
 #include <netinet/in.h>
 #include <sched.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -18,9 +15,11 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "agent/net/guard_process.h"
+#include "agent/net/links.h"
 #include "agent/net/name_set.h"
 #include "agent/net/namespace.h"
 #include "agent/net/rule_events.h"
+#include "agent/net/transit_network.h"
 #include "agent/net/worker_registries.h"
 #include "common/base/files.h"
 #include "common/base/log.h"
@@ -38,22 +37,6 @@ constexpr int kMaxReportedEvents = 64;
 constexpr size_t kMaxMarkBytes = 256;
 constexpr char kForwardingMark[] = "/forwarding-was-off";
 constexpr char kForwardingPath[] = "/proc/sys/net/ipv4/ip_forward";
-
-absl::Status WriteSetting(const std::string& path, const char* value) {
-  const UniqueFd fd(open(path.c_str(), O_WRONLY | O_CLOEXEC));
-  if (!fd) return ErrnoError(errno, path);
-  return Annotate(WriteAll(fd.get(), value), path);
-}
-
-absl::StatusOr<UniqueFd> MakeTap() {
-  UniqueFd fd(open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK));
-  if (!fd) return ErrnoError(errno, "/dev/net/tun");
-  ifreq request{};
-  std::string_view(kTapName).copy(request.ifr_name, IFNAMSIZ - 1);
-  request.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
-  if (ioctl(fd.get(), TUNSETIFF, &request) != 0) return ErrnoError(errno, "making a tap device");
-  return fd;
-}
 
 // The worker's own, IPv4 alone.
 std::vector<std::string> Resolvers() {
@@ -86,9 +69,7 @@ std::vector<std::string> OwnAddresses() {
 // Shaped both ways; what comes from the guest by way of an intermediate device, since a link can
 // only be shaped where it sends.
 std::string ShapingBatch(uint32_t mbit) {
-  const uint64_t burst = std::max<uint64_t>(32 * 1024, uint64_t{mbit} * 125'000 / 50);
-  const std::string bucket =
-      absl::StrCat(" root tbf rate ", mbit, "mbit burst ", burst, "b latency 100ms\n");
+  const std::string bucket = absl::StrCat(" root ", TokenBucket(mbit), "\n");
   return absl::StrCat("qdisc add dev ", kTapName, bucket, "qdisc add dev ", kTapName,
                       " handle ffff: ingress\nfilter add dev ", kTapName,
                       " parent ffff: protocol all u32 match u32 0 0 action mirred egress redirect "
@@ -98,6 +79,10 @@ std::string ShapingBatch(uint32_t mbit) {
 
 bool Forwards(const NetworkRequest& request) {
   return request.profile == "unrestricted";
+}
+
+bool IsTransit(const NetworkRequest& request) {
+  return request.profile == "transit";
 }
 
 std::string UplinkName(uint32_t slot) {
@@ -114,7 +99,7 @@ absl::StatusOr<UniqueFd> MakeIdleTap() {
       tap = ErrnoError(errno, "a namespace for an idle tap");
       return;
     }
-    tap = MakeTap();
+    tap = MakeTap(kTapName);
   }).join();
   return tap;
 }
@@ -155,7 +140,7 @@ const std::vector<std::string>& BunkerNetworks::RegistryNames() {
 }
 
 NetworkAbilities BunkerNetworks::Probe() {
-  NetworkAbilities abilities{{"isolated"}, ""};
+  NetworkAbilities abilities{{"isolated"}, "", {}};
   const std::string name = absl::StrCat("bunker-probe-", getpid());
   BunkerNetwork network;
   NetworkRequest request;
@@ -171,7 +156,59 @@ NetworkAbilities BunkerNetworks::Probe() {
     return abilities;
   }
   abilities.profiles = {"isolated", "registry", "allowlisted", "unrestricted"};
+  if (options_.bridges.empty()) return abilities;
+  built = MakeNamespace(name);
+  if (built.ok()) built = ProbeTransit(name);
+  built.Update(RemoveNamespace(name));
+  if (built.ok()) {
+    abilities.profiles.push_back("transit");
+    abilities.bridges = Bridges();
+  } else {
+    abilities.reason = absl::StrCat("bunkers can't attach to bridges here: ", built.message());
+  }
   return abilities;
+}
+
+// Those of the config that the host has now.
+std::vector<std::string> BunkerNetworks::Bridges() const {
+  std::vector<std::string> found;
+  for (const std::string& name : options_.bridges) {
+    if (IsBridge(name))
+      found.push_back(name);
+    else
+      Log(Severity::kWarning, "net.bridge_missing",
+          {{"bridge", name}, {"remedy", "make it, and start the agent again"}});
+  }
+  return found;
+}
+
+// The controller's word alone opens no bridge.
+absl::StatusOr<BunkerNetwork> BunkerNetworks::BuildCards(const std::string& name,
+                                                         const NetworkRequest& request,
+                                                         std::string* rules) {
+  TransitPlan plan{name, request.slot, request.bandwidth_mbit, request.cards, {}};
+  ASSIGN_OR_RETURN(plan.rules, ParseCards(request.cards));
+  if (plan.cards.empty()) return absl::InvalidArgumentError("profile transit without interfaces");
+  for (const TransitCard& card : plan.cards) {
+    const auto& open = options_.bridges;
+    if (std::find(open.begin(), open.end(), card.bridge) == open.end() || !IsBridge(card.bridge)) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("this worker has no bridge ", card.bridge,
+                       " that bunkers may attach to (network.bridges)"));
+    }
+  }
+  ASSIGN_OR_RETURN(std::vector<UniqueFd> taps, BuildTransit(plan, [&]() -> absl::Status {
+                     ASSIGN_OR_RETURN(*rules, ApplyRules(name, request));
+                     return absl::OkStatus();
+                   }));
+  BunkerNetwork network;
+  network.tap = std::move(taps.front());
+  network.more_taps.assign(std::make_move_iterator(taps.begin() + 1),
+                           std::make_move_iterator(taps.end()));
+  for (const CardRules& card : plan.rules) {
+    if (card.address && network.private_ip.empty()) network.private_ip = Ipv4Text(*card.address);
+  }
+  return network;
 }
 
 std::shared_ptr<BunkerNetworks::Entry> BunkerNetworks::EntryOf(const std::string& folder) {
@@ -191,7 +228,7 @@ absl::StatusOr<BunkerNetwork> BunkerNetworks::SetUp(const NetworkRequest& reques
     MutexLock busy(entry->busy);
     built = MakeNamespace(name);
     if (built.ok()) built = Build(name, request, &network, &entry->rules);
-    if (built.ok()) {
+    if (built.ok() && !IsTransit(request)) {
       auto config = GuardConfigFor(request);
       built = config.ok() ? StartGuard(request.folder, name, *config) : config.status();
     }
@@ -230,12 +267,15 @@ std::vector<NetworkRequest> BunkerNetworks::Kept() const {
 // Rules before addresses, and the links come up last.
 absl::Status BunkerNetworks::Build(const std::string& name, const NetworkRequest& request,
                                    BunkerNetwork* out, std::string* rules) {
+  if (IsTransit(request)) {
+    ASSIGN_OR_RETURN(*out, BuildCards(name, request, rules));
+    return absl::OkStatus();
+  }
   if (Forwards(request)) RETURN_IF_ERROR(ConnectUplink(name, request.slot));
   const Ipv4 uplink = UplinkAddress(request.slot);
   const auto prepare = [&]() -> absl::Status {
-    RETURN_IF_ERROR(WriteSetting("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1"));
-    RETURN_IF_ERROR(WriteSetting("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1"));
-    ASSIGN_OR_RETURN(out->tap, MakeTap());
+    RETURN_IF_ERROR(SilenceIpv6());
+    ASSIGN_OR_RETURN(out->tap, MakeTap(kTapName));
     return absl::OkStatus();
   };
   const auto bring_up = [&]() -> absl::Status {
@@ -243,12 +283,13 @@ absl::Status BunkerNetworks::Build(const std::string& name, const NetworkRequest
     std::string batch = absl::StrCat("link set dev ", kTapName, " address ", kGatewayMac,
                                      "\naddress add ", kGatewayAddress, "/", kGuestPrefixBits,
                                      " dev ", kTapName, "\nlink set lo up\n");
-    if (request.bandwidth_mbit > 0)
+    // Each tool that is run costs a start some milliseconds: one where nothing has to come between.
+    if (request.bandwidth_mbit > 0) {
       absl::StrAppend(&batch, "link add ifb0 type ifb\nlink set ifb0 up\n");
-    RETURN_IF_ERROR(RunNetTool({kIpPath, "-batch", "-"}, batch));
-    if (request.bandwidth_mbit > 0)
+      RETURN_IF_ERROR(RunNetTool({kIpPath, "-batch", "-"}, std::exchange(batch, "")));
       RETURN_IF_ERROR(RunNetTool({kTcPath, "-batch", "-"}, ShapingBatch(request.bandwidth_mbit)));
-    std::string up = absl::StrCat("link set dev ", kTapName, " up\n");
+    }
+    std::string up = absl::StrCat(batch, "link set dev ", kTapName, " up\n");
     if (Forwards(request)) {
       absl::StrAppend(&up, "address add ", Ipv4Text(uplink), "/31 dev ", kUplinkName,
                       "\nlink set dev ", kUplinkName, " up\nroute add default via ",
@@ -307,9 +348,16 @@ absl::StatusOr<std::string> BunkerNetworks::ApplyRules(const std::string& name,
   spec.ports = options_.ports;
   spec.refused = parsed_.refused;
   spec.exempt = parsed_.exempt_ranges;
+  std::string text;
+  if (IsTransit(request)) {
+    ASSIGN_OR_RETURN(const std::vector<CardRules> cards, ParseCards(request.cards));
+    text = TransitRuleset(cards);
+  } else {
+    text = BunkerRuleset(spec);
+  }
   RulesSeen seen;
   const auto apply = [&]() -> absl::Status {
-    RETURN_IF_ERROR(RunNetTool({kNftPath, "-f", "-"}, BunkerRuleset(spec)));
+    RETURN_IF_ERROR(RunNetTool({kNftPath, "-f", "-"}, text));
     ASSIGN_OR_RETURN(const std::string json, ReadNetTool({kNftPath, "-j", "list", "ruleset"}));
     ASSIGN_OR_RETURN(seen, ReadRules(json, absl::Now()));
     return absl::OkStatus();
@@ -342,6 +390,7 @@ absl::Status BunkerNetworks::TearDown(const std::string& folder) {
     if (Forwards(entry->request)) {
       RunNetTool({kIpPath, "link", "delete", UplinkName(entry->request.slot)}, "").IgnoreError();
     }
+    RETURN_IF_ERROR(DisconnectTransit(NamespaceOf(folder)));
     RETURN_IF_ERROR(RemoveNamespace(NamespaceOf(folder)));
   }
   MutexLock lock(mutex_);
@@ -380,12 +429,14 @@ absl::StatusOr<v1::GuardReport> BunkerNetworks::Keep(const std::string& folder) 
   };
   RETURN_IF_ERROR(InNamespace(name, look));
   if (entry->rules != seen.text) RETURN_IF_ERROR(RestoreRules(*entry));
-  if (!GuardRuns(folder)) {
+  const bool guarded = !IsTransit(entry->request);
+  if (guarded && !GuardRuns(folder)) {
     Log(Severity::kWarning, "net.guard_restarted", {{"namespace", name}});
     ASSIGN_OR_RETURN(const v1::GuardConfig config, GuardConfigFor(entry->request));
     RETURN_IF_ERROR(StartGuard(folder, name, config));
   }
-  v1::GuardReport report = AskGuard(folder).value_or(v1::GuardReport());
+  v1::GuardReport report;
+  if (guarded) report = AskGuard(folder).value_or(v1::GuardReport());
   for (v1::GuardEvent& event : seen.events) *report.add_events() = std::move(event);
   std::stable_sort(report.mutable_events()->begin(), report.mutable_events()->end(),
                    [](const v1::GuardEvent& a, const v1::GuardEvent& b) {

@@ -16,6 +16,7 @@
 #include "absl/status/statusor.h"
 #include "agent/net/address_rules.h"
 #include "agent/net/ruleset.h"
+#include "agent/net/transit_rules.h"
 #include "bunker/agent/v1/netguard.pb.h"
 #include "common/base/mutex.h"
 #include "common/base/unique_fd.h"
@@ -31,27 +32,31 @@ struct NetworkOptions {
   uint32_t slots = 1;                     // bunkers at once
   uid_t guard_uid = 0;
   std::string state_dir;  // remembers whether forwarding was off
+  std::vector<std::string> bridges;  // of the host, that bunkers may attach to
 };
 
 struct NetworkRequest {
   std::string bunker_id;
   uint32_t incarnation = 0;
   std::string folder;                  // the VM's, which exists
-  std::string profile;                 // registry | allowlisted | unrestricted
+  std::string profile;                 // registry | allowlisted | unrestricted | transit
   std::vector<std::string> allowlist;  // of the profile allowlisted
+  std::vector<TransitCard> cards;      // of the profile transit
   uint32_t slot = 0;                   // no other running bunker's on this host: its uid
   uint32_t bandwidth_mbit = 0;         // each way; 0: no limit
 };
 
 struct BunkerNetwork {
   UniqueFd tap;            // for the VMM; the device goes with its last user
-  std::string private_ip;  // unique among this worker's bunkers
+  std::vector<UniqueFd> more_taps;  // of further cards
+  std::string private_ip;  // unique among this worker's bunkers, but with transit; "": none
 };
 
 // What the agent can enforce, and why not more.
 struct NetworkAbilities {
   std::vector<std::string> profiles;
   std::string reason;  // "" where all
+  std::vector<std::string> bridges = {};  // that are there, and that bunkers may attach to
 };
 
 class BunkerNetworks {
@@ -95,6 +100,9 @@ class BunkerNetworks {
 
   absl::Status Build(const std::string& name, const NetworkRequest& request, BunkerNetwork* out,
                      std::string* rules);
+  std::vector<std::string> Bridges() const;
+  absl::StatusOr<BunkerNetwork> BuildCards(const std::string& name, const NetworkRequest& request,
+                                           std::string* rules);
   absl::Status ConnectUplink(const std::string& name, uint32_t slot);
   absl::Status OpenHost();
   absl::StatusOr<std::string> ApplyRules(const std::string& name, const NetworkRequest& request);

@@ -126,10 +126,14 @@ absl::StatusOr<UniqueFd> Park(UniqueFd fd) {
 
 absl::Status WriteNote(const std::string& folder, pid_t pid) {
   ASSIGN_OR_RETURN(const ProcessIdentity identity, ReadIdentity(pid));
-  return WriteFileDurably(
-      NotePath(folder),
-      absl::StrCat(identity.pid, " ", identity.start_time_ticks, " ", identity.boot_id, "\n"),
-      0600);
+  // Whole or not there, but not synced: it is of no use after the host's next boot.
+  const std::string part = NotePath(folder) + ".part";
+  UniqueFd file(::open(part.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600));
+  if (!file) return ErrnoError(errno, part);
+  RETURN_IF_ERROR(WriteAll(file.get(), absl::StrCat(identity.pid, " ", identity.start_time_ticks,
+                                                    " ", identity.boot_id, "\n")));
+  if (::rename(part.c_str(), NotePath(folder).c_str()) != 0) return ErrnoError(errno, part);
+  return absl::OkStatus();
 }
 
 absl::StatusOr<ProcessIdentity> ReadNote(const std::string& folder) {

@@ -30,5 +30,6 @@ absl::StatusOr<std::string> ReadNetTool(const std::vector<std::string>& argv);
 inline constexpr char kNftPath[] = "/usr/sbin/nft";
 inline constexpr char kIpPath[] = "/usr/sbin/ip";
 inline constexpr char kTcPath[] = "/usr/sbin/tc";
+inline constexpr char kBridgePath[] = "/usr/sbin/bridge";
 
 }  // namespace bunker::agent

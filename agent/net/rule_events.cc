@@ -1,5 +1,7 @@
 #include "agent/net/rule_events.h"
 
+#include <algorithm>
+#include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "agent/net/address_rules.h"
@@ -42,6 +44,47 @@ bool ReadElement(const json& entry, bool allowed, absl::Time now, v1::GuardEvent
   return true;
 }
 
+// What the profile transit refused, by the set that holds it; see transit_rules.
+constexpr const char* kTransitSets[] = {"refused_mac", "refused_arp", "refused_source",
+                                        "refused_type", "refused_dhcp"};
+
+bool IsTransitSet(const std::string& name) {
+  return std::find(std::begin(kTransitSets), std::end(kTransitSets), name) !=
+         std::end(kTransitSets);
+}
+
+// {"elem": {"val": word or {"concat": words}, …}}: brought into the form that ReadElement() knows.
+bool ReadTransitElement(const json& entry, const std::string& set, absl::Time now,
+                        v1::GuardEvent* event) {
+  if (!entry.is_object() || !entry.contains("elem") || !entry["elem"].is_object()) return false;
+  json plain = entry;
+  json& value = plain["elem"]["val"];
+  json words = value.is_object() && value.contains("concat") ? value["concat"]
+                                                             : json::array({value});
+  value = {{"concat", json::array()}};
+  if (!ReadElement(plain, /*allowed=*/false, now, event)) return false;
+  const std::string what = set.substr(set.find('_') + 1);
+  event->set_rule(what == "type" ? "ethertype" : what);
+  if (what == "mac") {
+    event->set_proto("ethernet");
+    event->set_name(WordAt(words, 0));
+  } else if (what == "arp") {
+    event->set_proto("arp");
+    event->set_dst(WordAt(words, 0));
+  } else if (what == "source") {
+    event->set_name(WordAt(words, 0));
+    event->set_dst(WordAt(words, 1));
+    event->set_proto(WordAt(words, 2));
+  } else if (what == "type") {
+    event->set_proto(WordAt(words, 0));
+  } else {
+    event->set_proto("udp");
+    event->set_port(68);
+    event->set_dst(WordAt(words, 0));
+  }
+  return true;
+}
+
 }  // namespace
 
 absl::StatusOr<RulesSeen> ReadRules(const std::string& text, absl::Time now) {
@@ -53,11 +96,19 @@ absl::StatusOr<RulesSeen> ReadRules(const std::string& text, absl::Time now) {
     if (!item.is_object() || !item.contains("set") || !item["set"].is_object()) continue;
     json& set = item["set"];
     const std::string name = set.value("name", "");
-    if (name != "refused" && name != "refused_other" && name != "allowed") continue;
+    const bool transit = IsTransitSet(name);
+    if (!transit && name != "refused" && name != "refused_other" && name != "allowed") continue;
+    // One that has the set's own time to live does not say it.
+    const uint64_t timeout = NumberAt(set, "timeout");
     if (set.contains("elem") && set["elem"].is_array()) {
-      for (const json& entry : set["elem"]) {
+      for (json& entry : set["elem"]) {
         v1::GuardEvent event;
-        if (ReadElement(entry, name == "allowed", now, &event)) seen.events.push_back(event);
+        if (entry.is_object() && entry.contains("elem") && entry["elem"].is_object() &&
+            !entry["elem"].contains("timeout"))
+          entry["elem"]["timeout"] = timeout;
+        if (transit ? ReadTransitElement(entry, name, now, &event)
+                    : ReadElement(entry, name == "allowed", now, &event))
+          seen.events.push_back(event);
       }
     }
     set.erase("elem");

@@ -12,9 +12,12 @@
 #include <filesystem>
 #include <utility>
 
+#include "agent/reconcile/guest_config.h"
+#include "agent/reconcile/running_bunker.h"
 #include "agent/reconcile/vm_traces.h"
 #include "agent/vm/disk_copy.h"
 #include "agent/vm/rw_disk.h"
+#include "agent/vm/saved_memory.h"
 #include "common/base/files.h"
 #include "common/base/log.h"
 #include "common/base/reason.h"
@@ -29,7 +32,6 @@ namespace bunker::agent {
 namespace {
 
 namespace fs = std::filesystem;
-constexpr size_t kEntropyBytes = 64;
 // The cloud kernel takes 62 MiB while it boots: with 64 it panics, with 80 it comes up (measured).
 // A smaller bunker gets this much; placement counts kVmOverheadMb on top anyway.
 constexpr uint32_t kMinGuestMemoryMb = 96;
@@ -40,31 +42,6 @@ constexpr absl::Duration kWaitSlice = absl::Milliseconds(500);
 
 double MsSince(absl::Duration begin) {
   return absl::ToDoubleMilliseconds(MonotonicTime() - begin);
-}
-
-// systemd's form of it. The same over a bunker's restarts, and no other's; not to be guessed from.
-std::string MachineIdOf(const std::string& bunker_id) {
-  return Sha256Hex("machine-id " + bunker_id).substr(0, 32);
-}
-
-guest::v1::GuestConfig ConfigFor(const link::v1::BunkerAssignment& wanted) {
-  guest::v1::GuestConfig config;
-  config.set_hostname(wanted.hostname());
-  config.set_machine_id(MachineIdOf(wanted.bunker_id()));
-  for (const auto& [name, value] : wanted.env()) (*config.mutable_default_env())[name] = value;
-  config.set_default_cwd(wanted.working_dir());
-  config.set_default_user(wanted.user());
-  config.set_realtime_ns(static_cast<uint64_t>(absl::ToUnixNanos(absl::Now())));
-  SystemRng rng;
-  config.set_entropy(rng.Bytes(kEntropyBytes));
-  if (HasNetworkCard(wanted)) {
-    guest::v1::GuestNetwork* network = config.mutable_network();
-    network->set_address(kGuestAddress);
-    network->set_prefix_bits(kGuestPrefixBits);
-    network->set_gateway(kGatewayAddress);
-    network->set_nameserver(kGatewayAddress);
-  }
-  return config;
 }
 
 // The steps of a start; where one fails, all before it are undone.
@@ -117,9 +94,7 @@ class StartJob {
     if (!parts_.images.Find(running_->row.recipe_digest()))
       return absl::NotFoundError("the image was evicted before the VM began");
     ASSIGN_OR_RETURN(const std::string start_kind, BringUp());
-    RETURN_IF_ERROR(
-        Annotate(BoundVmCpu(parts_.cgroups, running_->row.folder(), wanted_.cpu_millicores()),
-                 "the VM's control group"));
+    RETURN_IF_ERROR(StartMain());
     link::v1::BunkerObservation* observed = running_->row.mutable_observed();
     observed->set_status(link::v1::BunkerObservation::RUNNING);
     observed->set_isolation(AcceleratorName(options_.accelerator));
@@ -128,8 +103,19 @@ class StartJob {
     return parts_.journal.PutVm(running_->row);
   }
 
+  // Once it is settled who this is: nothing of the tenant's runs in a guest that may yet be ended
+  // because it can't become this bunker.
+  absl::Status StartMain() {
+    if (!wanted_.has_main()) return absl::OkStatus();
+    return Annotate(Configure(MainConfigFor(wanted_)), "starting the image's command");
+  }
+
   // The quickest way that works; why it was not a quicker one is then in the row.
   absl::StatusOr<std::string> BringUp() {
+    if (wanted_.snapshot_memory()) {
+      ASSIGN_OR_RETURN(const bool goes_on, TrySavedMemory());
+      if (goes_on) return "restore";
+    }
     ASSIGN_OR_RETURN(const std::shared_ptr<const Template> from, FindTemplate());
     if (from != nullptr) {
       ASSIGN_OR_RETURN(const bool pooled, TryPool(from));
@@ -143,9 +129,14 @@ class StartJob {
 
   absl::StatusOr<std::shared_ptr<const Template>> FindTemplate() {
     std::string* why_not = running_->row.mutable_observed()->mutable_fallback_reason();
-    if (!wanted_.snapshot_id().empty()) {
+    if (HasSeveralCards(wanted_)) {
       if (parts_.templates.enabled())
-        *why_not = "TEMPLATE_MISSING: bunkers made from a snapshot are not restored, they boot";
+        *why_not = "TEMPLATE_MISSING: a bunker with several network cards boots";
+      return nullptr;
+    }
+    if (!wanted_.snapshot_id().empty()) {
+      if (why_not->empty() && parts_.templates.enabled())
+        *why_not = "TEMPLATE_MISSING: bunkers made from a snapshot without memory boot";
       return nullptr;
     }
     if (wanted_.keep_disk()) {
@@ -196,11 +187,53 @@ class StartJob {
     return false;
   }
 
+  // As TryRestore, from the memory that its snapshot holds: with that moment's disk, once.
+  absl::StatusOr<bool> TrySavedMemory() {
+    std::string disk = running_->row.folder() + "/rw.ext4";
+    if (wanted_.keep_disk()) {
+      ASSIGN_OR_RETURN(disk, KeptDiskPath(options_.disk_dir, wanted_.bunker_id()));
+      if (wanted_.disk_expected() || fs::exists(disk)) return false;
+    }
+    disk_ = disk;
+    const absl::Status restored = RestoreSaved();
+    if (restored.ok()) return true;
+    RETURN_IF_ERROR(cancel_.Check());
+    Log(Severity::kWarning, "snapshot.memory_not_restored",
+        {{"bunker", wanted_.bunker_id()}, {"why", std::string(restored.message())}});
+    running_->row.mutable_observed()->set_fallback_reason("RESTORE_FAILED: " +
+                                                          std::string(restored.message()));
+    RETURN_IF_ERROR(Undo());
+    grows_ = false;
+    return false;
+  }
+
+  absl::Status RestoreSaved() {
+    ASSIGN_OR_RETURN(const std::string source,
+                     KeptDiskPath(options_.snapshot_dir, wanted_.snapshot_id()));
+    ASSIGN_OR_RETURN(const VmSnapshot saved, LoadMemory(source));
+    RETURN_IF_ERROR(MakeFolders(running_->row.folder(), 0700));
+    RETURN_IF_ERROR(CopySnapshot());
+    RETURN_IF_ERROR(SyncFolder(fs::path(disk_).parent_path()));
+    const absl::Duration begin = MonotonicTime();
+    VmSpec spec = Spec();
+    ASSIGN_OR_RETURN(const BunkerNetwork network, MakeNetwork());
+    PutCards(wanted_, network, &spec);
+    ASSIGN_OR_RETURN(running_->vm, parts_.vmm.Restore(spec, saved, Journalled(/*is_clone=*/true),
+                                                     cancel_));
+    // The device is to grow before the files on it.
+    if (std::exchange(grows_, false)) return BecomeItself(begin, 0);
+    return BecomeItself(begin, wanted_.disk_mb());
+  }
+
   // False, and nothing left of it, where the bunker has to boot.
   absl::StatusOr<bool> TryRestore(const std::shared_ptr<const Template>& from) {
     const absl::Status restored = RestoreFrom(*from);
     if (restored.ok()) return true;
     RETURN_IF_ERROR(cancel_.Check());
+    if (no_network_) {  // none of the template's fault, and a boot would meet the same
+      RETURN_IF_ERROR(Undo());
+      return restored;
+    }
     parts_.templates.Reject(from, restored);
     running_->row.mutable_observed()->set_fallback_reason("RESTORE_FAILED: " +
                                                           std::string(restored.message()));
@@ -227,8 +260,9 @@ class StartJob {
       return ReasonError(absl::StatusCode::kFailedPrecondition, "NETWORK_PROFILE_DENIED",
                          "this worker can't enforce the network profile " + request->profile);
     }
-    ASSIGN_OR_RETURN(BunkerNetwork network, parts_.networks->SetUp(*request));
-    running_->row.mutable_observed()->set_private_ip(network.private_ip);
+    absl::StatusOr<BunkerNetwork> network = parts_.networks->SetUp(*request);
+    no_network_ = !network.ok();
+    if (network.ok()) running_->row.mutable_observed()->set_private_ip(network->private_ip);
     return network;
   }
 
@@ -239,7 +273,7 @@ class StartJob {
     const absl::Duration begin = MonotonicTime();
     VmSpec spec = Spec();
     ASSIGN_OR_RETURN(const BunkerNetwork network, MakeNetwork());
-    spec.tap_fd = network.tap.get();
+    PutCards(wanted_, network, &spec);
     ASSIGN_OR_RETURN(running_->vm, parts_.vmm.Restore(spec, from.snapshot,
                                                      Journalled(/*is_clone=*/true), cancel_));
     return BecomeItself(begin, from.disk_mb);
@@ -263,8 +297,9 @@ class StartJob {
     RETURN_IF_ERROR(cancel_.Check());
     const absl::Duration begin = MonotonicTime();
     VmSpec spec = Spec();
+    spec.snapshots = parts_.vmm.Capabilities().snapshots;  // a tenant may ask for its memory
     ASSIGN_OR_RETURN(const BunkerNetwork network, MakeNetwork());
-    spec.tap_fd = network.tap.get();
+    PutCards(wanted_, network, &spec);
     absl::StatusOr<VmHandle> vm = parts_.vmm.Start(spec, Journalled(/*is_clone=*/false), cancel_);
     RETURN_IF_ERROR(Annotate(vm.status(), "starting the VM"));
     running_->vm = *std::move(vm);
@@ -435,6 +470,7 @@ class StartJob {
   uid_t uid_;
   std::string disk_;
   bool grows_ = false;  // its files have still to become as large as it
+  bool no_network_ = false;  // it was asked for, and could not be made
   CancelToken& cancel_;
   std::shared_ptr<RunningBunker> running_;  // null once handed over
 };
@@ -448,24 +484,6 @@ static absl::Status AskGuestToEnd(RunningBunker& bunker, absl::Duration grace) {
   RETURN_IF_ERROR(bunker.channel->Shutdown(grace));
   bunker.vm.process().Wait(grace).status().IgnoreError();  // Vmm::Stop goes on from either
   return absl::OkStatus();
-}
-
-std::optional<NetworkRequest> NetworkOf(const v1::VmRow& row, uid_t uid) {
-  const link::v1::BunkerAssignment& wanted = row.wanted();
-  if (!HasNetworkCard(wanted)) return std::nullopt;
-  NetworkRequest request;
-  request.bunker_id = wanted.bunker_id();
-  request.incarnation = wanted.incarnation();
-  request.folder = row.folder();
-  request.profile = wanted.network_profile();
-  request.allowlist.assign(wanted.network_allowlist().begin(), wanted.network_allowlist().end());
-  request.slot = uid;
-  request.bandwidth_mbit = wanted.bandwidth_mbit();
-  return request;
-}
-
-bool HasNetworkCard(const link::v1::BunkerAssignment& wanted) {
-  return wanted.network_profile() != "isolated" && !wanted.network_profile().empty();
 }
 
 VmSpec FormOf(const BunkerJobOptions& options, const ImageStore& images,
@@ -519,63 +537,6 @@ absl::Status StopBunker(const BunkerJobParts& parts, RunningBunker& bunker, absl
     tell("journal", parts.journal.RemoveVm(id, row.wanted().incarnation()));
   parts.images.Unpin(row.recipe_digest());
   return absl::OkStatus();
-}
-
-absl::Status SyncGuestDisk(const v1::VmRow& row, GuestChannel& channel, absl::Duration timeout) {
-  guest::v1::GuestConfig config = ConfigFor(row.wanted());
-  config.set_sync_disk(true);
-  return channel.Configure(config, timeout);
-}
-
-absl::Status SetBunkerPaused(const BunkerJobParts& parts, v1::VmRow& row, GuestChannel& channel,
-                             bool paused) {
-  using Observed = link::v1::BunkerObservation;
-  if (paused) {
-    row.mutable_observed()->set_status(Observed::PAUSED);
-    RETURN_IF_ERROR(parts.journal.PutVm(row));
-    return parts.vmm.Pause(RecordOf(row));
-  }
-  RETURN_IF_ERROR(parts.vmm.Resume(RecordOf(row)));
-  RETURN_IF_ERROR(channel.WaitReady(kConfigureTimeout));
-  // Its clock stood still.
-  const absl::Status told = channel.Configure(ConfigFor(row.wanted()), kConfigureTimeout);
-  if (!told.ok() && told.code() != absl::StatusCode::kFailedPrecondition) return told;
-  row.mutable_observed()->set_status(Observed::RUNNING);
-  return parts.journal.PutVm(row);
-}
-
-absl::StatusOr<std::string> KeptDiskPath(const std::string& disk_dir,
-                                         const std::string& bunker_id) {
-  const bool plain = !bunker_id.empty() && bunker_id.size() <= 64 &&
-                     std::all_of(bunker_id.begin(), bunker_id.end(), [](unsigned char c) {
-                       return std::isalnum(c) != 0 || c == '_' || c == '-';
-                     });
-  if (!plain) return absl::InvalidArgumentError("a bunker's id that can't name a file");
-  return disk_dir + "/" + bunker_id + ".ext4";
-}
-
-absl::StatusOr<std::string> DiskPathOf(const v1::VmRow& row, const std::string& disk_dir) {
-  if (!row.wanted().keep_disk()) return row.folder() + "/rw.ext4";
-  return KeptDiskPath(disk_dir, row.wanted().bunker_id());
-}
-
-absl::Status RemoveKeptDisk(const std::string& disk_dir, const std::string& bunker_id) {
-  ASSIGN_OR_RETURN(const std::string path, KeptDiskPath(disk_dir, bunker_id));
-  if (::unlink(path.c_str()) != 0 && errno != ENOENT) return ErrnoError(errno, "unlink " + path);
-  return absl::OkStatus();
-}
-
-absl::StatusOr<link::v1::Usage> MeasureVm(const v1::VmRow& row, const std::string& disk_dir) {
-  ASSIGN_OR_RETURN(const ProcessUsage process, UsageOf(row.pid()));
-  ASSIGN_OR_RETURN(const std::string disk, DiskPathOf(row, disk_dir));
-  struct stat info {};
-  if (::stat(disk.c_str(), &info) != 0) return ErrnoError(errno, "stat " + disk);
-  link::v1::Usage usage;
-  usage.set_cpu_s(process.cpu_s);
-  usage.set_rss_bytes(process.rss_bytes);
-  usage.set_disk_bytes(static_cast<uint64_t>(info.st_blocks) * 512);
-  usage.set_at_unix_ms(absl::ToUnixMillis(absl::Now()));
-  return usage;
 }
 
 absl::Status RemoveVmFolder(const BunkerJobParts& parts, const std::string& folder) {

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <memory>
-#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -12,8 +11,8 @@
 #include "agent/cache/image_store.h"
 #include "agent/exec/guest_channel.h"
 #include "agent/journal/journal.h"
-#include "agent/net/bunker_network.h"
 #include "agent/reconcile/clone_pool.h"
+#include "agent/reconcile/network_request.h"
 #include "agent/reconcile/template_keeper.h"
 #include "agent/reconcile/uid_pool.h"
 #include "agent/vm/vmm.h"
@@ -60,9 +59,6 @@ struct VmShape {
   bool network_card = false;
 };
 
-// Of every profile but isolated.
-bool HasNetworkCard(const link::v1::BunkerAssignment& wanted);
-
 // The VM that a bunker of such a shape gets, without folder, private disk, uid and tap.
 VmSpec FormOf(const BunkerJobOptions& options, const ImageStore& images,
               const std::string& recipe_digest, const VmShape& shape);
@@ -96,30 +92,5 @@ absl::Status StopBunker(const BunkerJobParts& parts, RunningBunker& bunker, absl
 
 // Removes the folder of a VM that does not run, its control group, and the network named after it.
 absl::Status RemoveVmFolder(const BunkerJobParts& parts, const std::string& folder);
-
-// The network of that row's bunker; nothing where its profile has none.
-std::optional<NetworkRequest> NetworkOf(const v1::VmRow& row, uid_t uid);
-
-// Has the guest write to its disk all that is to be there. An error: it did not, or not in time.
-absl::Status SyncGuestDisk(const v1::VmRow& row, GuestChannel& channel, absl::Duration timeout);
-
-// Pauses the VM of that row, or lets it go on with its clock set. What is so already is fine. The
-// journal says PAUSED before it is, and RUNNING after it does; `row`, the caller's copy, as well.
-absl::Status SetBunkerPaused(const BunkerJobParts& parts, v1::VmRow& row, GuestChannel& channel,
-                             bool paused);
-
-// The disk of a bunker that keeps one. Its name is the bunker's id, which the controller made; an
-// id that is no plain word is refused.
-absl::StatusOr<std::string> KeptDiskPath(const std::string& disk_dir,
-                                         const std::string& bunker_id);
-
-// The private disk that the VM of that row has.
-absl::StatusOr<std::string> DiskPathOf(const v1::VmRow& row, const std::string& disk_dir);
-
-// Removes it; none there is fine.
-absl::Status RemoveKeptDisk(const std::string& disk_dir, const std::string& bunker_id);
-
-// What the VM of that row takes, its private disk included. kNotFound where it has ended.
-absl::StatusOr<link::v1::Usage> MeasureVm(const v1::VmRow& row, const std::string& disk_dir);
 
 }  // namespace bunker::agent

@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <utility>
 
+#include "agent/reconcile/running_bunker.h"
 #include "agent/reconcile/snapshot_job.h"
 #include "agent/reconcile/vm_traces.h"
 #include "common/base/log.h"
@@ -45,7 +46,8 @@ BunkerRunner::BunkerRunner(EventLoop& loop, Pools pools, BunkerJobParts parts, O
       copies_(pools.copies),
       parts_(parts),
       options_(std::move(options)),
-      listeners_(std::move(listeners)) {}
+      listeners_(std::move(listeners)),
+      mains_(loop, listeners_.on_main) {}
 
 BunkerRunner::~BunkerRunner() {
   for (auto& [id, entry] : entries_) loop_.UnwatchFd(entry.running->vm.exit_fd());
@@ -100,6 +102,7 @@ absl::Status BunkerRunner::RecoverOne(const v1::VmRow& row, std::vector<Recovere
          {"incarnation", wanted.incarnation()},
          {"pid", row.pid()}});
     Watch(wanted.bunker_id());
+    BoundCpu(wanted.bunker_id(), wanted.incarnation());
     return absl::OkStatus();
   }
   // Half booted when the agent died: start over, with nothing of the first try alive.
@@ -170,6 +173,10 @@ void BunkerRunner::Start(const link::v1::BunkerAssignment& wanted, const std::st
       const Observed observed = (*started)->row.observed();
       entries_[wanted.bunker_id()].running = *std::move(started);
       Watch(wanted.bunker_id());
+      loop_.AddTimer(options_.start_burst, [this, id = wanted.bunker_id(),
+                                            incarnation = wanted.incarnation()] {
+        BoundCpu(id, incarnation);
+      });
       on_started(observed);
     });
   };
@@ -189,7 +196,10 @@ void BunkerRunner::Stop(const std::string& bunker_id, uint32_t incarnation, bool
   }
   const std::shared_ptr<RunningBunker> running = it->second.running;
   loop_.UnwatchFd(running->vm.exit_fd());
+  mains_.Remove(bunker_id);
+  const std::vector<OnConsole> readers = std::move(it->second.console_readers);
   entries_.erase(it);
+  for (const OnConsole& reader : readers) reader(NotRunning());
   SubmitStop(running, keep_disk, std::move(on_stopped));
 }
 
@@ -249,20 +259,24 @@ void BunkerRunner::SetPaused(const std::string& bunker_id, uint32_t incarnation,
     loop_.Post([on_paused, status = submitted.status()] { on_paused(status); });
 }
 
-void BunkerRunner::CopyDisk(const std::string& bunker_id, const std::string& snapshot_id,
+void BunkerRunner::CopyDisk(const std::string& bunker_id, const Copy& wanted,
                             std::shared_ptr<CancelToken> cancel, OnCopied on_copied) {
-  const absl::StatusOr<std::string> path = KeptDiskPath(options_.job.snapshot_dir, snapshot_id);
+  const absl::StatusOr<std::string> path =
+      KeptDiskPath(options_.job.snapshot_dir, wanted.snapshot_id);
   if (!path.ok()) return loop_.Post([on_copied, path] { on_copied({path.status()}); });
   const auto it = entries_.find(bunker_id);
   const std::shared_ptr<RunningBunker> running =
       it == entries_.end() ? nullptr : it->second.running;
   const v1::VmRow row = running == nullptr ? v1::VmRow() : running->row;
-  auto job = [this, bunker_id, path = *path, running, row, cancel,
+  if (running == nullptr && wanted.memory)
+    return loop_.Post([on_copied] { on_copied({NotRunning()}); });
+  auto job = [this, bunker_id, path = *path, memory = wanted.memory, running, row, cancel,
               on_copied](CancelToken& pool_token) {
     pool_token.SetCallback([&cancel] { cancel->Cancel(); });
     SnapshotOutcome outcome{uint64_t{0}};
     if (running != nullptr) {
-      outcome = SnapshotVm(parts_, options_.job, row, *running->channel, path, *cancel);
+      outcome = SnapshotVm(parts_, options_.job, row, *running->channel, path, memory,
+                           *cancel);
     } else {
       outcome.size_bytes = SnapshotKeptDisk(options_.job, bunker_id, path, *cancel);
     }
@@ -293,9 +307,26 @@ void BunkerRunner::Watch(const std::string& bunker_id) {
   const int fd = entries_.at(bunker_id).running->vm.exit_fd();
   const absl::Status watched = loop_.WatchFd(fd, EventLoop::kReadable,
                                              [this, bunker_id](uint32_t) { OnVmEnded(bunker_id); });
+  const RunningBunker& running = *entries_.at(bunker_id).running;
+  const link::v1::BunkerAssignment& wanted = running.row.wanted();
+  if (wanted.has_main()) mains_.Add(bunker_id, wanted.incarnation(), running.channel);
   if (!watched.ok())
     Log(Severity::kError, "vm.not_watched",
         {{"bunker", bunker_id}, {"error", std::string(watched.message())}});
+}
+
+// Two writes to files of the kernel's, so on the loop: nothing can end the VM in between, whose
+// group would come back by them.
+void BunkerRunner::BoundCpu(const std::string& bunker_id, uint32_t incarnation) {
+  const Entry* entry = Find(bunker_id, incarnation);
+  if (entry == nullptr) return;
+  const v1::VmRow& row = entry->running->row;
+  const absl::Status bound =
+      BoundVmCpu(parts_.cgroups, row.folder(), row.wanted().cpu_millicores());
+  if (bound.ok()) return;
+  Log(Severity::kError, "vm.cpu_not_bounded",
+      {{"bunker", bunker_id}, {"error", std::string(bound.message())}});
+  loop_.AddTimer(kRetryPause, [=, this] { BoundCpu(bunker_id, incarnation); });
 }
 
 void BunkerRunner::OnVmEnded(const std::string& bunker_id) {
@@ -362,6 +393,39 @@ void BunkerRunner::MeasureAll() {
     });
   };
   if (!pool_.Submit(std::move(job)).ok()) measuring_ = false;
+}
+
+BunkerRunner::Entry* BunkerRunner::Find(const std::string& bunker_id, uint32_t incarnation) {
+  const auto it = entries_.find(bunker_id);
+  const bool there =
+      it != entries_.end() && it->second.running->row.wanted().incarnation() == incarnation;
+  return there ? &it->second : nullptr;
+}
+
+void BunkerRunner::ReadConsole(const std::string& bunker_id, uint32_t incarnation,
+                               OnConsole on_console) {
+  if (const auto channel = FindChannel(bunker_id, incarnation); !channel.ok())
+    return loop_.Post([on_console, why = channel.status()] { on_console(why); });
+  Entry& entry = *Find(bunker_id, incarnation);
+  entry.console_readers.push_back(std::move(on_console));
+  if (entry.console_readers.size() > 1) return;
+  auto job = [this, bunker_id, incarnation,
+              record = entry.running->vm.record()](CancelToken&) {
+    loop_.Post([this, bunker_id, incarnation, log = ReadConsoleLog(parts_.vmm, record)] {
+      OnConsoleRead(bunker_id, incarnation, log);
+    });
+  };
+  if (const auto submitted = pool_.Submit(std::move(job)); !submitted.ok())
+    loop_.Post([this, bunker_id, incarnation, status = submitted.status()] {
+      OnConsoleRead(bunker_id, incarnation, status);
+    });
+}
+
+void BunkerRunner::OnConsoleRead(const std::string& bunker_id, uint32_t incarnation,
+                                 const absl::StatusOr<ConsoleLog>& log) {
+  Entry* entry = Find(bunker_id, incarnation);
+  if (entry == nullptr) return;
+  for (const OnConsole& reader : std::exchange(entry->console_readers, {})) reader(log);
 }
 
 void BunkerRunner::OnExecDone(const std::string& bunker_id, uint32_t incarnation,

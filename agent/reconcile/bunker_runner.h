@@ -20,6 +20,8 @@
 #include "agent/journal/journal.h"
 #include "agent/reconcile/bunker_job.h"
 #include "agent/reconcile/bunker_table.h"
+#include "agent/reconcile/console_log.h"
+#include "agent/reconcile/main_watch.h"
 #include "agent/vm/vmm.h"
 #include "common/loop/event_loop.h"
 #include "common/loop/worker_pool.h"
@@ -31,6 +33,7 @@ class BunkerRunner final : public BunkerWork {
   struct Options {
     BunkerJobOptions job;
     absl::Duration stop_grace = absl::Seconds(3);
+    absl::Duration start_burst;  // a VM that runs may take any CPU that is free for so long
   };
   // All on the loop.
   using OnExit = std::function<void(const std::string& bunker_id, uint32_t incarnation, bool clean,
@@ -46,6 +49,7 @@ class BunkerRunner final : public BunkerWork {
     OnActivity on_activity;
     OnFirstExec on_first_exec;
     OnUsage on_usage;
+    MainWatch::OnMain on_main;
   };
 
   // Copies of disks have their own: nobody's start or stop waits for them.
@@ -75,7 +79,7 @@ class BunkerRunner final : public BunkerWork {
             OnStopped on_stopped) override;
   void SetPaused(const std::string& bunker_id, uint32_t incarnation, bool paused,
                  OnPaused on_paused) override;
-  void CopyDisk(const std::string& bunker_id, const std::string& snapshot_id,
+  void CopyDisk(const std::string& bunker_id, const Copy& wanted,
                 std::shared_ptr<CancelToken> cancel, OnCopied on_copied) override;
   void Later(std::function<void()> again) override;
   void Forget(const std::string& bunker_id, uint32_t incarnation) override;
@@ -91,6 +95,10 @@ class BunkerRunner final : public BunkerWork {
   void ReportActivity();
   // Measures every VM, on the pool, and tells on_usage. One round at a time.
   void MeasureAll();
+  // What is kept of the guest's console, its newest included; read on the pool. BUNKER_NOT_RUNNING
+  // or STALE_INCARNATION where there is none to have. Exactly once.
+  using OnConsole = std::function<void(const absl::StatusOr<ConsoleLog>&)>;
+  void ReadConsole(const std::string& bunker_id, uint32_t incarnation, OnConsole on_console);
   // How long a command took; the first one of a bunker is told to on_first_exec.
   void OnExecDone(const std::string& bunker_id, uint32_t incarnation, absl::Duration took);
 
@@ -99,9 +107,14 @@ class BunkerRunner final : public BunkerWork {
     std::shared_ptr<RunningBunker> running;
     uint32_t active_execs = 0;
     bool has_executed = false;
+    std::vector<OnConsole> console_readers;  // they wait for the read that is under way
   };
 
   void Watch(const std::string& bunker_id);
+  void BoundCpu(const std::string& bunker_id, uint32_t incarnation);
+  Entry* Find(const std::string& bunker_id, uint32_t incarnation);
+  void OnConsoleRead(const std::string& bunker_id, uint32_t incarnation,
+                     const absl::StatusOr<ConsoleLog>& log);
   void OnVmEnded(const std::string& bunker_id);
   void SubmitStop(std::shared_ptr<RunningBunker> running, bool keep_disk, OnStopped on_stopped);
   void SubmitDropDisk(const std::string& bunker_id, OnStopped on_stopped);
@@ -117,6 +130,7 @@ class BunkerRunner final : public BunkerWork {
   const Listeners listeners_;
 
   std::map<std::string, Entry> entries_;  // running, by bunker id
+  MainWatch mains_;
   bool measuring_ = false;
 };
 

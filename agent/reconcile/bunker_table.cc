@@ -210,12 +210,12 @@ void BunkerTable::AfterSwitch(const std::string& bunker_id, bool paused,
   });
 }
 
-void BunkerTable::CopyDisk(const std::string& bunker_id, const std::string& snapshot_id,
+void BunkerTable::CopyDisk(const std::string& bunker_id, BunkerWork::Copy wanted,
                            std::shared_ptr<CancelToken> cancel, BunkerWork::OnCopied on_copied) {
   const auto it = rows_.find(bunker_id);
   Row nobody;
   Row& row = it == rows_.end() ? nobody : it->second;
-  row.copies.push_back({snapshot_id, std::move(cancel), std::move(on_copied)});
+  row.copies.push_back({std::move(wanted), std::move(cancel), std::move(on_copied)});
   if (it == rows_.end()) return RefuseCopies(row);
   Evaluate(bunker_id);
 }
@@ -226,7 +226,7 @@ bool BunkerTable::BeginCopy(Row& row) {
   const Copy copy = std::move(row.copies.front());
   row.copies.pop_front();
   const std::string bunker_id = row.wanted.bunker_id();
-  work_.CopyDisk(bunker_id, copy.snapshot_id, copy.cancel,
+  work_.CopyDisk(bunker_id, copy.wanted, copy.cancel,
                  [this, bunker_id, done = copy.done](const BunkerWork::Copied& copied) {
                    done(copied);
                    AfterCopy(bunker_id, copied.is_vm_as_before);
@@ -324,6 +324,14 @@ void BunkerTable::OnUsage(const std::string& bunker_id, uint32_t incarnation,
   Row* row = FindRunning(bunker_id, incarnation);
   if (row == nullptr) return;
   *row->observed.mutable_usage() = usage;
+  Publish(*row);
+}
+
+void BunkerTable::OnMain(const std::string& bunker_id, uint32_t incarnation,
+                         const link::v1::MainState& state) {
+  Row* row = FindRunning(bunker_id, incarnation);
+  if (row == nullptr) return;
+  *row->observed.mutable_main() = state;
   Publish(*row);
 }
 

@@ -42,7 +42,7 @@ class BunkerWork {
   using OnPaused = std::function<void(const absl::Status&)>;
   virtual void SetPaused(const std::string& bunker_id, uint32_t incarnation, bool paused,
                          OnPaused on_paused) = 0;
-  // Copies the disk to the snapshot of that id: of the VM that is up, which stands still for a
+  // Copies the disk to a snapshot: of the VM that is up, which stands still for a
   // moment and goes on, or else what was kept of one. Exactly once.
   struct Copied {
     absl::Status status;
@@ -50,7 +50,11 @@ class BunkerWork {
     bool is_vm_as_before = true;  // false: it may be paused, and has to be looked after
   };
   using OnCopied = std::function<void(const Copied&)>;
-  virtual void CopyDisk(const std::string& bunker_id, const std::string& snapshot_id,
+  struct Copy {
+    std::string snapshot_id;
+    bool memory = false;  // that, too: of a VM that is up alone
+  };
+  virtual void CopyDisk(const std::string& bunker_id, const Copy& wanted,
                         std::shared_ptr<CancelToken> cancel, OnCopied on_copied) = 0;
   // Calls back on the loop after a while, before asking again.
   virtual void Later(std::function<void()> again) = 0;
@@ -74,7 +78,7 @@ class BunkerTable {
 
   // Has the disk of that bunker copied once nothing else is under way with it, and before it is
   // ended. BUNKER_NOT_RUNNING where it has none; `on_copied` exactly once, maybe at once.
-  void CopyDisk(const std::string& bunker_id, const std::string& snapshot_id,
+  void CopyDisk(const std::string& bunker_id, BunkerWork::Copy wanted,
                 std::shared_ptr<CancelToken> cancel, BunkerWork::OnCopied on_copied);
 
   // Whether a VM has that base disk or is about to get it.
@@ -97,13 +101,16 @@ class BunkerTable {
 
   void OnUsage(const std::string& bunker_id, uint32_t incarnation, const link::v1::Usage& usage);
 
+  void OnMain(const std::string& bunker_id, uint32_t incarnation,
+              const link::v1::MainState& state);
+
   // The first command in it took so long; for the row's timings.
   void OnFirstExec(const std::string& bunker_id, uint32_t incarnation, double ms);
 
  private:
   enum class Phase { kAbsent, kStarting, kRunning, kSwitching, kCopying, kStopping };
   struct Copy {
-    std::string snapshot_id;
+    BunkerWork::Copy wanted;
     std::shared_ptr<CancelToken> cancel;
     BunkerWork::OnCopied done;
   };

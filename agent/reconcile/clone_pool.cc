@@ -29,8 +29,6 @@ constexpr absl::Duration kReadyTimeout = absl::Minutes(1);
 constexpr absl::Duration kShellTimeout = absl::Minutes(1);
 // What a first command makes the emulator translate: fork, exec, a program's start and end.
 constexpr char kWarmUp[] = "/bin/true; echo; id";
-// Written and replaced when it is taken; the path to it is warm then.
-constexpr char kNoMachineId[] = "00000000000000000000000000000000";
 
 }  // namespace
 
@@ -148,9 +146,7 @@ absl::Status ClonePool::WarmUp(PooledClone& clone, CancelToken& cancel) {
     ::syscall(SYS_pidfd_send_signal, fd, SIGKILL, nullptr, 0);
   });
   absl::Status status = clone.channel->WaitReady(kReadyTimeout, &cancel);
-  guest::v1::GuestConfig config = FreshConfig();
-  config.set_machine_id(kNoMachineId);
-  if (status.ok()) status = clone.channel->Configure(config, kReadyTimeout);
+  if (status.ok()) status = clone.channel->Configure(FreshConfig(), kReadyTimeout);
   if (status.ok()) status = RunWarmUpShell(*clone.channel, kWarmUp, kShellTimeout, cancel);
   cancel.ClearCallback();
   RETURN_IF_ERROR(status);

@@ -66,6 +66,14 @@ void ExecTunnel::OnAttach(const link::v1::ProcessAttach& attach) {
   FindGuest(kMaxWaitForGuest);
 }
 
+void ExecTunnel::OnLog(const link::v1::LogRead& read) {
+  is_log_ = true;
+  ask_ = [read](GuestChannel& channel, ExecCallbacks callbacks) {
+    return channel.ReadMain(read.offset(), read.follow(), std::move(callbacks));
+  };
+  FindGuest(kMaxWaitForGuest);
+}
+
 void ExecTunnel::OnProcess(const link::v1::ProcessCall& call) {
   if (call.has_write()) {
     is_write_ = true;
@@ -117,8 +125,8 @@ void ExecTunnel::Begin(const std::shared_ptr<GuestChannel>& channel) {
     if (!handle.ok()) return Fail(handle.status());
     handle_ = *std::move(handle);
   }
-  counted_ = true;
-  parts_.bunkers.CountExec(bunker_id_, incarnation_, +1);
+  counted_ = !is_log_;
+  if (counted_) parts_.bunkers.CountExec(bunker_id_, incarnation_, +1);
   PumpStdin();
 }
 
@@ -141,6 +149,9 @@ ExecCallbacks ExecTunnel::Callbacks() {
   };
   callbacks.on_exit = [post](const ExecResult& result) {
     post([result](ExecTunnel& exec) { exec.OnExit(result); });
+  };
+  callbacks.on_log_end = [post](uint64_t next_offset) {
+    post([next_offset](ExecTunnel& exec) { exec.OnLogEnd(next_offset); });
   };
   callbacks.on_error = [post](const absl::Status& status) {
     post([status](ExecTunnel& exec) { exec.Fail(status); });
@@ -249,9 +260,14 @@ void ExecTunnel::OnExit(const ExecResult& result) {
   exit.set_stderr_bytes(result.stderr_bytes);
   exit.set_timed_out(result.timed_out);
   exit.set_duration_ms(absl::ToDoubleMilliseconds(result.duration));
-  parts_.bunkers.CountExec(bunker_id_, incarnation_, -1);
+  if (counted_) parts_.bunkers.CountExec(bunker_id_, incarnation_, -1);
   if (is_exec_) parts_.bunkers.OnExecDone(bunker_id_, incarnation_, absl::Now() - began_);
   tunnel_->SendExit(exit);
+}
+
+void ExecTunnel::OnLogEnd(uint64_t next_offset) {
+  if (std::exchange(ended_, true)) return;
+  tunnel_->SendLogEnd(next_offset);
 }
 
 void ExecTunnel::Fail(const absl::Status& status) {

@@ -36,6 +36,7 @@ class ExecTunnel final : public TunnelHandler, public std::enable_shared_from_th
   void OnExec(const link::v1::ExecStart& start) override;
   void OnProcess(const link::v1::ProcessCall& call) override;
   void OnAttach(const link::v1::ProcessAttach& attach) override;
+  void OnLog(const link::v1::LogRead& read) override;
   void OnResize(const link::v1::TerminalSize& size) override;
   void OnStdin(std::string data) override;
   void OnStdinClose() override;
@@ -65,6 +66,7 @@ class ExecTunnel final : public TunnelHandler, public std::enable_shared_from_th
   void OnWriteTimeout(uint64_t piece);
   void OnOutput(bool is_stderr, const std::string& data);
   void OnExit(const ExecResult& result);
+  void OnLogEnd(uint64_t next_offset);
   void Fail(const absl::Status& status);
   // For other threads: runs a task on the loop, if this object is still there then.
   using Task = std::function<void(ExecTunnel&)>;
@@ -78,6 +80,7 @@ class ExecTunnel final : public TunnelHandler, public std::enable_shared_from_th
 
   Ask ask_;
   bool is_exec_ = false;
+  bool is_log_ = false;  // reading it is no activity
   absl::Time began_;
   std::shared_ptr<GuestChannel> channel_;
   std::unique_ptr<ExecHandle> handle_;

@@ -12,6 +12,7 @@ namespace bunker::agent {
 namespace {
 
 constexpr size_t kEntropyBytes = 64;
+constexpr char kNoMachineId[] = "00000000000000000000000000000000";
 
 struct Ended {
   std::mutex mutex;
@@ -52,6 +53,7 @@ guest::v1::GuestConfig FreshConfig() {
   guest::v1::GuestConfig config;
   SystemRng rng;
   config.set_entropy(rng.Bytes(kEntropyBytes));
+  config.set_machine_id(kNoMachineId);
   config.set_realtime_ns(static_cast<uint64_t>(absl::ToUnixNanos(absl::Now())));
   return config;
 }

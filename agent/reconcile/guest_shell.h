@@ -15,7 +15,8 @@ namespace bunker::agent {
 absl::Status RunWarmUpShell(GuestChannel& channel, const std::string& script,
                             absl::Duration timeout, CancelToken& cancel);
 
-// Randomness and time of now, and nothing that says who the guest is.
+// Randomness and time of now, and nothing that says who the guest is: its machine id is zeros, in
+// the place that its own is written to.
 guest::v1::GuestConfig FreshConfig();
 
 }  // namespace bunker::agent

@@ -1,4 +1,5 @@
-// How a snapshot of a disk is taken. Blocking; on pool threads.
+// How a snapshot is taken: of a disk, and of the memory where that is wanted. Blocking; on pool
+// threads.
 // Thread-safe: free functions over thread-safe parts.
 #pragma once
 
@@ -24,14 +25,18 @@ struct SnapshotOutcome {
 // Copies the disk of the VM of `row` (the caller's copy) to `path`, which appears whole or not at
 // all. One that runs has written out what it could and stands still for the end of the copy, for
 // some seconds at most. kDeadlineExceeded (SNAPSHOT_TIMEOUT) where that was not enough; DISK_FULL.
+// With `memory`, memory and devices of that moment go beside it (vm/saved_memory.h).
 SnapshotOutcome SnapshotVm(const BunkerJobParts& parts, const BunkerJobOptions& options,
                            v1::VmRow row, GuestChannel& channel, const std::string& path,
-                           CancelToken& cancel);
+                           bool memory, CancelToken& cancel);
 
 // The same of a disk that was kept, and no VM has.
 absl::StatusOr<uint64_t> SnapshotKeptDisk(const BunkerJobOptions& options,
                                           const std::string& bunker_id, const std::string& path,
                                           CancelToken& cancel);
+
+// Its files; none there is fine.
+absl::Status RemoveSnapshot(const std::string& snapshot_dir, const std::string& snapshot_id);
 
 // Of an earlier agent's snapshots, those that are `held`, with what they take. Removes the others,
 // and what was half made.

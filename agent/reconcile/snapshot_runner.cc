@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "agent/reconcile/bunker_job.h"
+#include "agent/reconcile/snapshot_job.h"
 #include "common/base/log.h"
 #include "common/base/reason.h"
 
@@ -37,7 +37,7 @@ link::v1::SnapshotObservation ResultOf(const std::string& snapshot_id,
 void SnapshotRunner::Take(const link::v1::SnapshotAssignment& wanted,
                           std::shared_ptr<CancelToken> cancel, OnTaken on_taken) {
   bunkers_.CopyDisk(
-      wanted.bunker_id(), wanted.snapshot_id(), std::move(cancel),
+      wanted.bunker_id(), {wanted.snapshot_id(), wanted.memory()}, std::move(cancel),
       [this, id = wanted.snapshot_id(), on_taken](const BunkerWork::Copied& copied) {
         loop_.Post([on_taken, result = ResultOf(id, copied)] { on_taken(result); });
       });
@@ -49,7 +49,7 @@ void SnapshotRunner::Remove(const std::string& snapshot_id, OnRemoved on_removed
     loop_.AddTimer(kRetryPause, [=, this] { Remove(snapshot_id, on_removed); });
   };
   auto job = [this, snapshot_id, on_removed, again](CancelToken&) {
-    const absl::Status removed = RemoveKeptDisk(snapshot_dir_, snapshot_id);
+    const absl::Status removed = RemoveSnapshot(snapshot_dir_, snapshot_id);
     if (!removed.ok())
       Log(Severity::kWarning, "snapshot.not_removed",
           {{"snapshot", snapshot_id}, {"error", std::string(removed.message())}});

@@ -10,6 +10,7 @@
 
 #include "agent/exec/guest_channel.h"
 #include "agent/reconcile/guest_shell.h"
+#include "agent/reconcile/network_request.h"
 #include "agent/reconcile/vm_traces.h"
 #include "agent/vm/rw_disk.h"
 #include "common/base/files.h"
@@ -107,9 +108,12 @@ class TemplateJob {
     }
   }
 
-  // The guest gets randomness and time as any other; no name, so that none is written to its disk.
+  // The guest gets randomness and time as any other, and its card's address, which is every
+  // clone's; no name and no resolver, so that none is written to its disk.
   absl::Status RunShell(GuestChannel& channel) {
-    RETURN_IF_ERROR(channel.Configure(FreshConfig(), deadline_.Remaining()));
+    guest::v1::GuestConfig config = FreshConfig();
+    if (!order_.spec.nic_mac.empty()) PutGuestCard(&config);
+    RETURN_IF_ERROR(channel.Configure(config, deadline_.Remaining()));
     return RunWarmUpShell(channel, kWarmUp, deadline_.Remaining(), cancel_);
   }
 

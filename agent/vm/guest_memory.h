@@ -1,4 +1,4 @@
-// A guest's memory, read out of its VMM's process while it stands still.
+// A guest's memory, read out of its VMM's process.
 // Thread-safe: free functions without state.
 #pragma once
 
@@ -11,10 +11,12 @@ namespace bunker::agent {
 // Memory files that hold a guest's memory have this name: by it they are found in a process.
 inline constexpr char kGuestMemoryName[] = "bunker-memory";
 
-// Copies the guest's memory to `out_fd`, an empty file, sparsely: pages that hold zeros stay holes
-// where they can. The process must be stopped in its tracks (its guest paused), ours to
-// look into (root), and have its guest's memory in a memory file, shared or as a private copy.
-// kFailedPrecondition where it has no such memory. Blocks for about 1 ms a MiB in use.
-absl::Status CopyGuestMemory(pid_t pid, int out_fd);
+// Makes `fd`, a file that is empty or holds an earlier copy, equal to the guest's memory: pages
+// that it has already are only compared, those of zeros stay holes where they can. So a first copy
+// may be made while the guest runs, torn as it is, and a second one, once it is paused, is quick:
+// about 1 ms a MiB in use for the first, a third of that for what the second finds as it was. The
+// process must be ours to look into (root) and have its guest's memory in a memory file, shared or
+// as a private copy. kFailedPrecondition where it has no such memory. Blocks.
+absl::Status CopyGuestMemory(pid_t pid, int fd);
 
 }  // namespace bunker::agent

@@ -237,6 +237,7 @@ QemuArgs QemuMicrovm::ArgsFor(const VmSpec& spec, const std::string& binary) con
   args.console_kib = spec.console_kib;
   if (spec.snapshots) args.memory = GuestMemory::kFile;
   args.nic_mac = spec.nic_mac;
+  for (const VmCard& card : spec.more_cards) args.more_macs.push_back(card.mac);
   args.disk_bytes_per_s = spec.disk_bytes_per_s;
   args.disk_iops = spec.disk_iops;
   return args;
@@ -277,6 +278,7 @@ absl::StatusOr<VmHandle> QemuMicrovm::Launch(const VmSpec& spec, const VmSnapsho
   jail.fds = {channel.get(), control.get()};  // kChannelFd, kControlFd
   ASSIGN_OR_RETURN(const UniqueFd memory, PassMemory(args, snapshot, &jail));
   if (spec.tap_fd >= 0) jail.fds.push_back(spec.tap_fd);  // TapFdOf(args)
+  for (const VmCard& card : spec.more_cards) jail.fds.push_back(card.tap_fd);
   ASSIGN_OR_RETURN(JailedProcess jailed, StartJailed(jail));
   words_write.reset();
 

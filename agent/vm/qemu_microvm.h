@@ -40,6 +40,8 @@ class QemuMicrovm final : public Vmm {
   absl::Status Resume(const RunningVm& record) override;
   absl::StatusOr<std::string> SnapshotBasis(const VmSpec& spec) override;
   absl::StatusOr<VmSnapshot> Snapshot(const RunningVm& record, std::string basis) override;
+  absl::Status Save(const RunningVm& record, int memory_fd, int devices_fd) override;
+  absl::Status SaveAhead(const RunningVm& record, int memory_fd) override;
   absl::StatusOr<VmHandle> Restore(const VmSpec& spec, const VmSnapshot& snapshot,
                                    const Spawned& spawned, CancelToken& cancel) override;
   absl::Status GrowDisk(const RunningVm& record, uint64_t bytes) override;

@@ -81,12 +81,8 @@ absl::Status QemuMicrovm::CheckBasis(const VmSpec& spec, const VmSnapshot& snaps
           : "the snapshot was taken with another VMM, or of a VM of another form");
 }
 
-absl::StatusOr<VmSnapshot> QemuMicrovm::Snapshot(const RunningVm& record, std::string basis) {
+absl::Status QemuMicrovm::Save(const RunningVm& record, int memory_fd, int devices_fd) {
   const Deadline deadline(kSnapshotTimeout);
-  VmSnapshot snapshot;
-  snapshot.basis = std::move(basis);
-  ASSIGN_OR_RETURN(snapshot.memory, MakeMemoryFile(kGuestMemoryName));
-  ASSIGN_OR_RETURN(snapshot.devices, MakeMemoryFile("bunker-devices"));
   {
     ASSIGN_OR_RETURN(QmpClient qmp, QmpClient::Connect(record.control_path, deadline));
     ASSIGN_OR_RETURN(const std::string status, qmp.QueryStatus(deadline));
@@ -94,12 +90,24 @@ absl::StatusOr<VmSnapshot> QemuMicrovm::Snapshot(const RunningVm& record, std::s
       return absl::FailedPreconditionError(
           absl::StrCat("only a paused VM can be snapshotted, and this one is ", status));
     }
-    RETURN_IF_ERROR(Annotate(SaveDevices(qmp, snapshot.devices.get(), deadline),
-                             "saving the VM's devices"));
+    RETURN_IF_ERROR(
+        Annotate(SaveDevices(qmp, devices_fd, deadline), "saving the VM's devices"));
   }
+  return SaveAhead(record, memory_fd);
+}
+
+absl::Status QemuMicrovm::SaveAhead(const RunningVm& record, int memory_fd) {
   // Still the process of the record, not one that got its number.
   RETURN_IF_ERROR(ProcessHandle::Open(record.process).status());
-  RETURN_IF_ERROR(CopyGuestMemory(record.process.pid, snapshot.memory.get()));
+  return CopyGuestMemory(record.process.pid, memory_fd);
+}
+
+absl::StatusOr<VmSnapshot> QemuMicrovm::Snapshot(const RunningVm& record, std::string basis) {
+  VmSnapshot snapshot;
+  snapshot.basis = std::move(basis);
+  ASSIGN_OR_RETURN(snapshot.memory, MakeMemoryFile(kGuestMemoryName));
+  ASSIGN_OR_RETURN(snapshot.devices, MakeMemoryFile("bunker-devices"));
+  RETURN_IF_ERROR(Save(record, snapshot.memory.get(), snapshot.devices.get()));
   RETURN_IF_ERROR(SealMemoryFile(snapshot.memory.get()));
   RETURN_IF_ERROR(SealMemoryFile(snapshot.devices.get()));
   return snapshot;

@@ -69,6 +69,12 @@ absl::Status CheckSizes(const VmSpec& spec) {
   if (!spec.nic_mac.empty() && !IsMac(spec.nic_mac)) return Refuse("nic_mac", "is no MAC address");
   if (spec.nic_mac.empty() != (spec.tap_fd < 0))
     return Refuse("tap_fd", "and nic_mac belong together: a network card needs both");
+  if (spec.more_cards.size() > (spec.nic_mac.empty() ? 0 : kMaxMoreCards))
+    return Refuse("more_cards", "are too many, or stand without a first one");
+  for (const VmCard& card : spec.more_cards) {
+    if (!IsMac(card.mac) || card.tap_fd < 0)
+      return Refuse("more_cards", "each need a MAC address and a tap");
+  }
   size_t bytes = 0;
   for (const std::string& word : spec.kernel_args) {
     if (!IsPlainWord(word)) return Refuse("kernel_args", "holds a word that isn't a plain one");

@@ -126,6 +126,12 @@ std::vector<std::string> BuildQemuArgs(const QemuArgs& args) {
     add("-netdev", absl::StrCat("tap,id=net,fd=", TapFdOf(args)));
     add("-device", absl::StrCat("virtio-net-device,netdev=net,mac=", args.nic_mac));
   }
+  for (size_t i = 0; i < args.more_macs.size(); ++i) {
+    const std::string id = absl::StrCat("net", i + 1);
+    const int fd = TapFdOf(args) + 1 + static_cast<int>(i);
+    add("-netdev", absl::StrCat("tap,id=", id, ",fd=", fd));
+    add("-device", absl::StrCat("virtio-net-device,netdev=", id, ",mac=", args.more_macs[i]));
+  }
 
   // One bus, two ports: 0 the console into a ring in memory (old bytes fall out, the host's disk
   // sees none of it), 1 the channel.

@@ -1,5 +1,5 @@
 // The VMM's command line as a pure value: what is in it is what a golden test shows, and nothing
-// of it comes from a tenant.
+// of it is a tenant's text; a MAC that a tenant chose was read and written anew.
 #pragma once
 
 #include <cstdint>
@@ -49,6 +49,7 @@ struct QemuArgs {
   uint32_t console_kib = 64;
   GuestMemory memory = GuestMemory::kAnonymous;
   std::string nic_mac;         // "": no network card; else on TapFdOf()
+  std::vector<std::string> more_macs;  // of further cards, on the descriptors after that
   uint64_t disk_bytes_per_s = 0;  // 0: no limit, as the next
   uint32_t disk_iops = 0;
 };

@@ -29,6 +29,12 @@ enum class Accelerator { kHardware, kSoftware };
 // "kvm" or "tcg": the words of the link protocol and of the agent's config.
 const char* AcceleratorName(Accelerator accelerator);
 
+// A network card beside the first one.
+struct VmCard {
+  std::string mac;
+  int tap_fd = -1;
+};
+
 // What to start. The caller made the folder and the disks; the driver makes the rest.
 struct VmSpec {
   std::string folder;       // exists, owned by root, 0700; holds the sockets. ≤ 90 bytes, so that
@@ -44,6 +50,7 @@ struct VmSpec {
   uid_t uid = 0;            // and gid: nobody else's, never 0
   std::string nic_mac;      // of the one network card, generated; "": none at all
   int tap_fd = -1;          // what the card is on; where there is none: -1
+  std::vector<VmCard> more_cards;  // only beside that one; at most kMaxMoreCards
   uint64_t disk_bytes_per_s = 0;  // of both disks together; 0: no limit, as the next
   uint32_t disk_iops = 0;
   uint32_t console_kib = 64;             // kept of the guest's console output; a power of two
@@ -52,6 +59,8 @@ struct VmSpec {
   // Gives way to others where the host's CPUs are short; until Resume().
   bool background = false;
 };
+
+inline constexpr size_t kMaxMoreCards = 7;
 
 // A guest's memory and the state of its devices at one moment, without its disks. Many VMs may be
 // restored from one, at the same time; none can change it.
@@ -173,6 +182,14 @@ class Vmm {
   // spec.snapshots. `basis` is SnapshotBasis() of its spec. Blocks for about 1 ms a MiB of memory
   // in use; bound: 60 s.
   virtual absl::StatusOr<VmSnapshot> Snapshot(const RunningVm& record, std::string basis) = 0;
+
+  // The same into files of the caller's; the one for the devices must be an empty memory file, the
+  // one for the memory may hold what SaveAhead put there.
+  virtual absl::Status Save(const RunningVm& record, int memory_fd, int devices_fd) = 0;
+
+  // Copies the memory of a VM that may be running, torn as it is, into an empty file, so that Save,
+  // once it is paused, has only to look for what changed. Blocks for about 1 ms a MiB in use.
+  virtual absl::Status SaveAhead(const RunningVm& record, int memory_fd) = 0;
 
   // As Start, but the guest goes on where the snapshot was taken, with a private copy of its
   // memory. spec.rw_disk is a copy of that moment's disk, or a longer one (see GrowDisk). Returns

@@ -52,6 +52,7 @@ enum class FrameType : uint8_t {
   kGap = 35,            // guest → host: Gap
   kResize = 36,         // host → guest: Terminal
   kStarted = 37,        // guest → host: Started
+  kLogEnd = 38,         // guest → host: LogEnd; ends the stream
   kFileStart = 48,   // host → guest: FileStart; opens the stream
   kFileData = 49,    // either way: raw bytes, under credit
   kFileCommit = 50,  // host → guest: FileCommit; the data is complete

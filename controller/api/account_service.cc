@@ -58,11 +58,13 @@ void RegisterAccountService(const ServiceDeps& deps, Dispatcher* dispatcher) {
 void RegisterAllServices(const ServiceDeps& deps, Dispatcher* dispatcher) {
   RegisterImageService(deps, dispatcher);
   RegisterCredentialService(deps, dispatcher);
+  RegisterBridgeService(deps, dispatcher);
   RegisterGroupService(deps, dispatcher);
   RegisterWorkerService(deps, dispatcher);
   RegisterWorkerTokenService(deps, dispatcher);
   RegisterBunkerService(deps, dispatcher);
   RegisterLifecycleService(deps, dispatcher);
+  RegisterLogService(deps, dispatcher);
   RegisterSnapshotService(deps, dispatcher);
   RegisterPlacementService(deps, dispatcher);
   RegisterQuotaService(deps, dispatcher);

@@ -56,10 +56,14 @@ const Message& MainRow(const Message& answer) {
   if (answer.GetDescriptor()->FindFieldByName("id") != nullptr) return answer;
   for (int i = 0; i < answer.GetDescriptor()->field_count(); ++i) {
     const FieldDescriptor* field = answer.GetDescriptor()->field(i);
-    const bool has_rows = field->is_repeated() && !field->is_map() &&
-                          field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE &&
-                          answer.GetReflection()->FieldSize(answer, field) > 0;
-    if (has_rows) return answer.GetReflection()->GetRepeatedMessage(answer, field, 0);
+    if (field->cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE || field->is_map()) continue;
+    const bool is_row = field->message_type()->FindFieldByName("id") != nullptr;
+    if (field->is_repeated()) {
+      if (answer.GetReflection()->FieldSize(answer, field) > 0)
+        return answer.GetReflection()->GetRepeatedMessage(answer, field, 0);
+    } else if (is_row && answer.GetReflection()->HasField(answer, field)) {
+      return answer.GetReflection()->GetMessage(answer, field);
+    }
   }
   return answer;
 }

@@ -1,13 +1,13 @@
 #include "controller/api/bunker_spec.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 
 #include "absl/strings/ascii.h"
 #include "common/base/status_macros.h"
+#include "controller/api/auth.h"
 #include "controller/api/convert.h"
 #include "controller/api/errors.h"
+#include "controller/api/interface_rules.h"
 #include "controller/api/validate.h"
 
 namespace bunker::controller {
@@ -44,6 +44,12 @@ CreateBunkerSpec SpecOf(const v1::BunkerSpec& spec, absl::Time received_at) {
   out.label_set.insert(spec.label_set().begin(), spec.label_set().end());
   out.worker_labels.insert(spec.worker_labels().begin(), spec.worker_labels().end());
   out.env_vars.insert(spec.env_vars().begin(), spec.env_vars().end());
+  if (spec.has_main()) {
+    MainProgram& main = out.main.emplace();
+    main.args.assign(spec.main().args().begin(), spec.main().args().end());
+    main.env.insert(spec.main().env().begin(), spec.main().env().end());
+    main.restart = ToModel<MainRestart>(spec.main().restart()).value_or(MainRestart::kNever);
+  }
   out.gpu_count = spec.gpu_count();
   out.gpu_type = spec.gpu_type();
   if (spec.has_replicas()) out.replicas = spec.replicas();
@@ -51,30 +57,15 @@ CreateBunkerSpec SpecOf(const v1::BunkerSpec& spec, absl::Time received_at) {
   return out;
 }
 
-// The permissions that they need are in the table of rules; one is closed to everyone, since
-// nothing enforces it yet.
-absl::Status CheckProfile(NetworkProfile profile) {
-  if (profile != NetworkProfile::kTransit) return absl::OkStatus();
-  return ApiError("NETWORK_PROFILE_DENIED",
-                  fmt::format("network_profile {} is not available yet, so it is closed; use "
-                              "another",
-                              NameOf(profile)));
-}
-
-absl::Status CheckInterfaces(const v1::BunkerSpec& spec) {
-  if (spec.interfaces_size() == 0) return absl::OkStatus();
-  return ApiError("INTERFACES_NOT_ALLOWED",
-                  "interfaces belong to network_profile transit alone; leave them out");
-}
-
 }  // namespace
 
 absl::StatusOr<CreateBunkerSpec> BunkerSpecOf(const CallContext& context,
                                               const v1::BunkerSpec& spec) {
   CreateBunkerSpec wanted = SpecOf(spec, context.info.received_at);
-  RETURN_IF_ERROR(CheckProfile(wanted.network_profile));
-  RETURN_IF_ERROR(CheckInterfaces(spec));
+  if (wanted.main) wanted.main->allow_root = HasPermission(context.caller, "root");
+  RETURN_IF_ERROR(CheckInterfacesFit(spec));
   RETURN_IF_ERROR(ValidateBunkerSpec(spec));
+  wanted.interfaces = InterfacesOf(spec);
   if (context.caller.tenant_id.empty())
     return ValidationError("image",
                            "the operator has no tenant to own a bunker; use a tenant's key");

@@ -13,9 +13,10 @@ bool IsComingUp(const Bunker& bunker) {
 }  // namespace
 
 std::shared_ptr<BunkerUse> BunkerUse::Begin(CallContext& context, std::string ref,
-                                            absl::Time deadline, Ready ready) {
+                                            absl::Time deadline, bool counts, Ready ready) {
   std::shared_ptr<BunkerUse> use(new BunkerUse(context.core, context.caller, context.audit,
-                                               std::move(ref), deadline, std::move(ready)));
+                                               std::move(ref), deadline, counts,
+                                               std::move(ready)));
   use->Try(context.engine, context.turn);
   return use;
 }
@@ -39,10 +40,11 @@ void BunkerUse::Try(Engine& engine, Turn& turn) {
     });
     return;
   }
-  const auto begun = engine.BeginExec(turn, caller_, ref_);
+  const auto begun = counts_ ? engine.BeginExec(turn, caller_, ref_)
+                             : engine.FindRunningBunker(caller_, ref_);
   if (!begun.ok()) return Refuse(engine, turn, begun.status());
   if (audit_) audit_->Started(engine, turn, **begun);
-  counted_ = true;
+  counted_ = counts_;
   turn.AfterCommit([self = shared_from_this(), row = *begun](const absl::Status& committed) {
     if (!committed.ok() || !self->ready_) self->End();
     committed.ok() ? self->Tell(row) : self->Tell(committed);

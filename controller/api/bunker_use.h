@@ -21,9 +21,10 @@ class BunkerUse : public std::enable_shared_from_this<BunkerUse> {
   // is in the audit row then). Not after Cancel().
   using Ready = std::function<void(const absl::StatusOr<RowPtr<Bunker>>&)>;
 
-  // `ref`: an id or name. Waits until `deadline` for a bunker that is coming up.
+  // `ref`: an id or name. Waits until `deadline` for a bunker that is coming up. `counts`: false
+  // where it does not keep the bunker from being idle.
   static std::shared_ptr<BunkerUse> Begin(CallContext& context, std::string ref,
-                                          absl::Time deadline, Ready ready);
+                                          absl::Time deadline, bool counts, Ready ready);
 
   // Nobody waits any more.
   void Cancel();
@@ -32,12 +33,13 @@ class BunkerUse : public std::enable_shared_from_this<BunkerUse> {
 
  private:
   BunkerUse(Core& core, Caller caller, std::shared_ptr<CallAudit> audit, std::string ref,
-            absl::Time deadline, Ready ready)
+            absl::Time deadline, bool counts, Ready ready)
       : core_(core),
         caller_(std::move(caller)),
         audit_(std::move(audit)),
         ref_(std::move(ref)),
         deadline_(deadline),
+        counts_(counts),
         ready_(std::move(ready)) {}
 
   void Try(Engine& engine, Turn& turn);
@@ -50,6 +52,7 @@ class BunkerUse : public std::enable_shared_from_this<BunkerUse> {
   const std::shared_ptr<CallAudit> audit_;  // may be null
   std::string ref_;
   const absl::Time deadline_;
+  const bool counts_;
   Ready ready_;  // null: told, or cancelled
   Core::WaitId wait_ = 0;
   bool counted_ = false;

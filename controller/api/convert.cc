@@ -184,6 +184,38 @@ v1::Bunker BunkerRow(const Engine& engine, const Bunker& bunker) {
   return row;
 }
 
+static void FillMain(const Bunker& bunker, v1::Bunker* out) {
+  if (!bunker.main) return;
+  v1::MainSpec& main = *out->mutable_main();
+  for (const std::string& word : bunker.main->args) main.add_args(word);
+  for (const auto& [key, value] : bunker.main->env) (*main.mutable_env())[key] = value;
+  main.set_restart(ToProto<v1::MainSpec::Restart>(bunker.main->restart));
+  if (!bunker.main_status) return;
+  const MainStatus& from = *bunker.main_status;
+  v1::MainStatus& status = *out->mutable_main_status();
+  status.set_state(ToProto<v1::MainState>(from.state));
+  if (from.ended && from.signal.empty()) status.set_exit_code(from.exit_code);
+  if (from.ended && !from.signal.empty()) status.set_signal(from.signal);
+  status.set_restarts(from.restarts);
+  if (!from.message.empty()) status.set_message(from.message);
+}
+
+static void PutNetwork(const Bunker& bunker, v1::Bunker* out) {
+  out->set_network_profile(ToProto<v1::NetworkProfile>(bunker.network_profile));
+  for (const std::string& name : bunker.network_allowlist) out->add_network_allowlist(name);
+  for (const BunkerInterface& interface : bunker.interfaces) {
+    v1::Interface* row = out->add_interfaces();
+    row->set_if_name(interface.if_name);
+    row->set_bridge_name(interface.bridge_name);
+    row->set_spoof_guard(interface.spoof_guard);
+    row->set_mac(interface.mac);
+    if (!interface.ipv4.empty()) row->set_ipv4(interface.ipv4);
+    if (!interface.gateway.empty()) row->set_gateway(interface.gateway);
+  }
+  if (bunker.bandwidth_mbit > 0) out->set_bandwidth_mbit(bunker.bandwidth_mbit);
+  if (!bunker.private_ip.empty()) out->set_private_ip(bunker.private_ip);
+}
+
 void ToMessage(const Bunker& bunker, const Image* image, v1::Bunker* out) {
   out->set_id(bunker.id);
   out->set_uuid(UuidOf(bunker.id));
@@ -195,15 +227,14 @@ void ToMessage(const Bunker& bunker, const Image* image, v1::Bunker* out) {
   if (!bunker.image_digest.empty()) out->set_image_digest(bunker.image_digest);
   if (image != nullptr) {
     if (const std::string url = image->url(); !url.empty()) out->set_url(url);
-    for (const std::string& item : image->args()) out->add_args(item);
+    const std::vector<std::string> args =
+        image->args(bunker.main ? bunker.main->args : std::vector<std::string>());
+    for (const std::string& item : args) out->add_args(item);
   }
   out->set_lifecycle_mode(ToProto<v1::LifecycleMode>(bunker.lifecycle_mode));
-  out->set_network_profile(ToProto<v1::NetworkProfile>(bunker.network_profile));
-  for (const std::string& name : bunker.network_allowlist) out->add_network_allowlist(name);
-  if (bunker.bandwidth_mbit > 0) out->set_bandwidth_mbit(bunker.bandwidth_mbit);
+  PutNetwork(bunker, out);
   if (bunker.disk_bytes_per_s > 0) out->set_disk_bytes_per_s(bunker.disk_bytes_per_s);
   if (bunker.disk_iops > 0) out->set_disk_iops(bunker.disk_iops);
-  if (!bunker.private_ip.empty()) out->set_private_ip(bunker.private_ip);
   out->set_status(ToProto<v1::BunkerStatus>(bunker.status));
   if (!bunker.status_reason.empty()) out->set_status_reason(bunker.status_reason);
   if (!bunker.status_message.empty()) out->set_status_message(bunker.status_message);
@@ -223,6 +254,7 @@ void ToMessage(const Bunker& bunker, const Image* image, v1::Bunker* out) {
   for (const auto& [key, value] : bunker.worker_labels)
     (*out->mutable_worker_labels())[key] = value;
   for (const auto& [key, value] : bunker.env_vars) (*out->mutable_env_vars())[key] = value;
+  FillMain(bunker, out);
   out->set_start_kind(ToProtoByName<v1::StartKind>(bunker.start_kind));
   if (!bunker.fallback_reason.empty()) out->set_fallback_reason(bunker.fallback_reason);
   auto* timings = out->mutable_timings();
@@ -243,6 +275,8 @@ void ToMessage(const Bunker& bunker, const Image* image, v1::Bunker* out) {
     usage->set_cpu_s(bunker.usage->cpu_s);
     usage->set_rss_bytes(bunker.usage->rss_bytes);
     usage->set_disk_bytes(bunker.usage->disk_bytes);
+    usage->set_net_rx_bytes(bunker.usage->net_rx_bytes);
+    usage->set_net_tx_bytes(bunker.usage->net_tx_bytes);
     SetTime(bunker.usage->at, usage->mutable_at());
   }
   if (bunker.started_at) SetTime(*bunker.started_at, out->mutable_started_at());

@@ -194,10 +194,12 @@ absl::StatusOr<Caller> Dispatcher::Identify(const MethodRule& rule, const CallIn
 absl::Status Dispatcher::CheckRequest(const Running& call, const Caller& caller,
                                       CallAudit* audit) {
   std::vector<std::string> notes;
-  RETURN_IF_ERROR(CheckValues(*call.entry->rule, caller, *call.request, &notes));
+  // What is noted is noted of a refusal, too.
+  const absl::Status values = CheckValues(*call.entry->rule, caller, *call.request, &notes);
   for (const std::string& note : notes) {
     if (audit != nullptr) audit->AddDetail(note);
   }
+  RETURN_IF_ERROR(values);
   if (!call.violations.empty()) return ValidationError(call.violations);
   return CheckIdempotencyKey(*call.entry->rule, call.info);
 }

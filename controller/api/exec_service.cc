@@ -122,7 +122,7 @@ void RunExec(ExecBackend* backend, CallContext& context, const v1::ExecRequest& 
     *context.info.cancel = [exec] { Cancel(exec); };
   }
   exec->use = BunkerUse::Begin(context, request.bunker(),
-                               context.turn.now() + exec->command.timeout,
+                               context.turn.now() + exec->command.timeout, /*counts=*/true,
                                [exec](const absl::StatusOr<RowPtr<Bunker>>& bunker) {
                                  if (!bunker.ok()) return Answer(exec, bunker.status());
                                  RunNow(exec, **bunker);

@@ -48,6 +48,7 @@ void FileTransfer::Run(CallContext& context, GuestTalkBackend* backend, std::str
   }
   transfer->use_ = BunkerUse::Begin(
       context, std::move(bunker_ref), context.turn.now() + kWaitForBunker,
+      /*counts=*/true,
       [transfer, backend](const absl::StatusOr<RowPtr<Bunker>>& bunker) {
         if (!bunker.ok()) return transfer->Finish(bunker.status());
         if (backend == nullptr) {

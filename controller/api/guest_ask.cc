@@ -32,7 +32,7 @@ void GuestAsk::Run(CallContext& context, GuestTalkBackend* backend, std::string 
     };
   }
   ask->use_ = BunkerUse::Begin(
-      context, std::move(bunker_ref), context.turn.now() + kPatience,
+      context, std::move(bunker_ref), context.turn.now() + kPatience, /*counts=*/true,
       [ask, backend, bounded](const absl::StatusOr<RowPtr<Bunker>>& bunker) {
         {
           MutexLock lock(ask->mutex_);

@@ -108,6 +108,11 @@ constexpr MethodRule kRules[] = {
     {BUNKER_API "WorkerTokens.DeleteWorkerToken", Need::kScopedKey, "admin:tenant", true,
      "admin:platform"},
 
+    {BUNKER_API "Bridges.CreateBridge", Need::kKey, "admin", true, "admin:platform"},
+    {BUNKER_API "Bridges.ListBridges", Need::kKey, "admin"},
+    {BUNKER_API "Bridges.GetBridge", Need::kKey, "admin"},
+    {BUNKER_API "Bridges.DeleteBridge", Need::kKey, "admin", true, "admin:platform"},
+
     {BUNKER_API "Bunkers.CreateBunker", Need::kKey, "create", true},
     {BUNKER_API "Bunkers.ListBunkers", Need::kRead},
     {BUNKER_API "Bunkers.GetBunker", Need::kRead},
@@ -137,6 +142,9 @@ constexpr MethodRule kRules[] = {
     {BUNKER_API "Processes.WriteProcessStdin", Need::kKey, "execute"},
     {BUNKER_API "Processes.CloseProcessStdin", Need::kKey, "execute"},
     {BUNKER_API "Processes.SignalProcess", Need::kKey, "execute"},
+
+    {BUNKER_API "Logs.GetBunkerLogs", Need::kRead},
+    {BUNKER_API "Logs.ReadBunkerLogs", Need::kRead},
 
     {BUNKER_API "Shells.OpenShell", Need::kKey, "shell", false, "", Extra::kStart},
     {BUNKER_API "Shells.CreateShellTicket", Need::kKey, "shell"},

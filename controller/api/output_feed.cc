@@ -61,8 +61,13 @@ void OutputFeed::Run(CallContext& context, GuestTalkBackend* backend, std::strin
     });
     return;
   }
+  bool is_use = true;
+  {
+    MutexLock lock(feed->mutex_);
+    is_use = feed->start_.is_use;
+  }
   feed->use_ = BunkerUse::Begin(
-      context, std::move(bunker_ref), deadline,
+      context, std::move(bunker_ref), deadline, is_use,
       [feed, backend](const absl::StatusOr<RowPtr<Bunker>>& bunker) {
         {
           MutexLock lock(feed->mutex_);
@@ -174,6 +179,9 @@ void OutputFeed::TakeLocked(link::v1::AgentTunnelFrame frame) {
     case link::v1::AgentTunnelFrame::kExit:
       BeginLocked();
       TellExit(frame.exit());
+      return Finish(absl::OkStatus());
+    case link::v1::AgentTunnelFrame::kLogEnd:
+      BeginLocked();
       return Finish(absl::OkStatus());
     case link::v1::AgentTunnelFrame::kError:
       return Finish(GuestErrorOf(frame.error()));

@@ -30,6 +30,7 @@ class OutputFeed final : public GuestTalkListener, public std::enable_shared_fro
     bool closes_stdin = false;                // false: there is no stdin to speak of
     uint64_t offset = 0;                      // of the first byte that comes
     bool tells_offsets = false;               // each event says the offset behind it
+    bool is_use = true;                       // false: the bunker is idle all the same
   };
   static constexpr absl::Duration kHeartbeat = absl::Seconds(15);
 

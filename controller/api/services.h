@@ -31,11 +31,13 @@ struct ServiceDeps {
 
 void RegisterImageService(const ServiceDeps& deps, Dispatcher* dispatcher);
 void RegisterCredentialService(const ServiceDeps& deps, Dispatcher* dispatcher);
+void RegisterBridgeService(const ServiceDeps& deps, Dispatcher* dispatcher);
 void RegisterGroupService(const ServiceDeps& deps, Dispatcher* dispatcher);
 void RegisterWorkerService(const ServiceDeps& deps, Dispatcher* dispatcher);
 void RegisterWorkerTokenService(const ServiceDeps& deps, Dispatcher* dispatcher);
 void RegisterBunkerService(const ServiceDeps& deps, Dispatcher* dispatcher);
 void RegisterLifecycleService(const ServiceDeps& deps, Dispatcher* dispatcher);
+void RegisterLogService(const ServiceDeps& deps, Dispatcher* dispatcher);
 void RegisterSnapshotService(const ServiceDeps& deps, Dispatcher* dispatcher);
 void RegisterPlacementService(const ServiceDeps& deps, Dispatcher* dispatcher);
 void RegisterQuotaService(const ServiceDeps& deps, Dispatcher* dispatcher);

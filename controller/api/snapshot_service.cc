@@ -1,4 +1,4 @@
-// Snapshots of bunkers' disks.
+// Snapshots of bunkers.
 #include "controller/engine/snapshots.h"
 
 #include <string>
@@ -27,6 +27,11 @@ v1::Snapshot Row(const Snapshot& snapshot) {
   row.set_image_id(snapshot.image_id);
   row.set_image(snapshot.image_name);
   row.set_disk_mb(snapshot.disk_mb);
+  row.set_memory(snapshot.memory);
+  if (snapshot.memory) {
+    row.set_memory_mb(snapshot.memory_mb);
+    row.set_vcpus(snapshot.vcpus());
+  }
   if (!snapshot.error_code.empty()) {
     row.mutable_error()->set_code(snapshot.error_code);
     row.mutable_error()->set_message(snapshot.error_message);
@@ -40,7 +45,7 @@ v1::Snapshot Row(const Snapshot& snapshot) {
 absl::StatusOr<v1::Snapshot> Take(CallContext& context, const v1::CreateSnapshotRequest& request) {
   ASSIGN_OR_RETURN(const RowPtr<Snapshot> row,
                    context.engine.snapshots().Take(context.turn, context.caller, request.bunker(),
-                                                   request.name()));
+                                                   {request.name(), request.memory()}));
   return Row(*row);
 }
 

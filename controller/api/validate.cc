@@ -7,6 +7,7 @@
 #include "common/base/converters.h"
 #include "common/base/id.h"
 #include "common/oci/reference.h"
+#include "controller/api/interface_rules.h"
 #include "controller/model/worker.h"
 
 namespace bunker::controller {
@@ -16,6 +17,7 @@ constexpr size_t kMaxNameBytes = 128;
 constexpr size_t kMaxMapEntries = 256;
 constexpr size_t kMaxEnvBytes = 128u << 10;
 constexpr size_t kMaxArgvBytes = 1u << 20;
+constexpr size_t kMaxMainArgsBytes = 64u << 10;  // it is a part of the bunker's row
 constexpr size_t kMaxArgBytes = 128u << 10;  // Linux: of one string of an argv
 
 constexpr std::string_view kIdPrefixes[] = {"img_", "ag_",  "wrk_", "wtk_", "bnk_",
@@ -286,6 +288,19 @@ static void CheckAllowlist(const v1::BunkerSpec& spec, Validator* v) {
   }
 }
 
+static void CheckArgs(const std::string& path,
+                      const google::protobuf::RepeatedPtrField<std::string>& args, Validator* v) {
+  size_t bytes = 0;
+  for (int i = 0; i < args.size(); ++i) {
+    const std::string at = fmt::format("{}[{}]", path, i);
+    if (HasNul(args[i])) v->Refuse(at, "must not contain NUL");
+    if (args[i].size() > kMaxArgBytes - 1)
+      v->Refuse(at, "is longer than 128 KiB, which no process takes");
+    bytes += args[i].size() + 1;
+  }
+  if (bytes > kMaxMainArgsBytes) v->Refuse(path, "takes more than 64 KiB in all; use a file");
+}
+
 absl::Status ValidateBunkerSpec(const v1::BunkerSpec& spec) {
   Validator v;
   if (spec.snapshot().empty()) v.Required("image", spec.image());
@@ -294,11 +309,15 @@ absl::Status ValidateBunkerSpec(const v1::BunkerSpec& spec) {
   CheckAllowlist(spec, &v);
   if (spec.has_bandwidth_mbit() && spec.network_profile() != v1::NETWORK_PROFILE_REGISTRY &&
       spec.network_profile() != v1::NETWORK_PROFILE_ALLOWLISTED &&
-      spec.network_profile() != v1::NETWORK_PROFILE_UNRESTRICTED)
+      spec.network_profile() != v1::NETWORK_PROFILE_UNRESTRICTED &&
+      spec.network_profile() != v1::NETWORK_PROFILE_TRANSIT)
     v.Refuse("bandwidth_mbit", "limits a network, and this network_profile has none; leave it out");
+  ValidateInterfaces(spec, &v);
   CheckLabels("label_set", spec.label_set(), &v);
   CheckLabels("worker_labels", spec.worker_labels(), &v);
   CheckEnv("env_vars", spec.env_vars(), &v);
+  CheckArgs("main.args", spec.main().args(), &v);
+  CheckEnv("main.env", spec.main().env(), &v);
   if (spec.has_gpu_type()) CheckGpuType(spec, &v);
   if (spec.has_replicas() && spec.name().size() > kMaxNameBytes - 4)
     v.Refuse("name", "is too long to number its copies; send at most 124 characters");

@@ -112,6 +112,14 @@ absl::StatusOr<Json> CreateBunkerBody(const CreateBunkerOptions& options) {
   if (!options.lifecycle_mode.empty()) body["lifecycle_mode"] = options.lifecycle_mode;
   if (!options.on_idle.empty()) body["on_idle"] = options.on_idle;
   if (!options.start) body["start"] = false;
+  if (!options.runs_main && !(options.args.empty() && options.restart.empty())) {
+    return absl::InvalidArgumentError("--restart and what stands behind -- go with --main");
+  }
+  if (options.runs_main) {
+    body["main"] = Json::object();
+    if (!options.args.empty()) body["main"]["args"] = options.args;
+    if (!options.restart.empty()) body["main"]["restart"] = options.restart;
+  }
   const std::pair<const char*, std::optional<uint64_t>> numbers[] = {
       {"bandwidth_mbit", options.bandwidth_mbit},
       {"disk_bytes_per_s", options.disk_bytes_per_s},

@@ -200,6 +200,20 @@ void AddFleet(std::vector<CommandRow>* rows) {
                    "/worker-tokens/{token}", {"token"}, {}});
 }
 
+void AddBridges(std::vector<CommandRow>* rows) {
+  rows->push_back({"bridge", "create", "Open a bridge that workers report to tenants", "POST",
+                   "/bridges", {"name"},
+                   {kScope, {"--tenant", "tenant_ids", K::kList, "who may attach (repeatable)"},
+                    {"--worker", "workers", K::kList, "id or name (repeatable); else all"}}});
+  rows->push_back({"bridge", "list", "Bridges that bunkers may attach to", "GET", "/bridges", {},
+                   {}, Show::kTable,
+                   {{"NAME", "name"}, {"SCOPE", "scope"}, {"CREATED", "created_at", C::kAge},
+                    {"ID", "id"}}});
+  rows->push_back({"bridge", "show", "One bridge", "GET", "/bridges/{bridge}", {"bridge"}, {}});
+  rows->push_back({"bridge", "delete", "Close it; not while a live bunker is attached", "DELETE",
+                   "/bridges/{bridge}", {"bridge"}, {}});
+}
+
 void AddLifecycle(std::vector<CommandRow>* rows) {
   rows->push_back({"bunker", "stop", "End its VM and keep its disk", "POST",
                    "/bunkers/{bunker}/stop", {"bunker"}, {}});
@@ -221,7 +235,8 @@ void AddLifecycle(std::vector<CommandRow>* rows) {
 void AddSnapshots(std::vector<CommandRow>* rows) {
   rows->push_back({"snapshot", "create", "Keep what a bunker's disk holds now", "POST",
                    "/bunkers/{bunker}/snapshot", {"bunker"},
-                   {{"--name", "name", K::kText, "of the snapshot"}}});
+                   {{"--name", "name", K::kText, "of the snapshot"},
+                    {"--memory", "memory", K::kFlag, "what runs goes on in copies of it"}}});
   rows->push_back({"snapshot", "list", "All snapshots that you may see", "GET", "/snapshots", {},
                    {{"--bunker", "bunker", K::kText, "of this one alone: id or name"}},
                    Show::kTable,
@@ -314,6 +329,7 @@ const std::vector<CommandRow>& CommandTable() {
     AddUsers(rows);
     AddImages(rows);
     AddFleet(rows);
+    AddBridges(rows);
     AddLifecycle(rows);
     AddSnapshots(rows);
     AddFiles(rows);
@@ -334,6 +350,7 @@ const char* NounHelp(const std::string& noun) {
       {"bunker", "Bunkers: create, use, stop, start and end them"},
       {"package", "Packages inside images"},
       {"credential", "Credentials of registries"},
+      {"bridge", "Bridges of hosts, for network profile transit"},
       {"group", "Availability groups: which workers have which images"},
       {"worker", "Workers: the hosts that run bunkers"},
       {"worker-token", "Tokens with which workers join"},

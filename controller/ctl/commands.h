@@ -61,6 +61,9 @@ struct CreateBunkerOptions {
   std::optional<uint64_t> disk_mb;
   std::optional<uint64_t> max_lifetime_s;
   std::optional<uint64_t> idle_timeout_s;
+  bool runs_main = false;         // the image's own command
+  std::vector<std::string> args;  // of it, in place of the image's
+  std::string restart;            // of it; "": never
   std::vector<std::string> env;            // K=V
   std::vector<std::string> labels;         // K=V
   std::vector<std::string> worker_labels;  // K=V
@@ -77,6 +80,12 @@ struct ExecOptions {
   std::vector<std::string> env;  // K=V
   bool send_stdin = false;
   uint64_t timeout_s = 60;
+};
+
+struct LogOptions {
+  std::string bunker;
+  std::string source;  // main or console; "": main
+  bool follow = false;
 };
 
 struct CopyOptions {
@@ -135,6 +144,8 @@ int CallApi(Session& session, const std::string& method, const std::string& path
 int ShowBunker(Session& session, const std::string& bunker);
 // `snapshot`: its disk is kept as one first.
 int RemoveBunker(Session& session, const std::string& bunker, bool snapshot);
+// What its main program or its console wrote; with follow until main has ended.
+int ShowLogs(Session& session, const LogOptions& options);
 // Prints each change of one bunker, until it has ended, or of all ("") until it is interrupted.
 int FollowBunkers(Session& session, const std::string& bunker);
 // Ends with the command's exit code, 128 + n after signal n, 124 after the time-out.

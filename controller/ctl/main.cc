@@ -144,10 +144,13 @@ void AddWorkerCommands(CLI::App& app, Action& chosen) {
 }
 
 void AddCreateBunker(CLI::App& bunker, Action& chosen, const std::string& verb,
-                     const std::string& help, int (*run)(Session&, const CreateBunkerOptions&)) {
+                     const std::string& help, const std::vector<std::string>& tail,
+                     int (*run)(Session&, const CreateBunkerOptions&)) {
   auto options = std::make_shared<CreateBunkerOptions>();
-  CLI::App* command = Command(bunker, verb, help, chosen,
-                              [options, run](Session& session) { return run(session, *options); });
+  CLI::App* command = Command(bunker, verb, help, chosen, [options, run, &tail](Session& session) {
+    options->args = tail;
+    return run(session, *options);
+  });
   auto* origin = command->add_option_group("origin", "what it begins as");
   origin->add_option("image", options->image, "id, name or name@digest");
   origin->add_option("--snapshot", options->snapshot, "in place of an image: its id or name");
@@ -169,6 +172,9 @@ void AddCreateBunker(CLI::App& bunker, Action& chosen, const std::string& verb,
   command->add_option("--disk-mb", options->disk_mb);
   command->add_option("--max-lifetime-s", options->max_lifetime_s);
   command->add_option("--idle-timeout-s", options->idle_timeout_s);
+  command->add_flag("--main", options->runs_main,
+                    "start the image's own command; what stands behind -- is its arguments");
+  command->add_option("--restart", options->restart, "with --main: never, on_failure or always");
   command->add_option("--env", options->env, "KEY=VALUE (repeatable)");
   command->add_option("--label", options->labels, "KEY=VALUE (repeatable)");
   command->add_option("--worker-label", options->worker_labels, "KEY=VALUE: only on such workers");
@@ -198,8 +204,9 @@ void AddExec(CLI::App& bunker, Action& chosen, const std::vector<std::string>& t
 void AddBunkerCommands(CLI::App& app, Action& chosen, const std::vector<std::string>& tail) {
   CLI::App& bunker = *app.add_subcommand("bunker", "Bunkers: create them, run commands in them");
   bunker.require_subcommand(1);
-  AddCreateBunker(bunker, chosen, "create", "Create a bunker and wait until it runs", CreateBunker);
-  AddCreateBunker(bunker, chosen, "explain", "Where a create would go, and why not elsewhere",
+  AddCreateBunker(bunker, chosen, "create", "Create a bunker and wait until it runs", tail,
+                  CreateBunker);
+  AddCreateBunker(bunker, chosen, "explain", "Where a create would go, and why not elsewhere", tail,
                   ExplainPlacement);
   auto status = std::make_shared<std::string>();
   auto wide = std::make_shared<bool>(false);
@@ -213,6 +220,12 @@ void AddBunkerCommands(CLI::App& app, Action& chosen, const std::vector<std::str
   Command(bunker, "events", "Changes as they come, of one bunker or of all", chosen,
           [followed](Session& session) { return FollowBunkers(session, *followed); })
       ->add_option("bunker", *followed, "id or name; none: all");
+  auto logs = std::make_shared<LogOptions>();
+  CLI::App* log = Command(bunker, "logs", "What its main program wrote", chosen,
+                          [logs](Session& session) { return ShowLogs(session, *logs); });
+  log->add_option("bunker", logs->bunker, "id or name")->required();
+  log->add_option("--source", logs->source, "main (default) or console");
+  log->add_flag("-f,--follow", logs->follow, "go on as it writes");
   auto removed = std::make_shared<std::string>();
   auto keeps = std::make_shared<bool>(false);
   CLI::App* rm = Command(

@@ -30,7 +30,8 @@ absl::StatusOr<Json> RunBody(const RunOptions& options) {
   if (!options.env.empty()) {
     ASSIGN_OR_RETURN(body["env_vars"], ParsePairs(options.env, "--env"));
   }
-  if (!options.args.empty()) body["main"] = {{"args", options.args}};
+  body["main"] = Json::object();
+  if (!options.args.empty()) body["main"]["args"] = options.args;
   return body;
 }
 

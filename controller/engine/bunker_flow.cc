@@ -7,6 +7,7 @@
 #include "common/base/id.h"
 #include "common/base/reason.h"
 #include "common/base/status_macros.h"
+#include "controller/engine/bridges.h"
 #include "controller/engine/engine.h"
 #include "controller/engine/quotas.h"
 #include "controller/engine/scans.h"
@@ -31,10 +32,8 @@ absl::Status CheckBuilt(const CreateBunkerSpec& spec) {
                        "start: an ephemeral bunker can't be started later: use lifecycle_mode "
                        "session or persistent, or leave start out");
   }
-  if (spec.network_profile == NetworkProfile::kTransit) {
-    return ReasonError(absl::StatusCode::kPermissionDenied, "NETWORK_PROFILE_DENIED",
-                       "network_profile transit is not available yet: use another");
-  }
+  if ((spec.network_profile == NetworkProfile::kTransit) == spec.interfaces.empty())
+    return Invalid("interfaces: they and network_profile transit belong together");
   return absl::OkStatus();
 }
 
@@ -87,6 +86,7 @@ absl::StatusOr<RowPtr<Image>> Engine::CheckCreate(const Caller& caller,
                            " is deactivated: register it again under a new name, or use another");
   }
   RETURN_IF_ERROR(scans_->CheckGate(*image));
+  RETURN_IF_ERROR(bridges_->Resolve(caller, spec));
   if (spec.cpu_millicores.value_or(image->default_cpu_millicores) < kMinCpuMillicores) {
     return Invalid("cpu_millicores: at least 50");
   }
@@ -193,6 +193,8 @@ RowPtr<Bunker> Engine::PlaceBunker(Turn& turn, const Caller& caller, const Image
   row.lifecycle_mode = spec.lifecycle_mode;
   row.network_profile = spec.network_profile;
   row.network_allowlist = spec.network_allowlist;
+  row.interfaces = spec.interfaces;
+  bridges_->FillMacs(row);
   row.bandwidth_mbit = spec.bandwidth_mbit;
   row.disk_bytes_per_s = spec.disk_bytes_per_s;
   row.disk_iops = spec.disk_iops;
@@ -208,8 +210,11 @@ RowPtr<Bunker> Engine::PlaceBunker(Turn& turn, const Caller& caller, const Image
   row.label_set = spec.label_set;
   row.worker_labels = spec.worker_labels;
   row.env_vars = spec.env_vars;
+  row.main = spec.main;
+  if (row.main) row.main_status = MainStatus();
   row.worker_id = where.worker_id;
   row.snapshot_id = spec.snapshot;
+  row.snapshot_memory = spec.snapshot_memory;
   row.image_id = image.id;
   row.image_name = image.name;
   if (image.resolved) row.image_digest = image.resolved->manifest_digest;
@@ -311,19 +316,31 @@ absl::StatusOr<RowPtr<Bunker>> Engine::DeleteBunker(Turn& turn, const Caller& ca
   return state_->bunkers.Find(found->id);
 }
 
+static absl::Status CheckRuns(const Bunker& row) {
+  if (row.status == BunkerStatus::kRunning && row.goal == BunkerGoal::kRun) {
+    return absl::OkStatus();
+  }
+  const std::string reason = row.status_reason.empty() ? "" : " (" + row.status_reason + ")";
+  const std::string remedy = !row.live() || row.stop_wanted      ? "create a new one"
+                             : row.goal == BunkerGoal::kPause ? "resume it"
+                             : row.goal == BunkerGoal::kStop  ? "start it"
+                                                              : "wait until it is running";
+  return ReasonError(absl::StatusCode::kFailedPrecondition, "BUNKER_NOT_RUNNING",
+                     "the bunker " + row.name + " is " + std::string(NameOf(row.status)) + reason +
+                         ": " + remedy);
+}
+
+absl::StatusOr<RowPtr<Bunker>> Engine::FindRunningBunker(const Caller& caller,
+                                                         const std::string& ref) const {
+  ASSIGN_OR_RETURN(RowPtr<Bunker> row, FindBunker(caller, ref));
+  RETURN_IF_ERROR(CheckRuns(*row));
+  return row;
+}
+
 absl::StatusOr<RowPtr<Bunker>> Engine::BeginExec(Turn& turn, const Caller& caller,
                                                  const std::string& ref) {
   ASSIGN_OR_RETURN(RowPtr<Bunker> row, FindBunkerToUse(caller, ref));
-  if (row->status != BunkerStatus::kRunning || row->goal != BunkerGoal::kRun) {
-    const std::string reason = row->status_reason.empty() ? "" : " (" + row->status_reason + ")";
-    const std::string remedy = !row->live() || row->stop_wanted        ? "create a new one"
-                               : row->goal == BunkerGoal::kPause ? "resume it"
-                               : row->goal == BunkerGoal::kStop  ? "start it"
-                                                                 : "wait until it is running";
-    return ReasonError(absl::StatusCode::kFailedPrecondition, "BUNKER_NOT_RUNNING",
-                       "the bunker " + row->name + " is " + std::string(NameOf(row->status)) +
-                           reason + ": " + remedy);
-  }
+  RETURN_IF_ERROR(CheckRuns(*row));
   State::Activity& activity = state_->activities[row->id];
   activity.last = turn.now();
   ++activity.open;

@@ -7,6 +7,7 @@
 #include "common/base/status_macros.h"
 #include "controller/engine/accounts.h"
 #include "controller/engine/audit_log.h"
+#include "controller/engine/bridges.h"
 #include "controller/engine/credentials.h"
 #include "controller/engine/quotas.h"
 #include "controller/engine/scans.h"
@@ -36,6 +37,7 @@ Engine::Engine(EngineOptions options, Rng& rng)
     : state_(std::make_unique<State>(std::move(options), rng)),
       accounts_(std::make_unique<Accounts>(*state_)),
       audit_(std::make_unique<AuditLog>()),
+      bridges_(std::make_unique<Bridges>(*this, *state_)),
       credentials_(std::make_unique<Credentials>(*this, *state_)),
       worker_admin_(std::make_unique<WorkerAdmin>(*this)),
       quotas_(std::make_unique<Quotas>(*this)),
@@ -44,6 +46,9 @@ Engine::Engine(EngineOptions options, Rng& rng)
 
 Engine::~Engine() = default;
 
+Bridges& Engine::bridges() {
+  return *bridges_;
+}
 Credentials& Engine::credentials() {
   return *credentials_;
 }
@@ -92,6 +97,7 @@ absl::Status Engine::Load(Store& store, absl::Time now) {
   RETURN_IF_ERROR(LoadTable(store, Noun::kQuotaAssignment, s.quota_assignments));
   RETURN_IF_ERROR(LoadTable(store, Noun::kScanReport, s.scan_reports));
   RETURN_IF_ERROR(LoadTable(store, Noun::kSnapshot, s.snapshots));
+  RETURN_IF_ERROR(LoadTable(store, Noun::kBridge, s.bridges));
 
   const RowPtr<MetaRow> stored = s.meta.Find(kBootCounter);
   const MetaRow boot{kBootCounter, (stored == nullptr ? 0 : stored->value) + 1};

@@ -37,6 +37,7 @@ namespace bunker::controller {
 
 class Accounts;
 class AuditLog;
+class Bridges;
 class Credentials;
 class Quotas;
 class Scans;
@@ -132,6 +133,8 @@ class Engine {
 
   // Registry credentials (credentials.h).
   Credentials& credentials();
+  // Bridges that bunkers attach to (bridges.h).
+  Bridges& bridges();
 
   // Whether the caller may see that worker / what it owns. For filtering streams of changes.
   bool MaySee(const Caller& caller, const Ownership& owner) const;
@@ -276,6 +279,9 @@ class Engine {
                                               std::optional<uint32_t> incarnation,
                                               const UpdateBunkerSpec& spec);
 
+  // That the caller may see, and that runs (BUNKER_NOT_RUNNING, which says why, else).
+  absl::StatusOr<RowPtr<Bunker>> FindRunningBunker(const Caller& caller,
+                                                   const std::string& ref) const;
   // An exec, file or shell begins: it must be running (BUNKER_NOT_RUNNING, which says why, else).
   // Until EndExec the bunker is not idle. Neither writes anything.
   absl::StatusOr<RowPtr<Bunker>> BeginExec(Turn& turn, const Caller& caller,
@@ -326,6 +332,7 @@ class Engine {
   struct State;
 
  private:
+  friend class Bridges;
   friend class Credentials;
   friend class Quotas;
   friend class Scans;
@@ -457,6 +464,7 @@ class Engine {
   std::unique_ptr<State> state_;
   std::unique_ptr<Accounts> accounts_;
   std::unique_ptr<AuditLog> audit_;
+  std::unique_ptr<Bridges> bridges_;
   std::unique_ptr<Credentials> credentials_;
   std::unique_ptr<WorkerAdmin> worker_admin_;
   std::unique_ptr<Quotas> quotas_;

@@ -96,10 +96,12 @@ DesiredRow Engine::DesiredOf(const Bunker& bunker) const {
   row.hostname = HostnameFor(bunker.name);
   row.network_profile = bunker.network_profile;
   row.network_allowlist = bunker.network_allowlist;
+  row.interfaces = bunker.interfaces;
   row.bandwidth_mbit = bunker.bandwidth_mbit;
   row.disk_bytes_per_s = bunker.disk_bytes_per_s;
   row.disk_iops = bunker.disk_iops;
   row.snapshot_id = bunker.snapshot_id;
+  row.snapshot_memory = bunker.snapshot_memory && !bunker.disk_made;
   row.stopped = bunker.stop_wanted || bunker.goal == BunkerGoal::kStop;
   row.paused = !row.stopped && bunker.goal == BunkerGoal::kPause;
   row.keep_disk = bunker.keeps_disk() && !bunker.stop_wanted;
@@ -116,6 +118,10 @@ DesiredRow Engine::DesiredOf(const Bunker& bunker) const {
     row.user = image->resolved->config.user;
   }
   for (const auto& [variable, value] : bunker.env_vars) row.env[variable] = value;
+  if (bunker.main) {
+    row.main = bunker.main;
+    if (image != nullptr) row.main->args = image->args(bunker.main->args);
+  }
   return {bunker.worker_id, BunkerRowName(bunker.id), bunker.assignment_version, std::move(row)};
 }
 

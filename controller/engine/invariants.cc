@@ -15,6 +15,33 @@ absl::Status Broken(const std::string& what) {
   return ReasonError(absl::StatusCode::kInternal, "INTERNAL", "invariant broken: " + what);
 }
 
+// Who is attached where, and that no two call themselves the same.
+absl::Status CheckInterfaces(const Engine::State& s) {
+  std::map<std::string, std::string> names;
+  std::map<std::string, std::set<std::string>> attached;
+  for (const auto& [id, row] : s.bunkers.rows()) {
+    if (!row->live()) continue;
+    for (const BunkerInterface& interface : row->interfaces) {
+      if (s.bridges.Find(interface.bridge_id) == nullptr) {
+        return Broken("a live bunker's bridge is gone: " + id);
+      }
+      attached[interface.bridge_id].insert(id);
+      if (interface.mac.empty()) return Broken("a card without a MAC: " + id);
+      for (const std::string& name : {interface.MacKey(), interface.AddressKey()}) {
+        if (!name.empty() && !names.emplace(name, id).second) {
+          return Broken("two live cards are called " + name);
+        }
+      }
+    }
+  }
+  if (names != s.bunker_of_link_name) return Broken("the index of names on bridges");
+  const auto& indexed = s.bunkers_of_bridge.all();
+  if (attached != std::map<std::string, std::set<std::string>>(indexed.begin(), indexed.end())) {
+    return Broken("the index of who is attached");
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 // Both indexes told anew of all rows.
@@ -75,6 +102,7 @@ absl::Status Engine::CheckInvariants() const {
     }
   }
   RETURN_IF_ERROR(CheckSnapshots());
+  RETURN_IF_ERROR(CheckInterfaces(s));
   for (const auto& [key, entry] : s.entries.rows()) {
     const DesiredRowPtr desired =
         s.desired.Find(entry->worker_id + "/" + ImageRowName(entry->image_id));

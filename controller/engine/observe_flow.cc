@@ -365,6 +365,7 @@ void Engine::TakeFacts(Bunker& row, const BunkerObservation& seen) {
   row.active_execs = seen.active_execs;
   row.private_ip = Bounded(seen.private_ip);
   if (seen.usage) row.usage = seen.usage;
+  if (seen.main && row.main) row.main_status = seen.main;
   if (seen.last_activity_at) {
     row.last_activity_at = std::max(row.last_activity_at, *seen.last_activity_at);
   }

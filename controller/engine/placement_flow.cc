@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "common/base/status_macros.h"
+#include "controller/engine/bridges.h"
 #include "controller/engine/engine.h"
 #include "controller/engine/state.h"
 
@@ -25,6 +26,9 @@ PlacementRequest Engine::RequestFor(const Image& image, const CreateBunkerSpec& 
   request.snapshot_worker_id = spec.snapshot_worker_id;
   if (spec.network_profile != NetworkProfile::kIsolated)
     request.network_profile = NameOf(spec.network_profile);
+  for (const BunkerInterface& interface : spec.interfaces)
+    request.bridges.insert(interface.bridge_name);
+  if (!spec.interfaces.empty()) request.bridge_workers = bridges_->WorkersFor(spec.interfaces);
   request.strategy = state_->options.placement.strategy;
   return request;
 }

@@ -20,7 +20,7 @@ absl::Status InUse(const std::string& message) {
 }
 
 SnapshotAssignment AssignmentOf(const Snapshot& row) {
-  return {row.id, row.bunker_id, !row.kept(), row.status == SnapshotStatus::kReady};
+  return {row.id, row.bunker_id, !row.kept(), row.status == SnapshotStatus::kReady, row.memory};
 }
 
 // Whether its worker has a disk with something on it, or will have it again.
@@ -138,7 +138,7 @@ absl::StatusOr<std::string> Snapshots::NameFor(const Bunker& bunker,
                      "no free name was found: give the snapshot one");
 }
 
-absl::Status Snapshots::CheckCap(const Bunker& bunker) const {
+absl::Status Snapshots::CheckCap(const Bunker& bunker, bool memory) const {
   const EngineOptions& options = state_.options;
   const size_t count = state_.snapshots_of_tenant.Of(bunker.tenant_id).size();
   if (count >= options.max_snapshots_per_tenant) {
@@ -149,7 +149,7 @@ absl::Status Snapshots::CheckCap(const Bunker& bunker) const {
   }
   const auto it = state_.snapshot_bytes_of_tenant.find(bunker.tenant_id);
   const uint64_t used = it == state_.snapshot_bytes_of_tenant.end() ? 0 : it->second;
-  const uint64_t most = uint64_t{bunker.disk_mb} << 20;
+  const uint64_t most = (uint64_t{bunker.disk_mb} + (memory ? bunker.memory_mb : 0)) << 20;
   const uint64_t cap = options.max_snapshot_bytes_per_tenant;
   if (used <= cap && most <= cap - used) return absl::OkStatus();
   return ReasonError(absl::StatusCode::kResourceExhausted, "BUNKER_QUOTA_EXCEEDED",
@@ -176,12 +176,35 @@ absl::Status Snapshots::CheckTakeable(const Bunker& bunker) const {
   return InUse("a snapshot of " + bunker.name + " is being taken: wait until it is ready");
 }
 
+// Whether there is a memory to take, and a worker that could go on with it.
+absl::Status Snapshots::CheckMemory(const Bunker& bunker) const {
+  if (bunker.status != BunkerStatus::kRunning && bunker.status != BunkerStatus::kPaused) {
+    return ReasonError(absl::StatusCode::kFailedPrecondition, "BUNKER_NOT_RUNNING",
+                       "the bunker " + bunker.name + " is " + std::string(NameOf(bunker.status)) +
+                           " and has no memory: start it, or leave memory out");
+  }
+  if (bunker.network_profile == NetworkProfile::kTransit) {
+    return Invalid("memory: not of a bunker with network_profile transit, whose cards have "
+                   "addresses of their own: leave memory out");
+  }
+  if (bunker.isolation != "kvm") return absl::OkStatus();
+  return Invalid("memory: guests of this worker run on the CPU itself (kvm), and going on with a "
+                 "saved memory is built for emulated ones alone: leave memory out");
+}
+
 absl::StatusOr<RowPtr<Snapshot>> Snapshots::TakeOf(Turn& turn, const Bunker& bunker,
-                                                   const std::string& name) {
+                                                   const TakeSpec& wanted) {
   RETURN_IF_ERROR(CheckTakeable(bunker));
-  RETURN_IF_ERROR(CheckCap(bunker));
+  if (wanted.memory) RETURN_IF_ERROR(CheckMemory(bunker));
+  RETURN_IF_ERROR(CheckCap(bunker, wanted.memory));
   Snapshot row;
-  ASSIGN_OR_RETURN(row.name, NameFor(bunker, name));
+  ASSIGN_OR_RETURN(row.name, NameFor(bunker, wanted.name));
+  if (wanted.memory) {
+    row.memory = true;
+    row.memory_mb = bunker.memory_mb;
+    row.cpu_millicores = bunker.cpu_millicores;
+    row.network_card = bunker.network_profile != NetworkProfile::kIsolated;
+  }
   row.id = state_.MakeId("snap_", turn.now());
   row.tenant_id = bunker.tenant_id;
   row.partner_id = bunker.partner_id;
@@ -201,9 +224,9 @@ absl::StatusOr<RowPtr<Snapshot>> Snapshots::TakeOf(Turn& turn, const Bunker& bun
 
 absl::StatusOr<RowPtr<Snapshot>> Snapshots::Take(Turn& turn, const Caller& caller,
                                                  const std::string& bunker_ref,
-                                                 const std::string& name) {
+                                                 const TakeSpec& wanted) {
   ASSIGN_OR_RETURN(const RowPtr<Bunker> bunker, engine_.FindBunkerToUse(caller, bunker_ref));
-  return TakeOf(turn, *bunker, name);
+  return TakeOf(turn, *bunker, wanted);
 }
 
 absl::StatusOr<RowPtr<Bunker>> Snapshots::TakeAndEnd(Turn& turn, const Caller& caller,
@@ -213,7 +236,7 @@ absl::StatusOr<RowPtr<Bunker>> Snapshots::TakeAndEnd(Turn& turn, const Caller& c
   RETURN_IF_ERROR(Engine::CheckIncarnation(*found, incarnation));
   if (!HasDisk(*found)) return engine_.DeleteBunker(turn, caller, found->id, incarnation);
   if (!found->final_snapshot_id.empty()) return found;
-  ASSIGN_OR_RETURN(const RowPtr<Snapshot> last, TakeOf(turn, *found, ""));
+  ASSIGN_OR_RETURN(const RowPtr<Snapshot> last, TakeOf(turn, *found, {}));
   Bunker bunker = *found;
   bunker.final_snapshot_id = last->id;
   bunker.status_reason = "FINAL_SNAPSHOT";
@@ -300,6 +323,31 @@ absl::StatusOr<RowPtr<Snapshot>> Snapshots::Delete(Turn& turn, const Caller& cal
   return marked;
 }
 
+// A guest can't wake up with other CPUs, memory or cards than it fell asleep with.
+static absl::Status FitToMemory(const Snapshot& row, CreateBunkerSpec& spec) {
+  spec.memory_mb = spec.memory_mb.value_or(row.memory_mb);
+  spec.cpu_millicores = spec.cpu_millicores.value_or(row.cpu_millicores);
+  if (*spec.memory_mb != row.memory_mb) {
+    return Invalid("memory_mb: the snapshot holds the memory of a guest with " +
+                   std::to_string(row.memory_mb) + " MiB: leave it out");
+  }
+  if ((*spec.cpu_millicores + 999) / 1000 != row.vcpus()) {
+    return Invalid("cpu_millicores: the snapshot's guest has " + std::to_string(row.vcpus()) +
+                   " vCPU(s): ask for as many, or leave it out");
+  }
+  const bool network_card = spec.network_profile != NetworkProfile::kIsolated;
+  if (network_card != row.network_card || spec.network_profile == NetworkProfile::kTransit) {
+    return Invalid(row.network_card
+                       ? "network_profile: the snapshot's guest has a network card: choose "
+                         "registry, allowlisted or unrestricted"
+                       : "network_profile: the snapshot's guest has no network card: choose "
+                         "isolated");
+  }
+  if (spec.main) return Invalid("main: what ran in the snapshot's guest goes on: leave it out");
+  spec.snapshot_memory = true;
+  return absl::OkStatus();
+}
+
 absl::StatusOr<RowPtr<Image>> Snapshots::Resolve(const Caller& caller,
                                                  CreateBunkerSpec& spec) const {
   if (!spec.image.empty()) return Invalid("snapshot: stands in place of image: leave one out");
@@ -321,6 +369,7 @@ absl::StatusOr<RowPtr<Image>> Snapshots::Resolve(const Caller& caller,
     return Invalid("disk_mb: the snapshot's disk has " + std::to_string(row->disk_mb) +
                    " MiB and can't shrink: ask for at least as much");
   }
+  if (row->memory) RETURN_IF_ERROR(FitToMemory(*row, spec));
   RowPtr<Image> image = state_.images.Find(row->image_id);
   BUNKER_CHECK(image != nullptr);
   spec.snapshot = row->id;

@@ -21,6 +21,11 @@ class Snapshots {
   // Both must outlive it.
   Snapshots(Engine& engine, Engine::State& state) : engine_(engine), state_(state) {}
 
+  struct TakeSpec {
+    std::string name;     // "": one is made
+    bool memory = false;  // of one that runs or is paused alone
+  };
+
   // Once, after the tables are loaded.
   void Load();
 
@@ -28,9 +33,9 @@ class Snapshots {
 
   // BUNKER_NOT_RUNNING where there is no disk with anything on it, WORKER_UNAVAILABLE where its
   // worker is away, RESOURCE_IN_USE while another is being taken of it, BUNKER_QUOTA_EXCEEDED at
-  // the tenant's cap, SLUG_CONFLICT. `name` "": one is made.
+  // the tenant's cap, SLUG_CONFLICT.
   absl::StatusOr<RowPtr<Snapshot>> Take(Turn& turn, const Caller& caller,
-                                        const std::string& bunker_ref, const std::string& name);
+                                        const std::string& bunker_ref, const TakeSpec& wanted);
 
   // Deletes the bunker once a snapshot of it is ready; at once where it has no disk to take one of.
   // Should the snapshot fail, the bunker stays, and its row says why. Repeatable.
@@ -64,9 +69,10 @@ class Snapshots {
  private:
   absl::StatusOr<RowPtr<Snapshot>> FindToUse(const Caller& caller, const std::string& ref) const;
   absl::StatusOr<RowPtr<Snapshot>> TakeOf(Turn& turn, const Bunker& bunker,
-                                          const std::string& name);
+                                          const TakeSpec& wanted);
+  absl::Status CheckMemory(const Bunker& bunker) const;
   absl::StatusOr<std::string> NameFor(const Bunker& bunker, const std::string& name) const;
-  absl::Status CheckCap(const Bunker& bunker) const;
+  absl::Status CheckCap(const Bunker& bunker, bool memory) const;
   absl::Status CheckTakeable(const Bunker& bunker) const;
   bool MaySee(const Caller& caller, const Snapshot& row) const;
   void Fail(Turn& turn, Snapshot row, const std::string& code, const std::string& message,

@@ -46,6 +46,7 @@ struct EngineOptions {
   absl::Duration tag_check_period = absl::Hours(6);  // a tag is looked up so often, by one worker
   size_t tag_checks_per_tick = 16;
   size_t max_credentials_per_tenant = 1000;
+  size_t max_bridges_per_tenant = 1000;
   size_t max_snapshots_per_tenant = 100;  // failed ones too, until they are deleted
   uint64_t max_snapshot_bytes_per_tenant = uint64_t{100} << 30;
   absl::Duration snapshot_deadline = absl::Minutes(10);  // from asking to ready
@@ -219,11 +220,13 @@ struct WorkerView {
 struct CreateBunkerSpec {
   std::string image;     // any spelling of a reference
   std::string snapshot;  // in place of image: an id or name; "" = none
+  bool snapshot_memory = false;    // as the next, the engine's to fill in
   std::string snapshot_worker_id;  // that has it; the engine's to fill in
   std::string name;   // "" = <image>-<5 characters>
   LifecycleMode lifecycle_mode = LifecycleMode::kEphemeral;
   NetworkProfile network_profile = NetworkProfile::kIsolated;
   std::vector<std::string> network_allowlist;
+  std::vector<BunkerInterface> interfaces;  // of the profile transit; bridge_id is the engine's
   uint32_t bandwidth_mbit = 0;             // 0: no limit, as the next two
   uint64_t disk_bytes_per_s = 0;
   uint32_t disk_iops = 0;
@@ -239,6 +242,7 @@ struct CreateBunkerSpec {
   std::map<std::string, std::string> label_set;
   std::map<std::string, std::string> worker_labels;
   std::map<std::string, std::string> env_vars;
+  std::optional<MainProgram> main;
   uint32_t gpu_count = 0;
   std::string gpu_type;
   std::optional<uint32_t> replicas;               // further copies beside the first, ≤ 100

@@ -125,6 +125,8 @@ Engine::State::State(EngineOptions engine_options, Rng& source)
       snapshots(
           Noun::kSnapshot, nullptr,
           [this](const Snapshot* before, const Snapshot* after) { IndexSnapshot(before, after); }),
+      bridges(Noun::kBridge, nullptr,
+              [this](const Bridge* before, const Bridge* after) { IndexBridge(before, after); }),
       desired(std::nullopt, &ChangeSet::desired),
       placement(options.placement),
       queue(options.work_limits) {}
@@ -285,6 +287,7 @@ void Engine::State::IndexBunker(const Bunker* before, const Bunker* after) {
     if (before->live()) {
       RemoveKey(bunker_by_name, before->tenant_id + "/" + before->name, before->id);
       live_of_tenant.Remove(before->tenant_id, before->id);
+      IndexInterfaces(*before, false);
     }
     if (IsOpen(*before)) {
       bunkers_of_worker.Remove(before->worker_id, before->id);
@@ -298,11 +301,39 @@ void Engine::State::IndexBunker(const Bunker* before, const Bunker* after) {
     if (after->live()) {
       bunker_by_name[after->tenant_id + "/" + after->name] = after->id;
       live_of_tenant.Add(after->tenant_id, after->id);
+      IndexInterfaces(*after, true);
     }
     bunker_looks.ArmBy(after->id, FirstLook(*after));
     if (IsOpen(*after)) {
       bunkers_of_worker.Add(after->worker_id, after->id);
       ++uses_of_entry[CacheEntry::Key(after->image_id, after->worker_id)];
+    }
+  }
+}
+
+void Engine::State::IndexBridge(const Bridge* before, const Bridge* after) {
+  if (before != nullptr) {
+    const std::string owner = OwnerKey(before->ownership);
+    RemoveKey(bridge_by_name, owner + "/" + before->name, before->id);
+    bridges_of_owner.Remove(owner, before->id);
+  }
+  if (after != nullptr) {
+    const std::string owner = OwnerKey(after->ownership);
+    bridge_by_name[owner + "/" + after->name] = after->id;
+    bridges_of_owner.Add(owner, after->id);
+  }
+}
+
+void Engine::State::IndexInterfaces(const Bunker& bunker, bool added) {
+  for (const BunkerInterface& interface : bunker.interfaces) {
+    bunkers_of_bridge.Set(interface.bridge_id, bunker.id, added);
+    for (const std::string& key : {interface.MacKey(), interface.AddressKey()}) {
+      if (key.empty()) continue;
+      if (added) {
+        bunker_of_link_name[key] = bunker.id;
+      } else {
+        RemoveKey(bunker_of_link_name, key, bunker.id);
+      }
     }
   }
 }

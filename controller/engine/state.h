@@ -23,6 +23,7 @@
 #include "controller/engine/table.h"
 #include "controller/engine/tallies.h"
 #include "controller/engine/work_queue.h"
+#include "controller/model/bridge.h"
 #include "controller/model/snapshot.h"
 #include "controller/policy/cache_room.h"
 #include "controller/policy/fanout.h"
@@ -74,6 +75,9 @@ struct Engine::State {
   // What the bunker takes of its worker and of the quotas.
   void IndexRoom(const Bunker* before, const Bunker* after);
   void IndexScan(const ScanReport* before, const ScanReport* after);
+  void IndexBridge(const Bridge* before, const Bridge* after);
+  // Bridges, and the names on them, of live bunkers.
+  void IndexInterfaces(const Bunker& bunker, bool added);
   void IndexSnapshot(const Snapshot* before, const Snapshot* after);
 
   // ---- look-ups -------------------------------------------------------------------------------
@@ -116,6 +120,7 @@ struct Engine::State {
   Table<ScanReport> scan_reports;
   DocumentTable scan_documents;
   Table<Snapshot> snapshots;
+  Table<Bridge> bridges;
   Table<DesiredRow> desired;  // derived: from entries, bunkers, and orphans that a worker showed
 
   // ---- indexes --------------------------------------------------------------------------------
@@ -130,6 +135,10 @@ struct Engine::State {
   std::map<std::string, std::string> credential_by_name;  // "<owner key>/<name>"
   MultiIndex credentials_of_owner;
   MultiIndex images_of_credential;  // active ones
+  std::map<std::string, std::string> bridge_by_name;  // "<owner key>/<name>"
+  MultiIndex bridges_of_owner;
+  MultiIndex bunkers_of_bridge;                            // live ones
+  std::map<std::string, std::string> bunker_of_link_name;  // "<bridge>/<MAC or address>"; live
   MultiIndex images_of_repository;  // "<owner key> <repository without host>"
   std::set<std::pair<absl::Time, std::string>> tag_checks;  // of active images with a tag
   MultiIndex images_of_owner;

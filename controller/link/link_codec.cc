@@ -10,6 +10,9 @@ constexpr size_t kMaxScanErrorBytes = 1024;
 constexpr int kMaxNetworkEvents = 64;
 constexpr size_t kMaxEventWordBytes = 256;
 constexpr size_t kMaxSnapshotErrorBytes = 2048;
+constexpr size_t kMaxMainMessageBytes = 512;
+constexpr size_t kMaxBridges = 256;
+constexpr size_t kMaxBridgeName = 15;
 
 std::string Bounded(const std::string& text) { return text.substr(0, kMaxEventWordBytes); }
 
@@ -34,6 +37,17 @@ void Fill(const ImageAssignment& from, link::v1::ImageAssignment& to) {
   to.set_expendable(from.expendable);
 }
 
+void Fill(const MainProgram& from, link::v1::MainProgram& to) {
+  using Wire = link::v1::MainProgram;
+  for (const std::string& word : from.args) to.add_argv(word);
+  for (const auto& [name, value] : from.env) (*to.mutable_env())[name] = value;
+  to.set_restart(from.restart == MainRestart::kAlways      ? Wire::ALWAYS
+                 : from.restart == MainRestart::kOnFailure ? Wire::ON_FAILURE
+                                                           : Wire::NEVER);
+  to.set_allow_root(from.allow_root);
+  to.set_default_to_1000(!from.allow_root);
+}
+
 void Fill(const BunkerAssignment& from, link::v1::BunkerAssignment& to) {
   to.set_bunker_id(from.bunker_id);
   to.set_incarnation(from.incarnation);
@@ -54,10 +68,21 @@ void Fill(const BunkerAssignment& from, link::v1::BunkerAssignment& to) {
   to.set_disk_expected(from.disk_expected);
   to.set_boot_deadline_ms(from.boot_deadline_ms);
   for (const std::string& name : from.network_allowlist) to.add_network_allowlist(name);
+  for (const BunkerInterface& interface : from.interfaces) {
+    link::v1::TransitInterface* out = to.add_interfaces();
+    out->set_if_name(interface.if_name);
+    out->set_bridge_name(interface.bridge_name);
+    out->set_spoof_guard(interface.spoof_guard);
+    out->set_mac(interface.mac);
+    out->set_ipv4(interface.ipv4);
+    out->set_gateway(interface.gateway);
+  }
   to.set_bandwidth_mbit(from.bandwidth_mbit);
   to.set_disk_bytes_per_s(from.disk_bytes_per_s);
   to.set_disk_iops(from.disk_iops);
   to.set_snapshot_id(from.snapshot_id);
+  to.set_snapshot_memory(from.snapshot_memory);
+  if (from.main) Fill(*from.main, *to.mutable_main());
 }
 
 void Fill(const SnapshotAssignment& from, link::v1::SnapshotAssignment& to) {
@@ -66,6 +91,7 @@ void Fill(const SnapshotAssignment& from, link::v1::SnapshotAssignment& to) {
   to.set_desired(from.gone ? link::v1::SnapshotAssignment::GONE
                            : link::v1::SnapshotAssignment::TAKEN);
   to.set_expected(from.expected);
+  to.set_memory(from.memory);
 }
 
 absl::Status Invalid(const std::string& row, const char* what) {
@@ -145,6 +171,25 @@ absl::StatusOr<ImageObservation> FromProto(const link::v1::ImageObservation& fro
   return to;
 }
 
+absl::StatusOr<MainStatus> FromProto(const link::v1::MainState& from) {
+  using Wire = link::v1::MainState;
+  MainStatus to;
+  switch (from.state()) {
+    case Wire::STARTING: to.state = MainState::kStarting; break;
+    case Wire::RUNNING: to.state = MainState::kRunning; break;
+    case Wire::WAITING: to.state = MainState::kWaiting; break;
+    case Wire::EXITED: to.state = MainState::kExited; break;
+    case Wire::FAILED: to.state = MainState::kFailed; break;
+    default: return Invalid("of a bunker", "tells of its main program in an unknown state");
+  }
+  to.ended = from.ended();
+  to.exit_code = from.exit_code();
+  to.signal = Bounded(from.signal());
+  to.restarts = from.restarts();
+  to.message = from.message().substr(0, kMaxMainMessageBytes);
+  return to;
+}
+
 absl::StatusOr<BunkerObservation> FromProto(const link::v1::BunkerObservation& from) {
   BunkerObservation to;
   to.bunker_id = from.bunker_id();
@@ -176,7 +221,11 @@ absl::StatusOr<BunkerObservation> FromProto(const link::v1::BunkerObservation& f
   if (from.has_usage()) {
     to.usage = BunkerUsage{from.usage().cpu_s(), from.usage().rss_bytes(),
                            from.usage().disk_bytes(),
-                           absl::FromUnixMillis(from.usage().at_unix_ms())};
+                           absl::FromUnixMillis(from.usage().at_unix_ms()),
+                           from.usage().net_rx_bytes(), from.usage().net_tx_bytes()};
+  }
+  if (from.has_main()) {
+    ASSIGN_OR_RETURN(to.main, FromProto(from.main()));
   }
   return to;
 }
@@ -256,6 +305,10 @@ WorkerFacts FromProto(const link::v1::WorkerFacts& facts) {
   out.labels.insert(facts.labels().begin(), facts.labels().end());
   out.network_profiles.insert(facts.network_profiles().begin(), facts.network_profiles().end());
   out.network_reason = facts.network_reason();
+  for (const std::string& bridge : facts.bridges()) {
+    if (out.bridges.size() < kMaxBridges && bridge.size() <= kMaxBridgeName)
+      out.bridges.insert(bridge);
+  }
   return out;
 }
 

@@ -60,6 +60,7 @@ void BeginIncarnation(Bunker& bunker, absl::Time now) {
   bunker.start_kind.clear();
   bunker.fallback_reason.clear();
   bunker.timings = {};
+  if (bunker.main) bunker.main_status = MainStatus();
   bunker.active_execs = 0;
   bunker.stopping_at.reset();
   bunker.started_at.reset();

@@ -63,6 +63,45 @@ inline std::span<const EnumName<NetworkProfile>> EnumNames(NetworkProfile) {
   return kNetworkProfileNames;
 }
 
+enum class MainRestart { kNever, kOnFailure, kAlways };
+inline constexpr EnumName<MainRestart> kMainRestartNames[] = {
+    {MainRestart::kNever, "never"},
+    {MainRestart::kOnFailure, "on_failure"},
+    {MainRestart::kAlways, "always"}};
+inline std::span<const EnumName<MainRestart>> EnumNames(MainRestart) {
+  return kMainRestartNames;
+}
+
+// The image's own command, as the tenant wants it.
+struct MainProgram {
+  std::vector<std::string> args;  // in place of the image's cmd; empty: that
+  std::map<std::string, std::string> env;
+  MainRestart restart = MainRestart::kNever;
+  bool allow_root = false;  // who created the bunker may be root
+  bool operator==(const MainProgram&) const = default;
+};
+
+enum class MainState { kStarting, kRunning, kWaiting, kExited, kFailed };
+inline constexpr EnumName<MainState> kMainStateNames[] = {{MainState::kStarting, "starting"},
+                                                          {MainState::kRunning, "running"},
+                                                          {MainState::kWaiting, "waiting"},
+                                                          {MainState::kExited, "exited"},
+                                                          {MainState::kFailed, "failed"}};
+inline std::span<const EnumName<MainState>> EnumNames(MainState) {
+  return kMainStateNames;
+}
+
+// What its worker tells of it.
+struct MainStatus {
+  MainState state = MainState::kStarting;
+  bool ended = false;  // at least once: the next two are of its last end
+  int32_t exit_code = 0;
+  std::string signal;  // "": it exited
+  uint32_t restarts = 0;
+  std::string message;  // for people: why it can't be run
+  bool operator==(const MainStatus&) const = default;
+};
+
 // Whether `from` → `to` is legal within one incarnation (staying is). States never go backwards;
 // what is stopped or failed and not final may only be ended.
 bool CanAdvance(BunkerStatus from, BunkerStatus to);
@@ -83,7 +122,27 @@ struct BunkerUsage {
   uint64_t rss_bytes = 0;
   uint64_t disk_bytes = 0;  // of its private disk
   absl::Time at = absl::UnixEpoch();
+  uint64_t net_rx_bytes = 0;  // as the guest counts, since its VM began; the next too
+  uint64_t net_tx_bytes = 0;
   bool operator==(const BunkerUsage&) const = default;
+};
+
+// One card of a bunker of the profile transit.
+struct BunkerInterface {
+  std::string if_name;      // in the guest
+  std::string bridge_name;  // on the host
+  std::string bridge_id;    // the registration that allows it
+  bool spoof_guard = true;
+  std::string mac;      // in lower case; of a request: "" = one that is made up
+  std::string ipv4;     // "address/bits"; "": none
+  std::string gateway;  // "": no default route
+  bool operator==(const BunkerInterface&) const = default;
+
+  // What nobody else on the same bridge may call itself; "" where it has none.
+  std::string MacKey() const { return mac.empty() ? "" : bridge_id + "/" + mac; }
+  std::string AddressKey() const {
+    return ipv4.empty() ? "" : bridge_id + "/" + ipv4.substr(0, ipv4.find('/'));
+  }
 };
 
 struct Bunker {
@@ -95,6 +154,7 @@ struct Bunker {
   LifecycleMode lifecycle_mode = LifecycleMode::kEphemeral;
   NetworkProfile network_profile = NetworkProfile::kIsolated;
   std::vector<std::string> network_allowlist;
+  std::vector<BunkerInterface> interfaces;  // of the profile transit
   uint32_t bandwidth_mbit = 0;  // 0: no limit, as the next two
   uint64_t disk_bytes_per_s = 0;
   uint32_t disk_iops = 0;
@@ -109,6 +169,8 @@ struct Bunker {
   std::map<std::string, std::string> label_set;
   std::map<std::string, std::string> worker_labels;
   std::map<std::string, std::string> env_vars;
+  std::optional<MainProgram> main;  // nothing: PID 1 alone runs by itself
+  std::optional<MainStatus> main_status;
 
   BunkerStatus status = BunkerStatus::kPending;
   std::string status_reason;  // "" or a code: WORKER_OFFLINE, WORKER_LOST, IDLE_TIMEOUT, …
@@ -120,6 +182,7 @@ struct Bunker {
   std::string image_name;
   std::string image_digest;  // manifest digest; empty until the image is resolved (lazy_pull)
   std::string snapshot_id;   // that its disk begins as a copy of; "": it begins empty
+  bool snapshot_memory = false;  // and its first start goes on with the memory of it
   std::string final_snapshot_id;  // once that is ready it is to end
   std::string start_kind;    // restore | pool | cold
   std::string fallback_reason;

@@ -2,10 +2,12 @@
 
 namespace bunker::controller {
 
-std::vector<std::string> Image::args() const {
-  if (!resolved) return {};
-  std::vector<std::string> all = resolved->config.entrypoint;
-  all.insert(all.end(), resolved->config.cmd.begin(), resolved->config.cmd.end());
+std::vector<std::string> Image::args(const std::vector<std::string>& in_place_of_cmd) const {
+  std::vector<std::string> all;
+  if (resolved) all = resolved->config.entrypoint;
+  const std::vector<std::string>& rest =
+      in_place_of_cmd.empty() && resolved ? resolved->config.cmd : in_place_of_cmd;
+  all.insert(all.end(), rest.begin(), rest.end());
   return all;
 }
 

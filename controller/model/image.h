@@ -126,8 +126,8 @@ struct Image {
     if (allocated_bytes > 0) return allocated_bytes;
     return resolved ? resolved->layers_bytes : 0;
   }
-  // The contract's args: entrypoint, then cmd.
-  std::vector<std::string> args() const;
+  // The command that it runs: its entrypoint, and its cmd or what is given in place of that.
+  std::vector<std::string> args(const std::vector<std::string>& in_place_of_cmd = {}) const;
   // The contract's url: repository@digest; "" until resolved.
   std::string url() const;
 };

@@ -64,6 +64,7 @@ struct BunkerAssignment {
   std::string user;
   NetworkProfile network_profile = NetworkProfile::kIsolated;
   std::vector<std::string> network_allowlist;
+  std::vector<BunkerInterface> interfaces;
   uint32_t bandwidth_mbit = 0;
   uint64_t disk_bytes_per_s = 0;
   uint32_t disk_iops = 0;
@@ -73,6 +74,8 @@ struct BunkerAssignment {
   bool disk_expected = false;  // a start without the disk of before must fail
   uint64_t boot_deadline_ms = 0;
   std::string snapshot_id;  // the disk begins as a copy of it; "": empty
+  bool snapshot_memory = false;
+  std::optional<MainProgram> main;  // its args: the whole command
   bool operator==(const BunkerAssignment&) const = default;
 };
 
@@ -87,6 +90,7 @@ struct SnapshotAssignment {
   std::string bunker_id;
   bool gone = false;      // desired GONE, else TAKEN
   bool expected = false;  // it was ready: it can't be made again
+  bool memory = false;
   bool operator==(const SnapshotAssignment&) const = default;
 };
 
@@ -155,6 +159,7 @@ struct BunkerObservation {
   std::vector<NetworkEvent> network_events;  // newest first
   bool disk_kept = false;  // of one that has ended: its disk is still there
   std::optional<BunkerUsage> usage;
+  std::optional<MainStatus> main;
 };
 
 struct ScanObservation {

@@ -1,4 +1,5 @@
-// A snapshot: what a bunker's disk held at one moment, as a file on the worker that it ran on.
+// A snapshot: what a bunker's disk held at one moment, and its memory where that was asked for, as
+// files on the worker that it ran on.
 #pragma once
 
 #include <cstdint>
@@ -33,6 +34,11 @@ struct Snapshot {
   std::string image_name;
   std::string image_digest;  // "" where the image was not resolved
   uint32_t disk_mb = 0;
+  bool memory = false;  // a bunker made from it goes on where that one was
+  // With memory, the form of the bunker that it was taken of.
+  uint32_t memory_mb = 0;
+  uint32_t cpu_millicores = 0;
+  bool network_card = false;
   uint64_t size_bytes = 0;  // that the file takes; 0 until it is ready
 
   SnapshotStatus status = SnapshotStatus::kCreating;
@@ -52,11 +58,12 @@ struct Snapshot {
   // What it counts for, in the tenant's cap and on the worker's disk: before it is made the most
   // that it can become.
   uint64_t charged_bytes() const {
-    if (status == SnapshotStatus::kCreating) return uint64_t{disk_mb} << 20;
+    if (status == SnapshotStatus::kCreating) return (uint64_t{disk_mb} + memory_mb) << 20;
     return assigned ? size_bytes : 0;
   }
   // Whether something has still to come of the worker.
   bool open() const { return assigned && (status != SnapshotStatus::kReady || deleting); }
+  uint32_t vcpus() const { return (cpu_millicores + 999) / 1000; }
   std::string entry_key() const { return CacheEntry::Key(image_id, worker_id); }
 };
 

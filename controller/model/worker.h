@@ -64,6 +64,7 @@ struct WorkerFacts {
   std::map<std::string, std::string> labels;
   std::set<std::string> network_profiles = {};  // that its agent enforces
   std::string network_reason = {};              // why not all of them
+  std::set<std::string> bridges = {};           // of its host, that bunkers may attach to
   bool operator==(const WorkerFacts&) const = default;
 };
 

@@ -64,11 +64,13 @@ bool Enforces(const PlacementRequest& request, const PlacementCandidate& candida
          (candidate.networks != nullptr && candidate.networks->count(request.network_profile) > 0);
 }
 
-// The first bridge that the worker lacks, or null.
+// The first bridge that the worker lacks, or null. One that is not open to the tenant is not there.
 const std::string* MissingBridge(const PlacementRequest& request,
                                  const PlacementCandidate& candidate) {
   for (const std::string& bridge : request.bridges) {
     if (candidate.bridges == nullptr || candidate.bridges->count(bridge) == 0) return &bridge;
+    if (request.bridge_workers && request.bridge_workers->count(candidate.worker_id) == 0)
+      return &bridge;
   }
   return nullptr;
 }

@@ -92,6 +92,8 @@ struct PlacementRequest {
   std::map<std::string, std::string> worker_labels;
   std::string network_profile;     // "" = none to enforce
   std::set<std::string> bridges;   // that the worker must have
+  // Where the tenant may attach to them; nothing: wherever they are.
+  std::optional<std::set<std::string>> bridge_workers;
   // It can start there alone, whatever groups say; "" = anywhere.
   std::string snapshot_worker_id;
   PlacementStrategy strategy = PlacementStrategy::kSpread;

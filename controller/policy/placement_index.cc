@@ -130,11 +130,12 @@ void PlacementIndex::SetLabels(uint32_t slot, const std::map<std::string, std::s
   row.labels = labels;
 }
 
-void PlacementIndex::SetNetworks(uint32_t slot, const std::set<std::string>& networks) {
-  Slot& row = slots_[slot];
-  for (const std::string& profile : row.networks) Change(networks_, profile, slot, false);
-  for (const std::string& profile : networks) Change(networks_, profile, slot, true);
-  row.networks = networks;
+void PlacementIndex::SetMembers(Sets& sets, uint32_t slot, const std::set<std::string>& now,
+                                std::set<std::string>* kept) {
+  if (*kept == now) return;
+  for (const std::string& key : *kept) Change(sets, key, slot, false);
+  for (const std::string& key : now) Change(sets, key, slot, true);
+  *kept = now;
 }
 
 // ---- changes ----------------------------------------------------------------------------------
@@ -160,8 +161,8 @@ void PlacementIndex::PutWorker(const Worker& worker) {
     row.reach = std::move(reach);
   }
   SetLabels(slot, worker.labels());
-  if (row.networks != worker.facts.network_profiles)
-    SetNetworks(slot, worker.facts.network_profiles);
+  SetMembers(networks_, slot, worker.facts.network_profiles, &row.networks);
+  SetMembers(bridges_, slot, worker.facts.bridges, &row.bridges);
   UpdateRoomy(slot);
 }
 
@@ -174,7 +175,8 @@ void PlacementIndex::RemoveWorker(const std::string& worker_id) {
   online_.Remove(slot);
   if (!row.reach.empty()) Change(reach_, row.reach, slot, false);
   SetLabels(slot, {});
-  SetNetworks(slot, {});
+  SetMembers(networks_, slot, {}, &row.networks);
+  SetMembers(bridges_, slot, {}, &row.bridges);
   row.reach.clear();
   row.name.clear();
   row.status = WorkerStatus::kOffline;
@@ -274,6 +276,7 @@ PlacementCandidate PlacementIndex::Candidate(const std::string& worker_id, absl:
   candidate.arch = row->arch;
   candidate.labels = &row->labels;
   candidate.networks = &row->networks;
+  candidate.bridges = &row->bridges;
   candidate.room = row->room;
   candidate.allocated = row->Taken();
   candidate.booting = row->booting;
@@ -296,8 +299,7 @@ bool PlacementIndex::IsPaired(const std::vector<std::string>& group_ids,
 
 bool PlacementIndex::Narrow(const PlacementQuery& query, Filter& filter) const {
   const PlacementRequest& request = *query.request;
-  // Agents report neither GPUs nor bridges.
-  if (request.gpu_count > 0 || !request.bridges.empty()) return false;
+  if (request.gpu_count > 0) return false;  // agents report none
   filter.all = {&online_, &roomy_};
   if (request.arch != Arch::kUnspecified) {
     filter.all.push_back(&arch_[static_cast<size_t>(request.arch)]);
@@ -307,6 +309,7 @@ bool PlacementIndex::Narrow(const PlacementQuery& query, Filter& filter) const {
   }
   if (!request.network_profile.empty())
     filter.all.push_back(&In(networks_, request.network_profile));
+  for (const std::string& bridge : request.bridges) filter.all.push_back(&In(bridges_, bridge));
   filter.any.push_back({&In(reach_, kOpenToAll), &In(reach_, PartnerKey(query.viewer.partner_id)),
                         &In(reach_, TenantKey(query.viewer.tenant_id))});
   if (!request.snapshot_worker_id.empty()) return true;
@@ -364,6 +367,13 @@ std::optional<PlacementChoice> PlacementIndex::Find(const PlacementQuery& query,
   const PlacementRequest& request = *query.request;
   Filter filter;
   if (!Narrow(query, filter)) return std::nullopt;
+  SlotSet open;
+  if (request.bridge_workers) {
+    for (const std::string& id : *request.bridge_workers) {
+      if (const auto it = slot_of_.find(id); it != slot_of_.end()) open.Add(it->second);
+    }
+    filter.all.push_back(&open);
+  }
   SlotSet home;
   if (!request.snapshot_worker_id.empty()) {
     const auto it = slot_of_.find(request.snapshot_worker_id);
@@ -397,6 +407,7 @@ std::string PlacementIndex::Difference(const PlacementIndex& other) const {
     collect("reach ", index.reach_);
     collect("label ", index.labels_);
     collect("network ", index.networks_);
+    collect("bridge ", index.bridges_);
     collect("ready ", index.ready_);
     collect("paired ", index.paired_);
     if (index.online_.Has(slot)) in.insert("online");
@@ -413,7 +424,8 @@ std::string PlacementIndex::Difference(const PlacementIndex& other) const {
     const Slot& a = slots_[slot];
     const Slot& b = other.slots_[it->second];
     if (a.present != b.present || a.name != b.name || a.status != b.status || a.arch != b.arch ||
-        a.labels != b.labels || a.networks != b.networks || !(a.room == b.room)) {
+        a.labels != b.labels || a.networks != b.networks || a.bridges != b.bridges ||
+        !(a.room == b.room)) {
       return "the facts of " + id;
     }
     if (!(a.allocated == b.allocated)) return "what is taken on " + id;

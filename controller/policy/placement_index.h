@@ -90,6 +90,7 @@ class PlacementIndex {
     std::string reach;  // the key of the set that says who may use it; "" = nobody
     std::map<std::string, std::string> labels;
     std::set<std::string> networks;
+    std::set<std::string> bridges;
     Resources room;
     Resources allocated;
     uint64_t cached_bytes = 0;
@@ -113,7 +114,9 @@ class PlacementIndex {
   const Slot* FindSlot(const std::string& worker_id) const;
   void FreeIfUnused(uint32_t slot);
   void SetLabels(uint32_t slot, const std::map<std::string, std::string>& labels);
-  void SetNetworks(uint32_t slot, const std::set<std::string>& networks);
+  // The worker is in one of `sets` for each of these; `kept` is what it was in.
+  static void SetMembers(Sets& sets, uint32_t slot, const std::set<std::string>& now,
+                         std::set<std::string>* kept);
   void UpdateRoomy(uint32_t slot);
   static void Change(Sets& sets, const std::string& key, uint32_t slot, bool in);
   static const SlotSet& In(const Sets& sets, const std::string& key);
@@ -133,6 +136,7 @@ class PlacementIndex {
   Sets reach_;   // "shared", "partner:<id>", "tenant:<id>"
   Sets labels_;  // "<key>=<value>", length first
   Sets networks_;  // by profile
+  Sets bridges_;   // by name
   Sets ready_;   // by image
   Sets paired_;  // by group
 };

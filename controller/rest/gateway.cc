@@ -8,10 +8,12 @@
 #include "absl/time/clock.h"
 #include "bunker/v1/account.pb.h"
 #include "bunker/v1/audit.pb.h"
+#include "bunker/v1/bridge.pb.h"
 #include "bunker/v1/bunker.pb.h"
 #include "bunker/v1/file.pb.h"
 #include "bunker/v1/group.pb.h"
 #include "bunker/v1/image.pb.h"
+#include "bunker/v1/log.pb.h"
 #include "bunker/v1/modelarts.pb.h"
 #include "bunker/v1/options.pb.h"
 #include "bunker/v1/placement.pb.h"
@@ -45,6 +47,7 @@ constexpr char kEventsMethod[] = "bunker.v1.Bunkers.ListBunkerEvents";
 constexpr char kEventsOfOneMethod[] = "bunker.v1.Bunkers.GetBunkerEvents";
 constexpr std::string_view kCacheMethod = "bunker.v1.Images.GetImageCache";
 constexpr std::string_view kExecMethod = "bunker.v1.Bunkers.Exec";
+constexpr std::string_view kLogsMethod = "bunker.v1.Logs.GetBunkerLogs";
 constexpr std::string_view kWatchMethod = "bunker.v1.Files.WatchFiles";
 constexpr std::string_view kShellMethod = "bunker.v1.Shells.OpenShell";
 
@@ -125,7 +128,8 @@ std::vector<const google::protobuf::ServiceDescriptor*> PublicServices() {
         v1::QuotaProfile::descriptor()->file(), v1::WhoAmIRequest::descriptor()->file(),
         v1::Process::descriptor()->file(), v1::File::descriptor()->file(),
         v1::AuditRow::descriptor()->file(), v1::ModelArtsImage::descriptor()->file(),
-        v1::Sbom::descriptor()->file(), v1::Snapshot::descriptor()->file()}) {
+        v1::Sbom::descriptor()->file(), v1::Snapshot::descriptor()->file(),
+        v1::BunkerLogs::descriptor()->file(), v1::Bridge::descriptor()->file()}) {
     for (int i = 0; i < file->service_count(); ++i) services.push_back(file->service(i));
   }
   return services;
@@ -230,6 +234,11 @@ void Gateway::Answer(const HttpRequest& request, const Router::Match& match, Cal
     const auto& exec = static_cast<const v1::ExecRequest&>(*message);
     if (exec.stream()) return StreamExec(*match.route, exec, std::move(info), std::move(exchange));
   }
+  if (method->full_name() == kLogsMethod &&
+      static_cast<const v1::GetBunkerLogsRequest&>(*message).follow()) {
+    return StreamLogs(*match.route, std::move(message), request, std::move(info),
+                      std::move(exchange));
+  }
   const bool is_events =
       method->full_name() == kEventsMethod || method->full_name() == kEventsOfOneMethod;
   if (is_events && TakesEvents(request)) {
@@ -263,6 +272,18 @@ void Gateway::StreamProcess(const Route& route, std::shared_ptr<Message> message
                                std::move(exchange));
   dispatcher_.OpenStream(route.method, std::move(message), std::move(info), route.body,
                          std::move(sink));
+}
+
+void Gateway::StreamLogs(const Route& route, std::shared_ptr<Message> message,
+                         const HttpRequest& request, CallInfo info,
+                         std::shared_ptr<HttpExchange> exchange) {
+  const MethodDescriptor* method = route.method->service()->FindMethodByName("ReadBunkerLogs");
+  auto& read = static_cast<v1::GetBunkerLogsRequest&>(*message);
+  uint64_t last = 0;
+  if (absl::SimpleAtoi(std::string(request.Header("last-event-id")), &last)) read.set_offset(last);
+  auto sink = MakeOutputStream(info.request_id, read.output() == v1::OUTPUT_ENCODING_BASE64,
+                               std::move(exchange));
+  dispatcher_.OpenStream(method, std::move(message), std::move(info), route.body, std::move(sink));
 }
 
 void Gateway::OpenShell(const Route& route, std::shared_ptr<Message> message,

@@ -54,6 +54,9 @@ class Gateway final : public HttpHandler {
   void StreamProcess(const Route& route, std::shared_ptr<google::protobuf::Message> message,
                      const HttpRequest& request, CallInfo info,
                      std::shared_ptr<HttpExchange> exchange);
+  void StreamLogs(const Route& route, std::shared_ptr<google::protobuf::Message> message,
+                  const HttpRequest& request, CallInfo info,
+                  std::shared_ptr<HttpExchange> exchange);
   void OpenShell(const Route& route, std::shared_ptr<google::protobuf::Message> message,
                  const HttpRequest& request, CallInfo info, std::shared_ptr<HttpExchange> exchange);
   void Call(const Route& route, std::shared_ptr<google::protobuf::Message> message, CallInfo info,

@@ -284,7 +284,7 @@ BUNKER_ROW(JoinToken, id, sha256, worker_name, ownership, shared, labels, expire
            worker_id, created_at)
 BUNKER_ROW(Resources, cpu_millicores, memory_mb, disk_mb)
 BUNKER_ROW(WorkerFacts, capacity, arch, isolation, isolation_reason, labels,
-           network_profiles, network_reason)
+           network_profiles, network_reason, bridges)
 BUNKER_ROW(WorkerDisk, capacity_bytes, used_bytes, cache_bytes, high_bytes, low_bytes)
 BUNKER_ROW(Worker, id, name, ownership, shared, credential_sha256, certificate_sha256, status,
            draining, drain_deadline, drain_then, status_since, facts, disk, disk_version, boot_id,
@@ -302,6 +302,7 @@ BUNKER_ROW(Image, id, name, display_name, description, build_source, size_mib,
            scan_status, scan_summary, scanned_at, created_at, updated_at)
 BUNKER_ROW(RegistryCredential, id, name, ownership, owner, host, username, sealed, created_at,
            updated_at)
+BUNKER_ROW(Bridge, id, name, ownership, owner, reach, tenant_ids, worker_ids, created_at)
 BUNKER_ROW(Group, id, name, description, ownership, auto_images, image_ids, worker_ids, created_at,
            updated_at)
 BUNKER_ROW(StageTime, name, ms)
@@ -311,21 +312,26 @@ BUNKER_ROW(CacheEntry, image_id, worker_id, status, wanted, skip, queue_tag, res
            rate_bytes_per_s, recipe_digest, rootfs_digest, allocated_bytes, stages, error_code,
            error_message, retryable, created_at, updated_at, last_used_at)
 BUNKER_ROW(BunkerTimings, queue_ms, place_ms, fetch_ms, boot_ms, agent_ms, first_exec_ms)
-BUNKER_ROW(BunkerUsage, cpu_s, rss_bytes, disk_bytes, at)
+BUNKER_ROW(BunkerUsage, cpu_s, rss_bytes, disk_bytes, at, net_rx_bytes, net_tx_bytes)
+BUNKER_ROW(BunkerInterface, if_name, bridge_name, bridge_id, spoof_guard, mac, ipv4, gateway)
+BUNKER_ROW(MainProgram, args, env, restart, allow_root)
+BUNKER_ROW(MainStatus, state, ended, exit_code, signal, restarts, message)
 BUNKER_ROW(Bunker, id, name, tenant_id, partner_id, owner, lifecycle_mode, network_profile,
-           network_allowlist, bandwidth_mbit, disk_bytes_per_s, disk_iops, private_ip,
+           network_allowlist, interfaces, bandwidth_mbit, disk_bytes_per_s, disk_iops, private_ip,
            cpu_millicores, memory_mb, disk_mb, max_lifetime_s, idle_timeout_s, on_idle,
-           session_type, session_ref, label_set, worker_labels, env_vars, status, status_reason,
-           status_message, incarnation, worker_id, image_id, image_name, image_digest,
-           snapshot_id, final_snapshot_id, start_kind, fallback_reason, isolation, timings,
-           assigned, assignment_version, observation_version, stop_wanted, goal, halted, disk_made,
-           room_held, created_at, updated_at, started_at, expires_at, stopping_at, boot_since,
+           session_type, session_ref, label_set, worker_labels, env_vars, main, main_status, status,
+           status_reason, status_message, incarnation, worker_id, image_id, image_name,
+           image_digest, snapshot_id, snapshot_memory, final_snapshot_id, start_kind,
+           fallback_reason, isolation, timings, assigned, assignment_version, observation_version,
+           stop_wanted, goal, halted, disk_made, room_held, created_at, updated_at, started_at,
+           expires_at, stopping_at, boot_since,
            last_activity_at, active_execs, terminated_at, usage, change_id)
 BUNKER_ROW(ScanReport, id, phase, phase_since, generation, requested, worker_id, assigned,
            assignment_version, has_document, decided, inventoried_at, ended_at, again,
            advisories_digest)
 BUNKER_ROW(Snapshot, id, name, tenant_id, partner_id, owner, bunker_id, worker_id, image_id,
-           image_name, image_digest, disk_mb, size_bytes, status, error_code, error_message,
+           image_name, image_digest, disk_mb, memory, memory_mb, cpu_millicores, network_card,
+           size_bytes, status, error_code, error_message,
            assigned, assignment_version, deleting, told_at, created_at, ready_at)
 
 BUNKER_ROW(QuotaCaps, max_concurrent_bunkers, max_persistent_bunkers, max_cpu_millicores,
@@ -389,6 +395,7 @@ BUNKER_CODEC(QuotaProfile)
 BUNKER_CODEC(QuotaAssignment)
 BUNKER_CODEC(ScanReport)
 BUNKER_CODEC(Snapshot)
+BUNKER_CODEC(Bridge)
 
 #undef BUNKER_CODEC
 

@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "common/base/audit_entry.h"
 #include "controller/model/account.h"
+#include "controller/model/bridge.h"
 #include "controller/model/bunker.h"
 #include "controller/model/cache_entry.h"
 #include "controller/model/group.h"
@@ -46,6 +47,7 @@ std::string EncodeRow(const Bunker& row);
 std::string EncodeRow(const IdempotencyRecord& row);
 std::string EncodeRow(const AuditEntry& row);
 std::string EncodeRow(const RegistryCredential& row);
+std::string EncodeRow(const Bridge& row);
 std::string EncodeRow(const QuotaProfile& row);
 std::string EncodeRow(const QuotaAssignment& row);
 std::string EncodeRow(const ScanReport& row);
@@ -67,6 +69,7 @@ absl::Status DecodeRow(std::string_view body, Bunker* row);
 absl::Status DecodeRow(std::string_view body, IdempotencyRecord* row);
 absl::Status DecodeRow(std::string_view body, AuditEntry* row);
 absl::Status DecodeRow(std::string_view body, RegistryCredential* row);
+absl::Status DecodeRow(std::string_view body, Bridge* row);
 absl::Status DecodeRow(std::string_view body, QuotaProfile* row);
 absl::Status DecodeRow(std::string_view body, QuotaAssignment* row);
 absl::Status DecodeRow(std::string_view body, ScanReport* row);

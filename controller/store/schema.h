@@ -46,6 +46,9 @@ inline constexpr std::string_view kStoreMigrations[] = {
     R"sql(
       CREATE TABLE snapshots (id TEXT PRIMARY KEY NOT NULL, body TEXT NOT NULL) WITHOUT ROWID;
     )sql",
+    R"sql(
+      CREATE TABLE bridges (id TEXT PRIMARY KEY NOT NULL, body TEXT NOT NULL) WITHOUT ROWID;
+    )sql",
 };
 
 }  // namespace bunker::controller

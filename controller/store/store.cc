@@ -31,6 +31,8 @@ std::string_view TableOf(Noun noun) {
       return "scan_documents";
     case Noun::kSnapshot:
       return "snapshots";
+    case Noun::kBridge:
+      return "bridges";
   }
   CheckFailed("an enum value without a name", __FILE__, __LINE__);
 }

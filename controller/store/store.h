@@ -38,13 +38,15 @@ enum class Noun {
   kAudit,
   kScanDocument,
   kSnapshot,
+  kBridge,
 };
 inline constexpr Noun kAllNouns[] = {
     Noun::kMeta,       Noun::kPartner,      Noun::kTenant,          Noun::kUser,
     Noun::kApiKey,     Noun::kJoinToken,    Noun::kWorker,          Noun::kImage,
     Noun::kGroup,      Noun::kCacheEntry,   Noun::kBunker,          Noun::kIdempotency,
     Noun::kUserGroup,  Noun::kQuotaProfile, Noun::kQuotaAssignment, Noun::kRegistryCredential,
-    Noun::kScanReport, Noun::kAudit,        Noun::kScanDocument,    Noun::kSnapshot};
+    Noun::kScanReport, Noun::kAudit,        Noun::kScanDocument,    Noun::kSnapshot,
+    Noun::kBridge};
 
 // The table's name: "images", "cache_entries", …
 std::string_view TableOf(Noun noun);

@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 """Network profiles, attacked from inside guests, in a network of the test's own (harness/outside.py):
 what a profile allows arrives, and of everything else not one packet leaves. In the end the rules are
-taken away, and the very same probes arrive: so they could have."""
+taken away, and the very same probes arrive, spoofed frames and private answers too; where nobody reads
+them, or where their names are allowed, the very same lies are heard: so they could have been."""
 
 import base64
 import json
@@ -16,7 +17,7 @@ from harness import case, images, outside, paths, processes
 GOOD, SECOND, EVIL, FLIP = "45.10.0.10", "45.10.0.12", "45.10.0.66", "45.10.0.13"
 PRIVATE, EXEMPT = "10.99.0.5", "10.99.0.6"
 NAMES = {"files.registry.example": [[GOOD]], "second.registry.example": [[SECOND]],
-         "evil.example": [[EVIL]], "inside.registry.example": [[PRIVATE]],
+         "evil.example": [[EVIL, GOOD]], "other.registry.example": [[GOOD]], "inside.registry.example": [[PRIVATE]],
          "metadata.registry.example": [["169.254.169.254"]], "mirror.registry.example": [[EXEMPT]],
          **{x + ".registry.example": [[FLIP], [PRIVATE]] for x in ("flip-registry", "flip-allowlisted")}}
 REGISTRY = ["*.registry.example"]
@@ -36,8 +37,34 @@ def packet(source, target, proto=17, port=443):
     return head[:10] + struct.pack(">H", total) + head[12:] + body
 
 
+def packet6(port):
+    body = struct.pack(">HHHH", 4000, port, 13, 1) + b"spoof"
+    return struct.pack(">IHBB", 0x60000000, len(body), 17, 64) + b"\xfd" + bytes(14) + b"\x02" + b"\xfd" + bytes(
+        14) + b"\x01" + body
+
+
 def frame(source_mac, ethertype, payload):
     return GATEWAY_MAC + source_mac + ethertype.to_bytes(2, "big") + payload
+
+
+# Frames that get past the rules of the tap are counted behind them, each kind by what gives it away.
+FRAMES = ("other_ip", "other_mac", "tagged", "version_6")
+CANARY = b"""table netdev canary {
+  counter passed {}
+  counter other_ip {}
+  counter other_mac {}
+  counter tagged {}
+  counter version_6 {}
+  chain seen {
+    type filter hook ingress device "tap0" priority 0; policy accept;
+    counter name passed
+    ip saddr 10.200.0.9 counter name other_ip
+    ether saddr 02:00:00:00:00:09 counter name other_mac
+    ether type 8021q counter name tagged
+    ether type ip6 counter name version_6
+  }
+}
+"""
 
 
 # What must not leave, whatever the profile; and the packet that the world would see: (proto, dst, port).
@@ -86,29 +113,76 @@ class NetworkCase(case.ClusterTest):
         return {(x["packet"], x["dst"], x["port"]) for x in seen if "dst" in x and "packet" in x
                 and (x["dst"], x["port"]) != (outside.RESOLVER, 53)}
 
+    @staticmethod
+    def as_seen(kind, address, port):
+        return ("udp" if kind in ("raw", "frame") else kind, address, port)
+
     def assert_nothing_left(self, bunker, probes):
         outcomes, seen = self.probe(bunker, probes)
         for key, (kind, address, port, _) in probes.items():
-            self.assertNotIn((kind, address, port), self.arrived(seen), key)
+            self.assertNotIn(self.as_seen(kind, address, port), self.arrived(seen), key)
             if kind not in ("raw", "frame"):
                 self.assertFalse(outcomes[key].startswith("heard"), (key, outcomes[key]))
         return seen
 
-    def spaces(self):
-        return [x for x in os.listdir("/run/netns") if x.startswith("bunker-bnk_")]
-
     def assert_nothing_stays(self):
-        processes.wait_until(lambda: not self.spaces(), "no namespace stays", 30)
-        links = subprocess.run(["ip", "-o", "link"], stdout=subprocess.PIPE, check=True).stdout.decode()
-        self.assertNotIn("bkv", links)
+        processes.wait_until(lambda: not outside.spaces(), "no namespace stays", 30)
+        uplinks = subprocess.run(["ip", "-o", "link"], stdout=subprocess.PIPE, check=True).stdout.decode()
+        self.assertNotIn("bkv", uplinks)
         self.assertEqual(self.c.agents[0].guard_pids(), [])
 
     def spoofs(self):
-        good = packet("10.200.0.2", EVIL)
-        return {"ip": ("raw", EVIL, 443, packet("10.200.0.9", EVIL)),
-                "mac": ("frame", EVIL, 443, frame(b"\x02\x00\x00\x00\x00\x09", 0x0800, good)),
-                "vlan": ("frame", EVIL, 443, frame(GUEST_MAC, 0x8100, b"\x00\x01\x08\x00" + good)),
-                "ipv6": ("frame", EVIL, 443, frame(GUEST_MAC, 0x86dd, bytes(40)))}
+        """Each to a port of its own, by which the world tells them apart."""
+        def good(port):
+            return packet("10.200.0.2", EVIL, port=port)
+        return {"ip": ("raw", EVIL, 4431, packet("10.200.0.9", EVIL, port=4431)),
+                "mac": ("frame", EVIL, 4432, frame(b"\x02\x00\x00\x00\x00\x09", 0x0800, good(4432))),
+                "vlan": ("frame", EVIL, 4433, frame(GUEST_MAC, 0x8100, b"\x00\x01\x08\x00" + good(4433))),
+                "ipv6": ("frame", EVIL, 4434, frame(GUEST_MAC, 0x86dd, packet6(4434)))}
+
+    @staticmethod
+    def canary(space):
+        """Kind -> frames of it that came past the tap's rules."""
+        listed = subprocess.run(["ip", "netns", "exec", space, "nft", "-j", "list", "table", "netdev", "canary"],
+                                check=True, stdout=subprocess.PIPE).stdout
+        return {x["counter"]["name"]: x["counter"]["packets"] for x in json.loads(listed)["nftables"] if "counter" in x}
+
+    def assert_spoofs_are_dropped(self, bunker):
+        space = f"bunker-{bunker}.1"
+        subprocess.run(["ip", "netns", "exec", space, "nft", "-f", "-"], check=True, input=CANARY)
+        self.assert_nothing_left(bunker, {**self.spoofs(), "honest": ("tcp", PRIVATE, 80, b"")})
+        counts = self.canary(space)
+        self.assertGreater(counts.pop("passed"), 0, "the canary sees nothing at all")
+        self.assertEqual(counts, {x: 0 for x in FRAMES})
+        subprocess.run(["ip", "netns", "exec", space, "nft", "delete", "table", "netdev", "canary"], check=True)
+
+    def lies(self):
+        """To an address that was handed out, under a name that does not go with it, or in no way that is read."""
+        files = "files.registry.example"
+        return {"sni-evil": ("tcp", GOOD, 443, outside.client_hello("evil.example")),
+                "sni-none": ("tcp", GOOD, 443, outside.client_hello(None)),
+                "sni-other": ("tcp", GOOD, 443, outside.client_hello("second.registry.example")),
+                "sni-unasked": ("tcp", GOOD, 443, outside.client_hello("other.registry.example")),
+                "host-evil": ("tcp", GOOD, 80, http("evil.example")),
+                "host-address": ("tcp", GOOD, 80, http(GOOD)),
+                "host-other": ("tcp", GOOD, 80, http("second.registry.example")),
+                "host-unasked": ("tcp", GOOD, 80, http("other.registry.example")),
+                "host-twice": ("tcp", GOOD, 80, http(files, more="Host: evil.example\r\n")),
+                "connect": ("tcp", GOOD, 80, f"CONNECT evil.example:443 HTTP/1.1\r\nHost: {files}\r\n\r\n".encode()),
+                "absolute": ("tcp", GOOD, 80, http(files, "http://evil.example/")),
+                "upgrade": ("tcp", GOOD, 80, http(files, more="Upgrade: h2c\r\n")),
+                "h2": ("tcp", GOOD, 80, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+                "ssh": ("tcp", GOOD, 443, b"SSH-2.0-OpenSSH_9\r\n")}
+
+    def smuggled(self):
+        """The second request of a connection is not what the first one is."""
+        files, hidden = "files.registry.example", http("evil.example", "/smuggled")
+        body = f"POST / HTTP/1.1\r\nHost: {files}\r\nContent-Length: 4\r\n\r\nbody".encode()
+        return {"two": ("tcp", GOOD, 80, http(files) + hidden), "hidden": ("tcp", GOOD, 80, body + hidden)}
+
+    @staticmethod
+    def heard(seen):
+        return "".join(x.get("heard", "") for x in seen)
 
 
 class GuardedTest(NetworkCase):
@@ -130,6 +204,8 @@ class GuardedTest(NetworkCase):
                                network_allowlist=["Files.Registry.Example", "*.registry.example"])
         self.assertEqual(bunker["network_allowlist"], ["files.registry.example", "*.registry.example"])
         self.attack(bunker["id"])
+        # The rules were taken away for the controls, and with them their counts: once more, with rules.
+        self.assert_nothing_left(bunker["id"], GUARDED)
         self.check_events(bunker["id"])
         self.c.call("DELETE", f"/bunkers/{bunker['id']}", expect=200)
 
@@ -137,7 +213,7 @@ class GuardedTest(NetworkCase):
         bunker = self.c.bunker("debian", network_profile="isolated")
         self.assertEqual(self.c.sh(bunker["id"], "ls /sys/class/net").split(), ["lo"])
         self.assertIsNone(bunker["private_ip"])
-        self.assertNotIn("bunker-" + bunker["id"] + ".1", self.spaces())
+        self.assertNotIn("bunker-" + bunker["id"] + ".1", outside.spaces())
         self.c.call("DELETE", f"/bunkers/{bunker['id']}", expect=200)
 
     def names(self, bunker, flipped=False):
@@ -166,37 +242,34 @@ class GuardedTest(NetworkCase):
             self.assertTrue(outcome.startswith("heard"), (key, outcomes))
         self.assertFalse([x for x in seen if x.get("dst") == "8.8.8.8"])
         self.assert_nothing_left(bunker, {**EVERYWHERE, **GUARDED})
-        self.assert_nothing_left(bunker, self.spoofs())
-        self.lies(bunker)
+        self.assert_spoofs_are_dropped(bunker)
+        self.lie(bunker)
         self.rebind(bunker)
 
-    def lies(self, bunker):
-        """To an address that was handed out, under a name that does not go with it."""
-        lies = {"sni-evil": ("tcp", GOOD, 443, outside.client_hello("evil.example")),
-                "sni-none": ("tcp", GOOD, 443, outside.client_hello(None)),
-                "sni-other": ("tcp", GOOD, 443, outside.client_hello("second.registry.example")),
-                "host-evil": ("tcp", GOOD, 80, http("evil.example")),
-                "host-address": ("tcp", GOOD, 80, http(GOOD)),
-                "host-other": ("tcp", GOOD, 80, http("second.registry.example")),
-                "host-twice": ("tcp", GOOD, 80, http("files.registry.example", more="Host: evil.example\r\n")),
-                "connect": ("tcp", GOOD, 80, b"CONNECT evil.example:443 HTTP/1.1\r\nHost: files.registry.example\r\n\r\n"),
-                "absolute": ("tcp", GOOD, 80, http("files.registry.example", "http://evil.example/")),
-                "upgrade": ("tcp", GOOD, 80, http("files.registry.example", more="Upgrade: h2c\r\n")),
-                "h2": ("tcp", GOOD, 80, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
-                "ssh": ("tcp", GOOD, 443, b"SSH-2.0-OpenSSH_9\r\n")}
-        outcomes, seen = self.probe(bunker, lies)
+    def lie(self, bunker):
+        outcomes, seen = self.probe(bunker, self.lies())
         for key, outcome in outcomes.items():
             self.assertNotIn("fine", outcome, key)
             self.assertNotIn("HEARD", outcome, key)
-        self.assertEqual([x for x in seen if "heard" in x], [], "nothing of it was heard")
-        # The second request of a connection is read as the first is.
-        two = http("files.registry.example") + http("evil.example", "/smuggled")
-        _, seen = self.probe(bunker, {"two": ("tcp", GOOD, 80, two)})
-        self.assertNotIn("smuggled", "".join(x.get("heard", "") for x in seen))
-        hidden = (b"POST / HTTP/1.1\r\nHost: files.registry.example\r\nContent-Length: 4\r\n\r\nbody"
-                  + http("evil.example", "/smuggled"))
-        _, seen = self.probe(bunker, {"hidden": ("tcp", GOOD, 80, hidden)})
-        self.assertNotIn("smuggled", "".join(x.get("heard", "") for x in seen))
+        self.assertEqual(self.heard(seen), "", "nothing of it was heard")
+        for key, probe in self.smuggled().items():
+            _, seen = self.probe(bunker, {key: probe})
+            self.assertNotIn("smuggled", self.heard(seen))
+
+    def test_where_the_names_are_allowed_the_lies_are_none(self):
+        """The control of what is refused by name: with those names in the list, and asked for, it arrives."""
+        bunker = self.c.bunker("debian", network_profile="allowlisted",
+                               network_allowlist=["*.registry.example", "evil.example"])["id"]
+        lies = {k: v for k, v in self.lies().items() if k.endswith(("-evil", "-unasked"))}
+        self.assertEqual(len(lies), 4)
+        outcomes, _ = self.probe(bunker, {"files": ("name", "files.registry.example", 0, b""), **lies})
+        self.assertEqual([k for k in lies if "fine" in outcomes[k] or "HEARD" in outcomes[k]], [], outcomes)
+        self.probe(bunker, {x: ("name", x, 0, b"") for x in ("evil.example", "other.registry.example")})
+        outcomes, seen = self.probe(bunker, lies)
+        for key, probe in lies.items():
+            self.assertTrue("fine" in outcomes[key] or "HEARD" in outcomes[key], (key, outcomes))
+            self.assertIn(probe[3].decode("latin-1"), self.heard(seen), key)
+        self.c.call("DELETE", f"/bunkers/{bunker}", expect=200)
 
     def rebind(self, bunker):
         outcomes, seen = self.probe(bunker, {"flipped": ("name", self.flip, 0, b"")})
@@ -218,6 +291,8 @@ class GuardedTest(NetworkCase):
         agent.start()
         processes.wait_until(lambda: agent.guard_pids() not in ([], old), "a new guard", 60)
         self.c.wait_online(1, 60)
+        processes.wait_until(lambda: self.c.call("POST", f"/bunkers/{bunker}/exec", {"command": "true"}).status_code
+                             == 200, "the bunker answers", 60)
         self.names(bunker, flipped=True)
         self.assert_nothing_left(bunker, GUARDED)
         # Without a guard everything is closed, until there is one again.
@@ -229,13 +304,17 @@ class GuardedTest(NetworkCase):
             stdout=subprocess.PIPE).stdout.decode(), "the rules are back", 15)
 
     def check_events(self, bunker):
+        wanted = {("denied", "dns"), ("allowed", "dns"), ("denied", "name"), ("allowed", "name"), ("denied", "policy")}
+        rules = set()
+
         def told():
             events = self.c.get(f"/bunkers/{bunker}/network/events")
-            rules = {(x["decision"], x["rule"]) for x in events}
-            wanted = {("denied", "dns"), ("allowed", "dns"), ("denied", "name"), ("allowed", "name"),
-                      ("denied", "policy")}
+            rules.update((x["decision"], x["rule"]) for x in events)
             return events if wanted <= rules else None
-        events = processes.wait_until(told, "the events", 30)
+        try:
+            events = processes.wait_until(told, "the events", 60)
+        except AssertionError:
+            self.fail(f"of the events these are missing: {wanted - rules}")
         self.assertLessEqual(len(events), 64)
         self.assertEqual(events, sorted(events, key=lambda x: x["at"], reverse=True))
         quic = [x for x in events if (x["proto"], x["dst"], x["port"]) == ("udp", GOOD, 443)]
@@ -264,12 +343,19 @@ class UnrestrictedTest(NetworkCase):
         self.assertFalse(outcomes["private-name"].startswith("heard"), outcomes)
         self.assertIn(("udp", GOOD, 443), self.arrived(seen))
         self.assert_nothing_left(bunker["id"], EVERYWHERE)
-        self.assert_nothing_left(bunker["id"], self.spoofs())
+        self.assert_spoofs_are_dropped(bunker["id"])
+        self.lies_are_heard(bunker["id"])
         self.neighbours(bunker["id"], other["private_ip"])
         self.positive_control(bunker["id"])
         for row in (bunker, other):
             self.c.call("DELETE", f"/bunkers/{row['id']}", expect=200)
         self.assert_nothing_stays()
+
+    def lies_are_heard(self, bunker):
+        """The control of the guard's refusals: nobody reads what this profile says, and all of it arrives."""
+        for key, probe in {**self.lies(), **self.smuggled()}.items():
+            _, seen = self.probe(bunker, {key: probe})
+            self.assertIn(probe[3].decode("latin-1"), self.heard(seen), key)
 
     def neighbours(self, bunker, other):
         """Another bunker, the host by each of its addresses, and the controller."""
@@ -289,35 +375,66 @@ class UnrestrictedTest(NetworkCase):
             with_listener.kill()
             with_listener.wait(10)
 
+    QUESTIONS = {"inside.registry.example": PRIVATE, "metadata.registry.example": "169.254.169.254",
+                 "secret-data.evil.example": None, "registry.example": None}
+
+    def controls(self):
+        """All that is refused anywhere, and questions that the guard answers by itself, put to the resolver."""
+        return {**EVERYWHERE, **GUARDED, **self.spoofs(),
+                **{"ask " + x: ("udp", outside.RESOLVER, 53, dns(x)) for x in self.QUESTIONS}}
+
     def positive_control(self, bunker):
-        """The probes of both lists once more with no agent and no rules: each one arrives."""
+        """All of it once more with no agent and no rules: each one arrives."""
         agent, space = self.c.agents[0], f"bunker-{bunker}.1"
-        probes = {**EVERYWHERE, **GUARDED}
         wire = json.dumps({k: [kind, address, port, base64.b64encode(said).decode()]
-                           for k, (kind, address, port, said) in probes.items()})
+                           for k, (kind, address, port, said) in self.controls().items()})
         self.c.sh(bunker, "cat > /tmp/probes.json", stdin=wire, user="0")
         self.c.sh(bunker, "cat > /tmp/probes.py", stdin=self.script, user="0")
-        self.c.sh(bunker, "setsid sh -c 'for i in 1 2 3 4 5 6; do python3 /tmp/probes.py < /tmp/probes.json; sleep 3;"
-                          " done' >/dev/null 2>&1 & :", user="0")
+        self.c.sh(bunker, "setsid sh -c 'for i in 1 2 3 4 5 6; do python3 /tmp/probes.py < /tmp/probes.json "
+                          ">> /tmp/outcomes; sleep 3; done' >/dev/null 2>&1 & :", user="0")
         before = len(outside.log())
         agent.daemon.kill9()
-        for inside in (["ip", "netns", "exec", space], []):
+        subprocess.run(["ip", "netns", "exec", space, "sysctl", "-qw", "net.ipv4.conf.all.rp_filter=0",
+                        "net.ipv4.conf.tap0.rp_filter=0"], check=True)
+        for inside, more in ((["ip", "netns", "exec", space], CANARY), ([], b"")):
             subprocess.run([*inside, "nft", "-f", "-"], check=True, input=b"flush ruleset\ntable ip open { chain out { "
-                           b"type nat hook postrouting priority 100; oifname != \"tap0\" masquerade; }; }\n")
-        wanted = {(kind, address, port) for kind, address, port, _ in probes.values()}
-        wanted -= {("tcp", outside.RESOLVER, 53)}
-        try:
-            processes.wait_until(lambda: wanted <= self.arrived(outside.log()[before:]), "all arrive without rules", 90)
-        except AssertionError:
-            self.fail(f"without rules, these did not arrive: {wanted - self.arrived(outside.log()[before:])}")
+                           b"type nat hook postrouting priority 100; oifname != \"tap0\" masquerade; }; }\n" + more)
+        self.await_all(space, before)
         subprocess.run(["nft", "delete", "table", "ip", "open"], check=True)
         agent.start()
         processes.wait_until(lambda: "policy drop" in subprocess.run(
             ["ip", "netns", "exec", space, "nft", "list", "ruleset"], check=True,
             stdout=subprocess.PIPE).stdout.decode(), "the rules are back", 60)
-        subprocess.run(["ip", "netns", "exec", space, "nft", "delete", "table", "ip", "open"], check=True)
+        for table in (("ip", "open"), ("netdev", "canary")):
+            subprocess.run(["ip", "netns", "exec", space, "nft", "delete", "table", *table], check=True)
         self.c.wait_online(1, 60)
+        self.check_answers(bunker)
         self.assert_nothing_left(bunker, EVERYWHERE)
+
+    def await_all(self, space, before):
+        """Until the world has seen every probe, every question, and the tap every spoofed frame."""
+        wanted = {self.as_seen(kind, address, port) for kind, address, port, _ in self.controls().values()}
+        wanted = {x for x in wanted if x[1:] != (outside.RESOLVER, 53)}
+        # No device of the namespace takes these two; that they got that far is what the tap's rules prevent.
+        wanted -= {("udp", EVIL, 4433), ("udp", EVIL, 4434)}
+        wanted |= set(self.QUESTIONS) | set(FRAMES)
+
+        def missing():
+            seen = outside.log()[before:]
+            return (wanted - self.arrived(seen) - {x["asked"] for x in seen if "asked" in x}
+                    - {k for k, v in self.canary(space).items() if v > 0})
+        try:
+            processes.wait_until(lambda: not missing(), "all arrive without rules", 90)
+        except AssertionError:
+            self.fail(f"without rules, these did not arrive: {missing()}")
+
+    def check_answers(self, bunker):
+        """What the resolver says of names that lead inside had come to the guest, too."""
+        told = [json.loads(x) for x in self.c.sh(bunker, "cat /tmp/outcomes").splitlines()]
+        for name, address in self.QUESTIONS.items():
+            if address is not None:
+                answer = bytes(map(int, address.split("."))).hex()
+                self.assertTrue(any(answer in x["ask " + name] for x in told), (name, told))
 
     def test_bandwidth(self):
         bunker = self.c.bunker("debian", network_profile="unrestricted", bandwidth_mbit=8)

@@ -77,16 +77,21 @@ class RequestTest(case.ClusterTest):
         self.assertEqual(self.raw(b"<x/>", content_type="application/xml")[:2], (415, "UNSUPPORTED_MEDIA_TYPE"))
         self.assertEqual(self.raw(b" " * (9 << 20))[:2], (413, "PAYLOAD_TOO_LARGE"))
 
-    def test_what_is_not_available_yet_is_never_ignored(self):
+    def test_fields_of_a_bunker_and_what_is_not_available(self):
         self.refuse({**GOOD, "pull_secret": "s"}, 422, "VALIDATION_ERROR", "pull_secret", "registry-credentials")
-        for field, value in (("main", {}),):
-            self.refuse({"image": "x", field: value}, 422, "VALIDATION_ERROR", field, "not available yet",
-                        path="/bunkers")
+        self.c.post("/images", {**GOOD, "name": "mains"})
+        for main, field in (({"restart": "sometimes"}, "main.restart"), ({"command": 5}, "main.command"),
+                            ({"restrat": "always"}, "restrat")):
+            self.refuse({"image": "mains", "main": main}, 422, "VALIDATION_ERROR", field, path="/bunkers")
 
     def test_profiles_that_are_closed(self):
         self.c.post("/images", {**GOOD, "name": "closed"})
         status, code, message = self.c.error("POST", "/bunkers", {"image": "closed", "network_profile": "transit"})
-        self.assertEqual((status, code), (403, "NETWORK_PROFILE_DENIED"), message)
+        self.assertEqual((status, code), (422, "TRANSIT_MISSING_INTERFACES"), message)
+        card = [{"if_name": "eth0", "bridge_name": "br-none"}]
+        status, code, message = self.c.error("POST", "/bunkers", {"image": "closed", "network_profile": "transit",
+                                                                  "interfaces": card})
+        self.assertEqual((status, code), (404, "NOT_FOUND"), message)
         self.refuse({"image": "closed", "network_allowlist": ["example.com"]}, 422, "VALIDATION_ERROR",
                     "network_allowlist", path="/bunkers")
 

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Writes the fuzz targets' seeds: small, valid, one for each thing that a target knows.
 
-    make_seeds.py FOLDER     FOLDER/{bake,registry,archive,scan,network,files}/*
+    make_seeds.py FOLDER     FOLDER/{bake,registry,archive,scan,network,files,exec}/*
 """
 import gzip
 import hashlib
@@ -205,10 +205,48 @@ def files_seeds():
         yield f"tar_{name}", b"\3" + content
 
 
+def exec_seeds():
+    """Steps of callers and of the guest, as tests/fuzz/fuzz_exec.cc reads them."""
+    def frame(kind, payload, caller=1):
+        return bytes([14, kind]) + struct.pack("<H", len(payload)) + payload + bytes([caller])
+
+    def data(kind, size, caller=1):
+        return bytes([11, kind]) + struct.pack("<I", size) + bytes([caller])
+
+    def credit(step, size, caller=1):
+        return bytes([step]) + struct.pack("<I", size) + bytes([caller])
+
+    command, question, reader, write, take = b"\0\1", b"\1\0", b"\2\0", b"\x09", b"\5\0" + b"\xff" * 4
+    feed = b"\4\0" + struct.pack("<I", 200_000)
+    exited = b"\x08\x89\1\x12\7SIGKILL\x18\5\x28\1\x30\x40"
+    row = b"\x08\7\x12\3a\xffb\x1a\1c\x28\x40\x30\1\x38\x89\1\x42\7SIGKILL"
+    yield "command", b"\0" + command + write + frame(37, b"\x08\5") + data(19, 900) + data(20, 7) + take + frame(21, exited)
+    yield "stdin", b"\0" + command + feed + write + feed + credit(12, 131072) + write + frame(21, exited)
+    yield "refused", b"\0" + command + frame(22, b"\x08\2\x12\x05a\x1b[2J")
+    yield "question", b"\0" + question + write + frame(33, b"\n" + bytes([len(row)]) + row + b"\x10\5")
+    yield "reader", b"\0" + reader + frame(35, b"\x08\x80\x80\4") + data(19, 32767) * 9 + take + frame(21, exited)
+    yield "given-up", b"\0" + command + b"\6\0" + data(19, 900) + write + b"\7\0" + frame(21, exited)
+    yield "log", b"\0" + reader + data(19, 700) + take + frame(38, b"\x08\x80\4")
+    yield "no-log", b"\0" + command + frame(38, b"\x08\x80\4")
+    yield "read-file", b"\0" + b"\3\0" + write + frame(52, b"\x10\1") + data(49, 32767) * 4 + take + frame(53, b"\x08\1")
+    yield "write-file", (b"\0" + b"\3\1" + frame(52, b"") + feed + write + credit(140, 131072) + feed + write +
+                         frame(53, b"\x08\x08\x12\4full"))
+    yield "cut-off", b"\0" + command + question + reader + b"\3\2" + write + frame(99, b"x") + b"\x0a" + command
+    yield "questions", b"\0" + b"\x08\x88" + write + frame(6, b"\n\1a", 0) + frame(4, b"\x08\1", 0)
+    yield "wrong", b"\0" + command + b"\xce\x13\4\0abcd\1\x09\0\xff" + b"\x0a" + b"\x0d\4\0BKF1"
+    yield "two-ends", b"\0" + command + frame(21, exited) + frame(21, exited)
+    yield "no-head", b"\0" + b"\3\0" + data(49, 900)
+    word = ("a" + "\u00e9" * 1024).encode()  # cut where a character is
+    row = b"\x12" + bytes([len(word) % 128 + 128, len(word) // 128]) + word
+    row = b"\n" + bytes([len(row) % 128 + 128, len(row) // 128]) + row
+    yield "long-word", b"\0" + question + frame(33, row)
+    yield "parser", b"\7" + b"\x40\5hello" + b"\0\4BKF1" + b"\xd0\x10" + b"y" * 16 + b"\x80\0" + b"\x41\x02hi"
+
+
 def main():
     for target, seeds in (("bake", bake_seeds()), ("registry", registry_seeds()),
                           ("archive", archive_seeds()), ("scan", scan_seeds()), ("network", network_seeds()),
-                          ("files", files_seeds())):
+                          ("files", files_seeds()), ("exec", exec_seeds())):
         folder = os.path.join(sys.argv[1], target)
         os.makedirs(folder, exist_ok=True)
         for name, content in seeds:

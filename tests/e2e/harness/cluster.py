@@ -310,7 +310,13 @@ class Cluster:
 
     def bunker(self, image, seconds=90, **more):
         """Creates a bunker and waits until it runs."""
-        row = self.post("/bunkers", {"image": image, **more})
+        return self._running(self.post("/bunkers", {"image": image, **more}), seconds)
+
+    def bunker_from(self, snapshot, seconds=90, **more):
+        """The same of a snapshot."""
+        return self._running(self.post("/bunkers", {"snapshot": snapshot, **more}), seconds)
+
+    def _running(self, row, seconds):
         deadline = time.monotonic() + seconds
         while row["status"] in ("pending", "provisioning"):
             if time.monotonic() > deadline:

@@ -25,7 +25,6 @@ def enter(names):
         names_path, log = os.path.join(folder, "names.json"), os.path.join(folder, "log")
         with open(names_path, "w", encoding="ascii") as out:
             json.dump(names, out)
-        before = set(spaces())
         server = None
         try:
             for name in (host, world):
@@ -55,7 +54,7 @@ def enter(names):
             if server:
                 server.kill()
                 server.wait(10)
-            left = sorted(set(spaces()) - before - {host, world})
+            left = spaces()
             for name in left + [host, world]:
                 subprocess.run(["ip", "netns", "delete", name], check=False, stderr=subprocess.DEVNULL)
     sys.exit(code)
@@ -65,8 +64,16 @@ def run(*argv):
     processes.run(list(argv))
 
 
+def _spaces():
+    return {x for x in os.listdir("/run/netns") if x.startswith("bunker-bnk_")} if os.path.isdir("/run/netns") else set()
+
+
+_SPACES_OF_OTHERS = _spaces()  # what a run that was cut off left
+
+
 def spaces():
-    return [x for x in os.listdir("/run/netns") if x.startswith("bunker-bnk_")] if os.path.isdir("/run/netns") else []
+    """The network namespaces of bunkers that came since this test began."""
+    return sorted(_spaces() - _SPACES_OF_OTHERS)
 
 
 def log():

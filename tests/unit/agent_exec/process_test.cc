@@ -7,6 +7,7 @@
 #include <functional>
 #include <future>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -63,9 +64,10 @@ class ProcessTest : public testing::Test {
     std::string out, err;
     uint64_t gap = 0;
     absl::StatusOr<ExecResult> end = absl::UnknownError("not ended");
+    uint64_t log_end = 0;
   };
-  // All that it writes from there on, to its end.
-  Read ReadAll(uint32_t pid, uint64_t offset) {
+  // All that it writes from there on, to its end. No pid: main.
+  Read ReadAll(std::optional<uint32_t> pid, uint64_t offset, bool follow = true) {
     auto read = std::make_shared<Read>();
     auto ended = std::make_shared<std::promise<void>>();
     auto handle = std::make_shared<std::unique_ptr<ExecHandle>>();
@@ -86,7 +88,12 @@ class ProcessTest : public testing::Test {
       read->end = why;
       ended->set_value();
     };
-    auto made = channel_.ReadProcess(pid, offset, std::move(callbacks));
+    callbacks.on_log_end = [=](uint64_t next_offset) {
+      read->log_end = next_offset;
+      ended->set_value();
+    };
+    auto made = pid ? channel_.ReadProcess(*pid, offset, std::move(callbacks))
+                    : channel_.ReadMain(offset, follow, std::move(callbacks));
     EXPECT_TRUE(made.ok()) << made.status();
     if (!made.ok()) return *read;
     *handle = *std::move(made);
@@ -98,6 +105,100 @@ class ProcessTest : public testing::Test {
   RealServer server_;
   GuestChannel channel_;
 };
+
+// Of the main program, which is configured once.
+class MainTest : public ProcessTest {
+ protected:
+  void Configure(std::vector<std::string> argv, guest::v1::MainProgram::Restart restart,
+                 const std::string& cwd = "/") {
+    guest::v1::GuestConfig config;
+    config.set_default_cwd(cwd);
+    config.set_default_user(std::to_string(getuid()) + ":" + std::to_string(getgid()));
+    guest::v1::MainProgram& main = *config.mutable_main();
+    for (std::string& word : argv) *main.add_argv() = std::move(word);
+    main.set_restart(restart);
+    main.set_allow_root(true);
+    ASSERT_TRUE(channel_.Configure(config, absl::Seconds(10)).ok());
+  }
+  guest::v1::MainRow AwaitOther(uint64_t serial) {
+    ProcessCall call;
+    call.mutable_main_wait()->set_seen_serial(serial);
+    const auto answer = Ask(call);
+    EXPECT_TRUE(answer.ok()) << answer.status();
+    return answer.ok() ? answer->main() : guest::v1::MainRow();
+  }
+  guest::v1::MainRow Await(const std::function<bool(const guest::v1::MainRow&)>& done) {
+    guest::v1::MainRow row = AwaitOther(0);
+    while (!done(row)) row = AwaitOther(row.serial());
+    return row;
+  }
+  Read ReadMain(uint64_t offset, bool follow) { return ReadAll(std::nullopt, offset, follow); }
+};
+
+TEST_F(MainTest, RunsOnceAndItsLogStays) {
+  Configure({"/bin/sh", "-c", "echo out; echo err >&2; exit 3"}, guest::v1::MainProgram::NEVER);
+  const auto row = Await([](const auto& at) { return at.state() == guest::v1::MainRow::EXITED; });
+  EXPECT_TRUE(row.ended());
+  EXPECT_EQ(row.exit_code(), 3);
+  EXPECT_EQ(row.restarts(), 0u);
+  // A second configuration, as by another agent, starts nothing.
+  Configure({"/bin/sh", "-c", "echo again"}, guest::v1::MainProgram::ALWAYS);
+  const Read all = ReadMain(0, true);
+  EXPECT_EQ(all.out + "|" + all.err, "out\n|err\n");
+  ASSERT_TRUE(all.end.ok()) << all.end.status();
+  EXPECT_EQ(all.end->exit_code, 3);
+  const Read rest = ReadMain(4, false);
+  EXPECT_EQ(rest.out + rest.err, "err\n");
+  EXPECT_EQ(rest.log_end, 8u);
+}
+
+TEST_F(MainTest, IsStartedAgainAsItsPolicySays) {
+  const std::string mark = testing::TempDir() + "/main." + std::to_string(getpid());
+  unlink(mark.c_str());
+  Configure({"/bin/sh", "-c",
+             "echo run; if [ -e " + mark + " ]; then exit 0; fi; : > " + mark + "; kill -9 $$"},
+            guest::v1::MainProgram::ON_FAILURE);
+  const auto row = Await([](const auto& at) { return at.state() == guest::v1::MainRow::EXITED; });
+  EXPECT_EQ(row.restarts(), 1u);
+  EXPECT_EQ(row.exit_code(), 0);
+  EXPECT_EQ(row.signal(), "");
+  EXPECT_EQ(ReadMain(0, true).out, "run\nrun\n") << "one log over both runs";
+  unlink(mark.c_str());
+}
+
+TEST_F(MainTest, SaysWhyItCannotBeRun) {
+  Configure({"/bin/true"}, guest::v1::MainProgram::ALWAYS, "/no/such/folder");
+  const auto row = Await([](const auto& at) { return at.state() == guest::v1::MainRow::FAILED; });
+  EXPECT_THAT(row.message(), testing::HasSubstr("working directory"));
+  EXPECT_FALSE(row.ended());
+  EXPECT_EQ(ReadMain(0, true).end->exit_code, 127);
+}
+
+TEST_F(MainTest, AMissingProgramEndsAsInAShell) {
+  Configure({"/no/such/program"}, guest::v1::MainProgram::NEVER);
+  const auto row = Await([](const auto& at) { return at.state() == guest::v1::MainRow::EXITED; });
+  EXPECT_EQ(row.exit_code(), 127);
+  EXPECT_THAT(ReadMain(0, true).err, testing::HasSubstr("/no/such/program"));
+}
+
+TEST_F(MainTest, AnImageWithoutACommandFails) {
+  Configure({}, guest::v1::MainProgram::ALWAYS);
+  const auto row = Await([](const auto& at) { return at.state() == guest::v1::MainRow::FAILED; });
+  EXPECT_THAT(row.message(), testing::HasSubstr("main.args"));
+}
+
+TEST_F(MainTest, WithoutOneThereIsNothingToAskFor) {
+  ProcessCall call;
+  call.mutable_main_wait();
+  EXPECT_EQ(ReasonOf(Ask(call).status()), "NOT_FOUND");
+  EXPECT_EQ(ReasonOf(ReadMain(0, false).end.status()), "NOT_FOUND");
+}
+
+TEST_F(MainTest, AnOffsetThatIsNotThereYetIsRefused) {
+  Configure({"/bin/sh", "-c", "echo out"}, guest::v1::MainProgram::NEVER);
+  Await([](const auto& at) { return at.state() == guest::v1::MainRow::EXITED; });
+  EXPECT_EQ(ReasonOf(ReadMain(5, false).end.status()), "VALIDATION_ERROR");
+}
 
 TEST_F(ProcessTest, IsStartedReadAndRemembered) {
   const uint32_t pid = Start("echo out; echo err >&2; exit 3");

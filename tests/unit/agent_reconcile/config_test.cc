@@ -67,6 +67,15 @@ TEST(AgentConfig, NetworkOptionsAreHeldToTheirForm) {
   EXPECT_THAT(ErrorOf("[network]\negress_deny = ['10.0.0.1/8']"), HasSubstr("10.0.0.0/8"));
   EXPECT_THAT(ErrorOf("[network]\negress_allow = ['a b']"), HasSubstr("egress_allow"));
   EXPECT_THAT(ErrorOf("[network]\nuplinks = 'x'"), HasSubstr("no IPv4 address"));
+  EXPECT_EQ(ErrorOf("[network]\nbridges = ['br-lab', 'br0.7']"), "");
+  EXPECT_THAT(ErrorOf("[network]\nbridges = ['../etc']"), HasSubstr("network.bridges"));
+  EXPECT_THAT(ErrorOf("[network]\nbridges = ['sixteen-letters-']"), HasSubstr("no name"));
+}
+
+TEST(AgentConfig, NoBridgeIsOpenByDefault) {
+  const auto config = ParseAgentConfig("", "agent.toml");
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_TRUE(NetworkOptionsOf(*config).bridges.empty());
 }
 
 }  // namespace

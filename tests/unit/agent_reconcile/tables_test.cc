@@ -96,9 +96,9 @@ class ScriptedBunkerWork : public BunkerWork {
   void SetPaused(const std::string&, uint32_t, bool paused, OnPaused done) override {
     switches.push_back({paused, std::move(done)});
   }
-  void CopyDisk(const std::string&, const std::string& snapshot, std::shared_ptr<CancelToken>,
+  void CopyDisk(const std::string&, const Copy& wanted, std::shared_ptr<CancelToken>,
                 OnCopied done) override {
-    copies.push_back({snapshot, std::move(done)});
+    copies.push_back({wanted.snapshot_id, std::move(done)});
   }
   void FinishCopy(bool is_vm_as_before = true) {
     auto call = copies.front();
@@ -492,7 +492,7 @@ class CopyTest : public TablesTest {
     return row;
   }
   void Copy(const std::string& snapshot) {
-    bunkers.CopyDisk("bnk", snapshot, std::make_shared<CancelToken>(),
+    bunkers.CopyDisk("bnk", {snapshot}, std::make_shared<CancelToken>(),
                      [this, snapshot](const BunkerWork::Copied& copied) {
                        told.push_back(snapshot + " " + ReasonOf(copied.status) +
                                       std::to_string(copied.size_bytes));

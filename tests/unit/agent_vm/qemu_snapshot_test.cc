@@ -117,6 +117,25 @@ TEST_F(QemuSnapshotTest, ManyGoOnFromOneAndNoneChangesIt) {
   EXPECT_EQ(HashOf(snapshot_.memory), before);
 }
 
+TEST_F(QemuSnapshotTest, WhatWasCopiedAheadIsMadeTheMomentOfThePause) {
+  TakeSnapshot();
+  absl::StatusOr<VmHandle> clone = Restore(CloneSpec("bkr_a.1", kTestUid), snapshot_);
+  ASSERT_TRUE(clone.ok()) << clone.status();
+  absl::StatusOr<UniqueFd> ahead = MakeMemoryFile("ahead"), devices = MakeMemoryFile("devices");
+  ASSERT_TRUE(ahead.ok() && devices.ok());
+  ASSERT_TRUE(driver_.SaveAhead(clone->record(), ahead->get()).ok());
+  const std::string then = HashOf(*ahead);
+  TinyGuest guest = Connect(clone->record());
+  EXPECT_EQ(guest.Ask("count"), "2");
+  EXPECT_EQ(guest.Ask("mount-rw"), "bytes=5") << "more pages of its own than before";
+  ASSERT_TRUE(driver_.Pause(clone->record()).ok());
+  ASSERT_TRUE(driver_.Save(clone->record(), ahead->get(), devices->get()).ok());
+  const absl::StatusOr<VmSnapshot> whole = driver_.Snapshot(clone->record(), snapshot_.basis);
+  ASSERT_TRUE(whole.ok()) << whole.status();
+  EXPECT_NE(then, HashOf(*ahead));
+  EXPECT_EQ(HashOf(*ahead), HashOf(whole->memory));
+}
+
 TEST_F(QemuSnapshotTest, TheSnapshotCannotBeWritten) {
   TakeSnapshot();
   for (const UniqueFd* fd : {&snapshot_.memory, &snapshot_.devices}) {

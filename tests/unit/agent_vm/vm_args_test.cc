@@ -119,6 +119,18 @@ TEST(VmArgsTest, ANetworkCardIsATapThatComesAfterAllOtherFiles) {
   }
 }
 
+TEST(VmArgsTest, FurtherCardsTakeTheDescriptorsAfterTheFirst) {
+  QemuArgs args = Args();
+  args.nic_mac = "02:00:00:00:00:01";
+  args.more_macs = {"02:00:00:00:00:02", "02:00:00:00:00:03"};
+  const std::vector<std::string> argv = BuildQemuArgs(args);
+  for (const char* word :
+       {"tap,id=net,fd=5", "virtio-net-device,netdev=net,mac=02:00:00:00:00:01",
+        "tap,id=net1,fd=6", "virtio-net-device,netdev=net1,mac=02:00:00:00:00:02",
+        "tap,id=net2,fd=7", "virtio-net-device,netdev=net2,mac=02:00:00:00:00:03"})
+    EXPECT_THAT(argv, Contains(word));
+}
+
 TEST(VmArgsTest, BothDisksShareOneLimit) {
   QemuArgs args = Args();
   for (const std::string& argument : BuildQemuArgs(args))

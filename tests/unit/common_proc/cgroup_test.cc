@@ -1,5 +1,5 @@
 // Against folders that look like a host's: what is written where. The kernel's own part is tested
-// with real VMs (tests/e2e/test_lifecycle.py).
+// with real VMs (tests/e2e/test_lifecycle.py) and, for version 2, inside one (cgroup_v2_test.cc).
 #include "common/proc/cgroup.h"
 
 #include <unistd.h>

@@ -235,10 +235,6 @@ TEST_F(Bunkers, AStopThatTheGuestMadeHasACodeAndAText) {
 }
 
 TEST_F(Bunkers, WhatIsNotBuiltIsRefused) {
-  EXPECT_EQ(ReasonOf(h.Create("a", [](CreateBunkerSpec& s) {
-                        s.network_profile = NetworkProfile::kTransit;
-                      }).status()),
-            "NETWORK_PROFILE_DENIED");
   PlacementExplanation why;
   EXPECT_EQ(ReasonOf(h.Create("a", [](CreateBunkerSpec& s) { s.gpu_count = 1; }, &why).status()),
             "WORKER_UNAVAILABLE");

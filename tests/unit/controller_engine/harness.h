@@ -141,6 +141,10 @@ class Harness {
     facts.arch = arch;
     facts.isolation = "tcg";
     facts.network_profiles = {"isolated", "registry", "allowlisted", "unrestricted"};
+    return ConnectWith(id, facts, boot_id);
+  }
+  WorkerSession ConnectWith(const std::string& id, const WorkerFacts& facts,
+                            const std::string& boot_id = "boot-1") {
     auto session = Do([&](Engine& e, Turn& t) {
       return e.ConnectWorker(t, id, facts, boot_id, "0.1.0");
     });

@@ -1,5 +1,6 @@
 // Seeded random lives: operators, tenants and workers do anything in any order, and the engine's
 // invariants hold after every step; then everything heals, and it must converge.
+#include "controller/engine/bridges.h"
 #include "controller/engine/quotas.h"
 #include "controller/engine/snapshots.h"
 #include "controller/engine/worker_admin.h"
@@ -42,8 +43,13 @@ class Life {
     steps_ = 40;
   }
 
+  // From now on bunkers attach to bridges, too.
+  void OpenSegments() { segments_ = true; }
+
   uint64_t snapshots_taken() const { return snapshots_taken_; }
   uint64_t copies_made() const { return copies_made_; }
+  uint64_t attached() const { return attached_; }
+  uint64_t names_refused() const { return names_refused_; }
 
   void Step() {
     switch (random_.Below(steps_)) {
@@ -78,6 +84,7 @@ class Life {
         if (random_.Below(6) == 0) Replace(random_.Below(workers_.size()));
         break;
       default:
+        if (segments_ && random_.Below(2) == 0) Segment();
         if (random_.Below(2) == 0) Snap();
         Work(Pick(workers_));
         if (random_.Below(3) == 0) CreateFromSnapshot();
@@ -238,9 +245,61 @@ class Life {
       if (ends) {
         e.snapshots().TakeAndEnd(t, h_.admin, id, std::nullopt).status().IgnoreError();
       } else {
-        e.snapshots().Take(t, h_.admin, id, "").status().IgnoreError();
+        e.snapshots().Take(t, h_.admin, id, {"", random_.Below(4) == 0}).status().IgnoreError();
       }
     });
+  }
+
+  // A worker tells of bridges, somebody opens or closes one, and bunkers are to attach to them.
+  void Segment() {
+    WorkerFacts facts;
+    facts.capacity = {2000, 2048, 20'000};
+    facts.arch = Arch::kX86_64;
+    facts.network_profiles = {"isolated", "transit"};
+    facts.bridges = {"br0", "br" + std::to_string(random_.Below(2))};
+    h_.ConnectWith(Pick(workers_), facts);
+    for (int i = 0; i < 2; ++i) {
+      h_.Run([&](Engine& e, Turn& t) {
+        const std::string name = "br" + std::to_string(i);
+        e.bridges().Create(t, h_.admin, {name, Scope::kTenant, {}, {}}).status().IgnoreError();
+      });
+    }
+    const auto open = h_.engine->bridges().List(h_.admin, {200, ""}).rows;
+    if (!open.empty() && random_.Below(4) == 0) {
+      const std::string id = open[random_.Below(open.size())]->id;
+      h_.Run([&](Engine& e, Turn& t) {
+        e.bridges().Delete(t, h_.admin, id).IgnoreError();
+      });
+    }
+    for (int i = 0; i < 3; ++i) Attach();
+  }
+
+  void Attach() {
+    CreateBunkerSpec spec;
+    spec.image = Pick(images_);
+    spec.cpu_millicores = 50;
+    spec.memory_mb = 64;
+    spec.lifecycle_mode = static_cast<LifecycleMode>(random_.Below(3));
+    spec.network_profile = NetworkProfile::kTransit;
+    for (uint64_t i = 0, cards = 1 + random_.Below(2); i < cards; ++i) {
+      BunkerInterface card;
+      card.if_name = "eth" + std::to_string(i);
+      card.bridge_name = "br" + std::to_string(i);
+      if (random_.Below(2) == 0) card.mac = "02:00:00:00:00:0" + std::to_string(random_.Below(2));
+      if (random_.Below(2) == 0)
+        card.ipv4 = "192.0.2." + std::to_string(1 + random_.Below(2)) + "/24";
+      spec.interfaces.push_back(card);
+    }
+    h_.Run([&](Engine& e, Turn& t) {
+      const auto explained = e.ExplainPlacement(t, h_.admin, spec);
+      const auto made = e.CreateBunker(t, h_.admin, spec, nullptr);
+      if (!explained.ok()) {
+        EXPECT_EQ(ReasonOf(made.status()), ReasonOf(explained.status()));
+      }
+      if (ReasonOf(made.status()) == "VALIDATION_ERROR") ++names_refused_;
+      if (made.ok()) ++attached_;
+    });
+    CheckRoom();
   }
 
   void DropSnapshot() {
@@ -256,8 +315,10 @@ class Life {
     if (row == nullptr) return;
     CreateBunkerSpec spec;
     spec.snapshot = row->id;
-    spec.cpu_millicores = 50 + random_.Below(500);
-    spec.memory_mb = 64 + random_.Below(300);
+    if (!row->memory) {  // whose form is its own
+      spec.cpu_millicores = 50 + random_.Below(500);
+      spec.memory_mb = 64 + random_.Below(300);
+    }
     spec.lifecycle_mode = static_cast<LifecycleMode>(random_.Below(3));
     if (spec.lifecycle_mode != LifecycleMode::kEphemeral) spec.start = random_.Below(4) != 0;
     h_.Run([&](Engine& e, Turn& t) {
@@ -370,10 +431,13 @@ class Life {
   std::vector<std::string> workers_;
   std::vector<std::string> images_;
   bool faults_ = true;
+  bool segments_ = false;
   int replaced_ = 0;
   uint64_t steps_ = 23;
   uint64_t snapshots_taken_ = 0;
   uint64_t copies_made_ = 0;
+  uint64_t attached_ = 0;
+  uint64_t names_refused_ = 0;
 };
 
 TEST(EngineProperty, InvariantsHoldThroughRandomLivesAndAllConverges) {
@@ -407,6 +471,27 @@ TEST(EngineProperty, SnapshotsComeAndGoInARunningFleet) {
   }
   EXPECT_GT(taken, 50u);
   EXPECT_GT(copies, 20u);
+}
+
+TEST(EngineProperty, CardsComeAndGoInARunningFleet) {
+  uint64_t attached = 0;
+  uint64_t names_refused = 0;
+  for (uint64_t seed = 1; seed <= 10; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    Life life(seed);
+    life.WarmUp();
+    life.OpenSegments();
+    for (int step = 0; step < 120; ++step) {
+      life.Step();
+      if (testing::Test::HasFailure()) FAIL() << "step " << step;
+    }
+    life.Heal();
+    if (testing::Test::HasFailure()) return;
+    attached += life.attached();
+    names_refused += life.names_refused();
+  }
+  EXPECT_GT(attached, 20u);
+  EXPECT_GT(names_refused, 10u);
 }
 
 }  // namespace

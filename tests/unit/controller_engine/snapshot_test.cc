@@ -2,6 +2,7 @@
 #include "controller/engine/snapshots.h"
 
 #include "controller/engine/worker_admin.h"
+#include "gmock/gmock.h"
 #include "tests/unit/controller_engine/harness.h"
 
 namespace bunker::controller {
@@ -28,7 +29,7 @@ class SnapshotTest : public testing::Test {
     return (*row)->id;
   }
   absl::StatusOr<RowPtr<Snapshot>> Take(const std::string& bunker, const std::string& name = "") {
-    return h.Do([&](Engine& e, Turn& t) { return e.snapshots().Take(t, h.admin, bunker, name); });
+    return h.Do([&](Engine& e, Turn& t) { return e.snapshots().Take(t, h.admin, bunker, {name}); });
   }
   std::string Taken(const std::string& bunker, const std::string& name = "") {
     const auto row = Take(bunker, name);
@@ -128,6 +129,61 @@ TEST_F(SnapshotTest, NeedsADiskWithSomethingOnIt) {
   h.ObserveBunker(w1, stopped, BunkerStatus::kStopped,
                   [](BunkerObservation& seen) { seen.disk_kept = true; });
   EXPECT_TRUE(Take(stopped).ok());
+}
+
+TEST_F(SnapshotTest, MemoryIsOfOneThatRunsAndBindsTheFormOfWhatIsMadeOfIt) {
+  const auto with_memory = [&](const std::string& bunker) {
+    return h.Do([&](Engine& e, Turn& t) {
+      return e.snapshots().Take(t, h.admin, bunker, {"", true});
+    });
+  };
+  const std::string stopped = Running();
+  h.Must([&](Engine& e, Turn& t) { return e.StopKeeping(t, h.admin, stopped, std::nullopt); });
+  h.ObserveBunker(w1, stopped, BunkerStatus::kStopped,
+                  [](BunkerObservation& seen) { seen.disk_kept = true; });
+  EXPECT_EQ(ReasonOf(with_memory(stopped).status()), "BUNKER_NOT_RUNNING");
+
+  const std::string bunker = Running(LifecycleMode::kEphemeral, [](CreateBunkerSpec& spec) {
+    spec.cpu_millicores = 1500;
+    spec.memory_mb = 300;
+  });
+  const auto row = with_memory(bunker);
+  ASSERT_TRUE(row.ok()) << row.status();
+  EXPECT_TRUE(Wanted((*row)->id)->memory);
+  EXPECT_EQ((*row)->charged_bytes(), (uint64_t{(*row)->disk_mb} + 300) << 20);
+  Observe((*row)->id, Status::kReady);
+
+  const auto refused = [&](std::function<void(CreateBunkerSpec&)> edit) {
+    return std::string(CreateFrom((*row)->id, std::move(edit)).status().message());
+  };
+  using testing::HasSubstr;
+  EXPECT_THAT(refused([](CreateBunkerSpec& spec) { spec.memory_mb = 512; }),
+              HasSubstr("memory_mb"));
+  EXPECT_THAT(refused([](CreateBunkerSpec& spec) { spec.cpu_millicores = 2500; }),
+              HasSubstr("cpu_millicores"));
+  EXPECT_THAT(refused([](CreateBunkerSpec& spec) { spec.main = MainProgram(); }),
+              HasSubstr("main"));
+  EXPECT_THAT(refused([](CreateBunkerSpec& spec) {
+                spec.network_profile = NetworkProfile::kUnrestricted;
+              }),
+              HasSubstr("network_profile"));
+
+  const auto made = CreateFrom((*row)->id, [](CreateBunkerSpec& spec) {
+    spec.lifecycle_mode = LifecycleMode::kSession;
+    spec.cpu_millicores = 1100;
+  });
+  ASSERT_TRUE(made.ok()) << made.status();
+  EXPECT_EQ((*made)->memory_mb, 300u);
+  const auto assigned = [&] {
+    return std::get<BunkerAssignment>(h.desired.at(w1 + "/" + BunkerRowName((*made)->id))->row);
+  };
+  EXPECT_TRUE(assigned().snapshot_memory);
+  h.ObserveBunker(w1, (*made)->id, BunkerStatus::kRunning);
+  h.Must([&](Engine& e, Turn& t) { return e.StopKeeping(t, h.admin, (*made)->id, std::nullopt); });
+  h.ObserveBunker(w1, (*made)->id, BunkerStatus::kStopped,
+                  [](BunkerObservation& seen) { seen.disk_kept = true; });
+  h.Must([&](Engine& e, Turn& t) { return e.StartAgain(t, h.admin, (*made)->id, std::nullopt); });
+  EXPECT_FALSE(assigned().snapshot_memory) << "its disk has gone on since";
 }
 
 TEST_F(SnapshotTest, AWorkerThatIsAwayIsNotAskedAndADeadlineEndsTheWait) {

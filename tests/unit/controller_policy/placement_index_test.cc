@@ -76,6 +76,13 @@ class Fleet {
     request.strategy = rng_.Below(2) == 0 ? PlacementStrategy::kPack : PlacementStrategy::kSpread;
     if (rng_.Below(4) == 0) request.network_profile = "registry";
     if (rng_.Below(4) == 0) request.worker_labels = {{"metro", Metro()}};
+    if (rng_.Below(8) == 0) {
+      request.bridges = {"br-lab"};
+      request.bridge_workers.emplace();
+      for (size_t i = 0; i < workers_.size(); ++i) {
+        if (rng_.Below(3) != 0) request.bridge_workers->insert("wrk_" + std::to_string(i));
+      }
+    }
     if (rng_.Below(12) == 0) {
       request.snapshot_worker_id = "wrk_" + std::to_string(rng_.Below(workers_.size()));
     }
@@ -153,6 +160,7 @@ class Fleet {
     worker.facts.capacity = {rng_.Below(6000), rng_.Below(6000), rng_.Below(20'000)};
     if (rng_.Below(2) == 0) worker.token_labels["metro"] = Metro();
     if (rng_.Below(3) != 0) worker.facts.network_profiles = {"registry"};
+    if (rng_.Below(3) != 0) worker.facts.bridges = {"br-lab", "br-wan"};
     switch (rng_.Below(4)) {
       case 0:
         worker.ownership = {Scope::kTenant, "a", "p"};
@@ -182,6 +190,7 @@ class Fleet {
       labels_.push_back(std::make_unique<std::map<std::string, std::string>>(worker.labels()));
       one.labels = labels_.back().get();
       one.networks = &worker.facts.network_profiles;
+      one.bridges = &worker.facts.bridges;
       one.room = RoomOf(worker.facts.capacity, options_);
       for (const Resources& taken : taken_[i]) one.allocated += taken;
       one.paired = request.lazy_pull && query.group_ids.empty();

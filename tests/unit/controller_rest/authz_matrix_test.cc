@@ -172,7 +172,7 @@ class AuthzMatrixTest : public GatewayFixture {
   std::string SnapshotOf(const std::string& owner, const std::string& caller) {
     const std::string bunker = BunkerOf(owner, caller);
     const auto taken = InTurn([&](Engine& engine, Turn& turn) {
-      auto row = engine.snapshots().Take(turn, OperatorCaller(), bunker, "");
+      auto row = engine.snapshots().Take(turn, OperatorCaller(), bunker, {});
       if (!row.ok()) return row;
       SnapshotObservation seen;
       seen.snapshot_id = (*row)->id;
@@ -194,6 +194,24 @@ class AuthzMatrixTest : public GatewayFixture {
     const std::string id = JoinWorker("w-" + Fresh(), ownership, owner == "shared");
     if (!fresh_workers_) workers_[owner] = id;
     return id;
+  }
+
+  // A bridge that `owner`'s worker tells of from now on.
+  std::string ReportedBy(const std::string& owner) {
+    const std::string name = Fresh();
+    ReportBridge(WorkerOf(owner), name);
+    return name;
+  }
+
+  std::string BridgeOf(const std::string& owner) {
+    const std::string id = WorkerOf(owner);
+    ReportBridge(id, "n" + std::to_string(fresh_ + 1));  // as MadeInModule() is about to call it
+    const std::map<std::string, std::string> users = {
+        {"partner", "sibling"}, {"partner2", "foreign"}, {"shared", "own"}};
+    Json body = Json::object();
+    if (const auto it = users.find(owner); it != users.end())
+      body["tenant_ids"] = {tenant_of_.at(it->second)};
+    return MadeInModule(owner, "/bridges", body);
   }
 
   std::string AssignmentOf(const std::string& owner, const std::string& caller) {
@@ -234,7 +252,7 @@ class AuthzMatrixTest : public GatewayFixture {
         {"image", "img_"},  {"group", "ag_"},     {"usergroup", "grp_"}, {"user", "usr_"},
         {"key", "key_"},    {"tenant", "tnt_"},   {"partner", "ptr_"},   {"worker", "wrk_"},
         {"bunker", "bnk_"}, {"project", "tnt_"},  {"credential", "x"},   {"token", "wtk_"},
-        {"profile", "qp_"}, {"assignment", "qa_"}, {"snapshot", "snap_"}};
+        {"profile", "qp_"}, {"assignment", "qa_"}, {"snapshot", "snap_"}, {"bridge", "br_"}};
     if (owner == "missing") return prefixes.at(noun) + std::string(32, '0');
     if (const std::string id = AccountOf(noun, owner, caller); !id.empty()) return id;
     if (noun == "project") return tenant_of_.at(owner);
@@ -256,6 +274,8 @@ class AuthzMatrixTest : public GatewayFixture {
     if (noun == "worker") return WorkerOf(owner);
     if (noun == "bunker") return BunkerOf(owner, caller);
     if (noun == "snapshot") return SnapshotOf(owner, caller);
+    if (noun == "reported") return ReportedBy(owner);
+    if (noun == "bridge") return BridgeOf(owner);
     ADD_FAILURE() << "the test makes no " << noun;
     return "";
   }
@@ -392,6 +412,7 @@ TEST_F(AuthzMatrixTest, EveryCell) {
           {"workers", "worker"},
           {"bunkers", "bunker"},
           {"snapshots", "snapshot"},
+          {"bridges", "bridge"},
           {"registry-credentials", "credential"},
           {"worker-tokens", "token"},
           {"quota-profiles", "profile"},

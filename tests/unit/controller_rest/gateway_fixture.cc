@@ -250,16 +250,29 @@ std::string GatewayFixture::JoinWorker(const std::string& name, const Ownership&
   facts.capacity = capacity;
   facts.arch = Arch::kX86_64;
   facts.isolation = "tcg";
-  facts.network_profiles = {"isolated", "registry", "allowlisted", "unrestricted"};
+  facts.network_profiles = {"isolated", "registry", "allowlisted", "unrestricted", "transit"};
   facts.labels["metro"] = "fra";
   const std::string id = (*worker)->id;
+  ConnectWorker(id, facts);
+  InTurn([&](Engine& engine, Turn& turn) {
+    engine.OnObservationsSynced(turn, id, {});
+    return true;
+  });
+  return id;
+}
+
+void GatewayFixture::ConnectWorker(const std::string& worker_id, const WorkerFacts& facts) {
+  facts_[worker_id] = facts;
   const auto session = InTurn([&](Engine& engine, Turn& turn) {
-    auto connected = engine.ConnectWorker(turn, id, facts, "boot", "0.1.0");
-    if (connected.ok()) engine.OnObservationsSynced(turn, id, {});
-    return connected;
+    return engine.ConnectWorker(turn, worker_id, facts, "boot", "0.1.0");
   });
   EXPECT_TRUE(session.ok()) << session.status();
-  return id;
+}
+
+void GatewayFixture::ReportBridge(const std::string& worker_id, const std::string& name) {
+  WorkerFacts facts = facts_.at(worker_id);
+  facts.bridges.insert(name);
+  ConnectWorker(worker_id, facts);
 }
 
 void GatewayFixture::Observe(const std::string& worker_id, ImageObservation seen) {

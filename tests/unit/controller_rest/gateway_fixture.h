@@ -100,6 +100,9 @@ class GatewayFixture : public testing::Test {
   std::string JoinWorker(const std::string& name,
                          const Ownership& ownership = {Scope::kPlatform, "", ""},
                          bool shared = true, Resources capacity = {4000, 8192, 100'000});
+  void ConnectWorker(const std::string& worker_id, const WorkerFacts& facts);
+  // The worker comes again, and tells of that bridge, too.
+  void ReportBridge(const std::string& worker_id, const std::string& name);
   void Observe(const std::string& worker_id, ImageObservation seen);
   void Observe(const std::string& worker_id, BunkerObservation seen);
   // The image is resolved, pulled and baked on the worker.
@@ -141,6 +144,7 @@ class GatewayFixture : public testing::Test {
   std::map<std::string, uint64_t> versions_;
   std::map<std::string, std::vector<std::string>> held_;
   int tokens_ = 0;
+  std::map<std::string, WorkerFacts> facts_;  // by worker
 };
 
 inline constexpr char kModule[] = "/v1/modules/scaibunker";

@@ -91,22 +91,10 @@ TEST_F(GatewayTest, WrongBodiesNameTheField) {
 TEST_F(GatewayTest, WhatIsNotBuiltYetIsRefusedByName) {
   Boot();
   ASSERT_EQ(Call("POST", "/images", Registration("x")).status, 201);
-  const std::vector<std::pair<std::string, std::string>> fields = {{"main", "{}"}};
-  for (const auto& [field, value] : fields) {
-    const Answer answer =
-        Call("POST", "/bunkers", R"({"image": "x", ")" + field + "\": " + value + "}");
-    EXPECT_EQ(answer.status, 422) << field << answer.body;
-    EXPECT_EQ(answer.field(), field);
-    EXPECT_NE(answer.message().find("not available yet"), std::string::npos) << answer.body;
-  }
   const Answer transit =
       Call("POST", "/bunkers", R"({"image": "x", "network_profile": "transit"})");
-  EXPECT_EQ(transit.status, 403);
-  EXPECT_EQ(transit.code(), "NETWORK_PROFILE_DENIED");
-  const Answer memory = Call("POST", "/bunkers/b/snapshot", R"({"memory": true})");
-  EXPECT_EQ(memory.status, 422);
-  EXPECT_EQ(memory.field(), "memory");
-  EXPECT_NE(memory.message().find("not available yet"), std::string::npos) << memory.body;
+  EXPECT_EQ(transit.status, 422);
+  EXPECT_EQ(transit.code(), "TRANSIT_MISSING_INTERFACES");
   EXPECT_EQ(Call("POST", "/bunkers/b/snapshot", R"({"memory": false})").code(), "NOT_FOUND");
   EXPECT_EQ(Call("POST", "/bunkers/b/exec", R"({"command": "x", "stream": false})").code(),
             "NOT_FOUND");
@@ -277,15 +265,6 @@ TEST_F(GatewayTest, AClientThatGoesWhileTheBunkerComesUpRunsNothing) {
   FinishBoot(worker, made.data()["id"]);
   EXPECT_EQ(Call("POST", "/bunkers/b/exec", R"({"command": "true"})").status, 200);
   EXPECT_EQ(thread_.Run([this] { return exec_->commands.size(); }), 1u);
-}
-
-TEST_F(GatewayTest, AClosedProfileIsDeniedBeforeItsFields) {
-  Boot();
-  ASSERT_EQ(Call("POST", "/images", Registration("x")).status, 201);
-  const Answer answer = Call("POST", "/bunkers", R"({"image": "x", "network_profile": "transit",
-      "interfaces": [{"if_name": "e", "bridge_name": "b"}]})");
-  EXPECT_EQ(answer.status, 403) << answer.body;
-  EXPECT_EQ(answer.code(), "NETWORK_PROFILE_DENIED");
 }
 
 TEST_F(GatewayTest, NetworkFieldsGoWithTheirProfile) {

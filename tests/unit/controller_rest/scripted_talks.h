@@ -31,7 +31,7 @@ class ScriptedTalks final : public GuestTalkBackend {
       if (frame.has_process()) {
         answer.mutable_process()->add_rows()->set_pid(7);
         Say(answer);
-      } else if (frame.has_exec() || frame.has_attach()) {
+      } else if (frame.has_exec() || frame.has_attach() || frame.has_log()) {
         answer.mutable_started()->set_pid(7);
         Say(answer);
         answer.mutable_output()->set_data("hello");

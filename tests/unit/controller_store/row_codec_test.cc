@@ -30,6 +30,8 @@ Bunker FullBunker() {
   row.owner = "u";
   row.lifecycle_mode = LifecycleMode::kSession;
   row.network_profile = NetworkProfile::kRegistry;
+  row.interfaces = {{"eth0", "br-lab", "br_1", false, "02:00:00:00:00:01", "192.0.2.5/24",
+                     "192.0.2.1"}};
   row.cpu_millicores = 1;
   row.memory_mb = 2;
   row.disk_mb = 3;
@@ -75,6 +77,7 @@ TEST(RowCodec, EveryFieldOfABunkerSurvives) {
   EXPECT_EQ(copy.id, row.id);
   EXPECT_EQ(copy.lifecycle_mode, row.lifecycle_mode);
   EXPECT_EQ(copy.network_profile, row.network_profile);
+  EXPECT_EQ(copy.interfaces, row.interfaces);
   EXPECT_EQ(copy.status, row.status);
   EXPECT_EQ(copy.assignment_version, row.assignment_version);
   EXPECT_EQ(copy.timings, row.timings);
@@ -121,6 +124,7 @@ TEST(RowCodec, RowsRoundTrip) {
   worker.ownership.scope = Scope::kPlatform;
   worker.status = WorkerStatus::kDraining;
   worker.facts = {{1, 2, 3}, Arch::kAarch64, "kvm", "why", {{"x", "y"}}};
+  worker.facts.bridges = {"br-lab"};
   worker.token_labels = {{"x", "z"}};
   worker.status_since = worker.last_heartbeat = worker.created_at = kTime;
   RoundTrip(worker);
@@ -154,6 +158,14 @@ TEST(RowCodec, RowsRoundTrip) {
   credential.sealed = "1.abc.def";
   credential.created_at = credential.updated_at = kTime;
   RoundTrip(credential);
+  RoundTrip(Bridge{"br_1",
+                   "br-lab",
+                   {Scope::kPartner, "", "ptr_1"},
+                   "usr_1",
+                   {Scope::kPlatform, "", ""},
+                   {"tnt_1", "tnt_2"},
+                   {"wrk_1"},
+                   kTime});
   CacheEntry entry;
   entry.image_id = "i";
   entry.worker_id = "w";
