@@ -130,11 +130,14 @@ class ClonesTest(case.ClusterTest):
 
     def test_a_template_whose_making_is_killed_is_told_of(self):
         made = self.log().count("template.failed")
-        row = self.create(memory_mb=210)  # asks for a template of its size
-        self.assertEqual(row["start_kind"], "cold", row)
-        making = processes.wait_until(self.c.agents[0].template_pids, "a template is being made", 120, 0.05)
+        # Asks for a template of its size, which may be there before it runs itself.
+        row = self.c.post("/bunkers", {"image": "tiny", "cpu_millicores": 100, "memory_mb": 210})
+        self.addCleanup(self.c.call, "DELETE", f"/bunkers/{row['id']}")
+        making = processes.wait_until(self.c.agents[0].template_pids, "a template is being made", 120, 0.02)
         os.kill(making[0], signal.SIGKILL)
         processes.wait_until(lambda: self.log().count("template.failed") > made, "it failed", 60)
+        row = self.c.until_running(row)
+        self.assertEqual(row["start_kind"], "cold", row)
         again = self.create(memory_mb=210)
         self.assertEqual(again["start_kind"], "cold", again)
         self.assertIn("TEMPLATE_FAILED", again["fallback_reason"])

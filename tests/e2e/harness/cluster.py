@@ -310,13 +310,13 @@ class Cluster:
 
     def bunker(self, image, seconds=90, **more):
         """Creates a bunker and waits until it runs."""
-        return self._running(self.post("/bunkers", {"image": image, **more}), seconds)
+        return self.until_running(self.post("/bunkers", {"image": image, **more}), seconds)
 
     def bunker_from(self, snapshot, seconds=90, **more):
         """The same of a snapshot."""
-        return self._running(self.post("/bunkers", {"snapshot": snapshot, **more}), seconds)
+        return self.until_running(self.post("/bunkers", {"snapshot": snapshot, **more}), seconds)
 
-    def _running(self, row, seconds):
+    def until_running(self, row, seconds=90):
         deadline = time.monotonic() + seconds
         while row["status"] in ("pending", "provisioning"):
             if time.monotonic() > deadline:
