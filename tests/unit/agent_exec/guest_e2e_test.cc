@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "absl/time/clock.h"
+#include "common/base/mutex.h"
 #include "common/base/reason.h"
 #include "common/base/sha256.h"
 #include "tests/unit/agent_exec/booted_guest.h"
@@ -198,6 +199,83 @@ TEST_F(GuestTest, StdinThroughputAndOutputThroughput) {
   ASSERT_TRUE(out.status.ok()) << out.status;
   EXPECT_EQ(out.out.size(), 104857600u);
   Report("output forwarded", 104.9 / absl::ToDoubleSeconds(absl::Now() - started), "MB/s");
+}
+
+// A file's way from here to the guest's memory and back, as one operation.
+struct FileRun {
+  Mutex mutex;
+  CondVar changed;
+  bool head = false, room = false, ended = false;
+  absl::Status status;
+  size_t received = 0;
+  FileHandle* reader = nullptr;
+
+  FileCallbacks Callbacks() {
+    FileCallbacks callbacks;
+    callbacks.on_head = [this](const guest::v1::FileHead&) { Set(&head); };
+    callbacks.on_room = [this] { Set(&room); };
+    callbacks.on_end = [this](const guest::v1::FileEnd&) { Set(&ended); };
+    callbacks.on_error = [this](const absl::Status& why) {
+      status = why;
+      Set(&ended);
+    };
+    callbacks.on_data = [this](std::string_view data) {
+      Await(&head);
+      received += data.size();
+      reader->AckData(data.size());
+    };
+    return callbacks;
+  }
+  void Set(bool* flag) {
+    MutexLock lock(mutex);
+    *flag = true;
+    changed.notify_all();
+  }
+  void Await(bool* flag) {
+    MutexLock lock(mutex);
+    changed.wait(lock.native(), [flag] { return *flag; });
+  }
+};
+
+TEST_F(GuestTest, FilesThroughput) {
+  constexpr size_t kBytes = 48 << 20;
+  std::string data(1 << 20, '\0');
+  for (size_t i = 0; i < data.size(); ++i) data[i] = static_cast<char>(i * 7 + 1);
+  guest::v1::FileStart start;
+  start.set_op(guest::v1::FileStart::WRITE);
+  start.set_path("/dev/shm/file");
+  start.set_allow_root(true);
+  absl::Time started = absl::Now();
+  {
+    FileRun run;
+    auto handle = channel_->StartFile(start, run.Callbacks());
+    ASSERT_TRUE(handle.ok()) << handle.status();
+    for (size_t sent = 0; sent < kBytes;) {
+      const size_t at = sent % data.size();
+      const size_t taken = (*handle)->TryWrite(std::string_view(data).substr(at));
+      sent += taken;
+      if (at + taken < data.size()) {
+        run.Await(&run.room);
+        run.room = false;
+      }
+    }
+    (*handle)->Commit(kBytes);
+    run.Await(&run.ended);
+    ASSERT_TRUE(run.status.ok()) << run.status;
+  }
+  Report("file put", kBytes / 1e6 / absl::ToDoubleSeconds(absl::Now() - started), "MB/s");
+  start.set_op(guest::v1::FileStart::READ);
+  started = absl::Now();
+  FileRun run;
+  auto handle = channel_->StartFile(start, run.Callbacks());
+  ASSERT_TRUE(handle.ok()) << handle.status();
+  run.reader = handle->get();
+  run.Set(&run.head);
+  run.Await(&run.ended);
+  ASSERT_TRUE(run.status.ok()) << run.status;
+  EXPECT_EQ(run.received, kBytes);
+  Report("file get", kBytes / 1e6 / absl::ToDoubleSeconds(absl::Now() - started), "MB/s");
+  EXPECT_EQ(Shell("rm /dev/shm/file").result.exit_code, 0);
 }
 
 TEST_F(GuestTest, HundredMegabytesAreDrainedAndCounted) {
