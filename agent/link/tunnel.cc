@@ -18,6 +18,13 @@ constexpr size_t kMaxWaitingBytes = 1 << 20;
 constexpr size_t kMaxQueuedFrames = 1024;
 constexpr size_t kBusyFrames = 64;  // from here on output is gathered
 constexpr size_t kPieceBytes = 64;  // what a piece of output costs beside its data
+// A file's data is gathered while one frame is on its way: each message costs several wake-ups.
+constexpr size_t kBusyFileFrames = 1;
+
+// The bytes that a frame is there for.
+size_t DataBytes(const AgentTunnelFrame& frame) {
+  return frame.has_file_data() ? frame.file_data().size() : frame.output().data().size();
+}
 
 }  // namespace
 
@@ -79,7 +86,13 @@ bool Tunnel::SendOutput(bool is_stderr, std::string_view data) {
     data.remove_prefix(size);
   }
   FlushOutput();
-  above_mark_ = stream_->queued_bytes() + gathered_bytes_ > kHighWaterBytes;
+  return BelowMark();
+}
+
+// Once above it stays so until OnWritable() was called: whoever waits for that is never forgotten,
+// also where the queue has emptied before the next call.
+bool Tunnel::BelowMark() {
+  if (stream_->queued_bytes() + gathered_bytes_ > kHighWaterBytes) above_mark_ = true;
   return !above_mark_;
 }
 
@@ -121,8 +134,10 @@ void Tunnel::SendLogEnd(uint64_t next_offset) {
 }
 
 void Tunnel::FlushOutput() {
-  while (!gathered_.empty() && stream_->queued_messages() < kBusyFrames) {
-    gathered_bytes_ -= gathered_.front().output().data().size() + kPieceBytes;
+  while (!gathered_.empty()) {
+    const size_t busy = gathered_.front().has_file_data() ? kBusyFileFrames : kBusyFrames;
+    if (stream_->queued_messages() >= busy) break;
+    gathered_bytes_ -= DataBytes(gathered_.front()) + kPieceBytes;
     AgentTunnelFrame frame = std::move(gathered_.front());
     gathered_.pop_front();
     stream_->Write(std::move(frame));
@@ -149,11 +164,17 @@ void Tunnel::SendFileHead(link::v1::FileHead head) {
 
 bool Tunnel::SendFileData(std::string data) {
   if (closed_ || result_sent_) return true;
-  AgentTunnelFrame frame;
-  frame.set_file_data(std::move(data));
-  stream_->Write(std::move(frame));
-  above_mark_ = stream_->queued_bytes() > kHighWaterBytes;
-  return !above_mark_;
+  gathered_bytes_ += data.size();
+  if (!gathered_.empty() && gathered_.back().has_file_data() &&
+      gathered_.back().file_data().size() + data.size() <= kMaxFileBytes) {
+    gathered_.back().mutable_file_data()->append(data);
+  } else {
+    AgentTunnelFrame frame;
+    frame.set_file_data(std::move(data));
+    Gather(std::move(frame));
+  }
+  FlushOutput();
+  return BelowMark();
 }
 
 void Tunnel::SendFileEnd(link::v1::FileEnd end) {
@@ -274,7 +295,7 @@ void Tunnel::Deliver() {
 void Tunnel::OnWritten() {
   if (closed_) return;
   FlushOutput();
-  if (!above_mark_ || stream_->queued_bytes() > kHighWaterBytes / 2) return;
+  if (!above_mark_ || stream_->queued_bytes() + gathered_bytes_ > kHighWaterBytes / 2) return;
   above_mark_ = false;
   if (handler_ != nullptr) handler_->OnWritable();
 }

@@ -51,6 +51,7 @@ class Tunnel : public std::enable_shared_from_this<Tunnel> {
   // Output beyond this many queued bytes: the handler should wait.
   static constexpr size_t kHighWaterBytes = 512 * 1024;
   static constexpr size_t kMaxOutputBytes = 64 * 1024;  // in one frame; more is split
+  static constexpr size_t kMaxFileBytes = 128 * 1024;   // the same of a file's data
 
   // Opens the stream and names the tunnel; events come once Serve() was called, and until `gate`
   // is shut. `channel` is the link's. The stream ends by itself at `deadline` from now.
@@ -73,7 +74,7 @@ class Tunnel : public std::enable_shared_from_this<Tunnel> {
   void SendGap(uint64_t bytes);
   void SendExit(const link::v1::ExecExit& exit);  // last
   void SendFileHead(link::v1::FileHead head);
-  // As SendOutput().
+  // As SendOutput(). REQUIRES: at most kMaxFileBytes.
   bool SendFileData(std::string data);
   void SendFileEnd(link::v1::FileEnd end);        // last
   void SendError(const absl::Status& error);      // last
@@ -89,9 +90,11 @@ class Tunnel : public std::enable_shared_from_this<Tunnel> {
 
   Tunnel() = default;
 
-  // Sends what SendOutput() has gathered while the stream is not busy; then the last frame.
+  // Sends what SendOutput() and SendFileData() have gathered while the stream is not busy; then the
+  // last frame.
   void FlushOutput();
   void Gather(link::v1::AgentTunnelFrame frame);
+  bool BelowMark();
   void SendLast(link::v1::AgentTunnelFrame frame);
   void OnFrame(link::v1::ControllerTunnelFrame frame);
   void OnWritten();

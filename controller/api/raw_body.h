@@ -29,7 +29,7 @@ class RawBody {
   // From here on no error can be told: StreamSink::End() with one cuts the answer. `size`: none,
   // where nobody knows it before.
   virtual void BeginBytes(std::string content_type, std::optional<uint64_t> size) = 0;
-  // Whether another piece of at most 64 KiB may be written; StreamSink's `drained` tells of room.
+  // Whether another piece of at most 128 KiB may be written; StreamSink's `drained` tells of room.
   virtual bool CanTakeBytes() = 0;
   virtual void WriteBytes(std::string bytes) = 0;
   // Nothing came for a while: for those who can say so.

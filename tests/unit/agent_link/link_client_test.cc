@@ -465,6 +465,28 @@ TEST_F(TunnelTest, ASlowReaderHoldsTheWriterBack) {
   EXPECT_EQ(received, sent);
 }
 
+TEST_F(TunnelTest, WhoWaitsIsToldOfRoomThatCameWhileTheLoopWasBusy) {
+  Open();
+  Say("exec", "yes");
+  EXPECT_EQ(recorder_.Next(), "exec");
+  far_->Pause(true);
+  const std::string chunk(64 * 1024, 'y');
+  size_t sent = chunk.size();
+  while (loop_.Run([&] { return tunnel_->SendOutput(false, chunk); })) sent += chunk.size();
+  const bool room = loop_.Run([&] {
+    // The queue empties, and the loop has not heard of it when more comes.
+    far_->Pause(false);
+    for (size_t received = 0; received < sent;) {
+      const auto frame = far_->frames.Pop();
+      if (!frame || !*frame) return true;
+      received += (*frame)->output().data().size();
+    }
+    return tunnel_->SendOutput(false, "more");
+  });
+  EXPECT_FALSE(room) << "still to be told";
+  EXPECT_EQ(recorder_.Next(), "writable");
+}
+
 // ---- TLS --------------------------------------------------------------------------------------
 
 class TlsTest : public LinkClientTest {
