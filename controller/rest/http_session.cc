@@ -23,6 +23,8 @@ namespace http = boost::beast::http;
 using boost::system::error_code;
 
 constexpr size_t kMaxPipelinedBytes = 64u << 10;
+constexpr size_t kReadBytes = 16u << 10;
+constexpr size_t kUploadReadBytes = 64u << 10;
 constexpr size_t kWriteSliceBytes = 64u << 10;
 constexpr auto kLingerTime = absl::Seconds(2);
 
@@ -275,7 +277,8 @@ void HttpSession::OnDeadline() {
 void HttpSession::StartRead() {
   if (reading_ || state_ == State::kClosed || input_.size() >= kMaxPipelinedBytes) return;
   reading_ = true;
-  transport_->ReadSome(chunk_, sizeof chunk_,
+  chunk_.resize(uploading() ? kUploadReadBytes : kReadBytes);
+  transport_->ReadSome(chunk_.data(), chunk_.size(),
                        [self = shared_from_this()](const error_code& ec, size_t size) {
     self->reading_ = false;
     if (self->state_ == State::kClosed) return;
@@ -287,7 +290,7 @@ void HttpSession::StartRead() {
 void HttpSession::OnRead(size_t size) {
   if (state_ == State::kLingering) return StartRead();
   if (state_ == State::kHead && input_.empty()) ArmTimer(shared_->limits.header_timeout);
-  input_.append(chunk_, size);
+  input_.append(chunk_.data(), size);
   if (state_ == State::kUpgraded) return DeliverUpgraded({});
   Process();
   StartRead();

@@ -11,6 +11,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "controller/rest/http_server.h"
 #include "controller/rest/http_types.h"
@@ -110,7 +111,7 @@ class HttpSession final : public UpgradedConnection,
   bool is_http_1_0_ = false;
   size_t scanned_ = 0;  // of input_, for line ends
   std::string input_;  // read, not yet consumed
-  char chunk_[16384];
+  std::vector<char> chunk_;  // what is read into; larger while a body is streamed
   // What a WebSocket waits for.
   Transport::Callback upgraded_read_;
   char* upgraded_data_ = nullptr;
