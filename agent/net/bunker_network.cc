@@ -198,7 +198,7 @@ absl::StatusOr<BunkerNetwork> BunkerNetworks::BuildCards(const std::string& name
     }
   }
   ASSIGN_OR_RETURN(std::vector<UniqueFd> taps, BuildTransit(plan, [&]() -> absl::Status {
-                     ASSIGN_OR_RETURN(*rules, ApplyRules(name, request));
+                     ASSIGN_OR_RETURN(*rules, ApplyRules(name, request, /*is_first=*/true));
                      return absl::OkStatus();
                    }));
   BunkerNetwork network;
@@ -298,7 +298,7 @@ absl::Status BunkerNetworks::Build(const std::string& name, const NetworkRequest
     return RunNetTool({kIpPath, "-batch", "-"}, up);
   };
   RETURN_IF_ERROR(InNamespace(name, prepare));
-  ASSIGN_OR_RETURN(*rules, ApplyRules(name, request));
+  ASSIGN_OR_RETURN(*rules, ApplyRules(name, request, /*is_first=*/true));
   RETURN_IF_ERROR(InNamespace(name, bring_up));
   out->private_ip = Ipv4Text(uplink);
   return absl::OkStatus();
@@ -342,8 +342,10 @@ absl::Status BunkerNetworks::OpenHost() {
 }
 
 absl::StatusOr<std::string> BunkerNetworks::ApplyRules(const std::string& name,
-                                                       const NetworkRequest& request) {
+                                                       const NetworkRequest& request,
+                                                       bool is_first) {
   RulesetSpec spec;
+  spec.is_first = is_first;
   spec.forwards = Forwards(request);
   spec.ports = options_.ports;
   spec.refused = parsed_.refused;
@@ -351,7 +353,7 @@ absl::StatusOr<std::string> BunkerNetworks::ApplyRules(const std::string& name,
   std::string text;
   if (IsTransit(request)) {
     ASSIGN_OR_RETURN(const std::vector<CardRules> cards, ParseCards(request.cards));
-    text = TransitRuleset(cards);
+    text = TransitRuleset(cards, is_first);
   } else {
     text = BunkerRuleset(spec);
   }
@@ -402,7 +404,7 @@ absl::Status BunkerNetworks::TearDown(const std::string& folder) {
 absl::Status BunkerNetworks::RestoreRules(Entry& entry) {
   const std::string name = NamespaceOf(entry.request.folder);
   if (!entry.rules.empty()) Log(Severity::kWarning, "net.rules_restored", {{"namespace", name}});
-  ASSIGN_OR_RETURN(entry.rules, ApplyRules(name, entry.request));
+  ASSIGN_OR_RETURN(entry.rules, ApplyRules(name, entry.request, /*is_first=*/false));
   if (!Forwards(entry.request)) return absl::OkStatus();
   {
     MutexLock lock(mutex_);

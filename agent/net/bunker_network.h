@@ -105,7 +105,8 @@ class BunkerNetworks {
                                            std::string* rules);
   absl::Status ConnectUplink(const std::string& name, uint32_t slot);
   absl::Status OpenHost();
-  absl::StatusOr<std::string> ApplyRules(const std::string& name, const NetworkRequest& request);
+  absl::StatusOr<std::string> ApplyRules(const std::string& name, const NetworkRequest& request,
+                                         bool is_first);
   absl::StatusOr<v1::GuardConfig> GuardConfigFor(const NetworkRequest& request);
   Ipv4 UplinkAddress(uint32_t slot) const;
 

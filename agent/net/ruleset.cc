@@ -9,9 +9,7 @@ namespace {
 
 // Frames: the guest's one MAC and address, IPv4 and ARP alone. No IPv6, no VLAN, no DHCP. What a
 // shaped link redirects passes this table by, so that the next one asks the same.
-constexpr char kLink[] = R"(table netdev bunker_link
-delete table netdev bunker_link
-table netdev bunker_link {
+constexpr char kLink[] = R"(table netdev bunker_link {
   chain from_guest {
     type filter hook ingress device "$TAP" priority -500; policy drop;
     ether saddr != $MAC drop
@@ -21,10 +19,15 @@ table netdev bunker_link {
 }
 )";
 
-// `refused` and `allowed` fold what happened into one element each, which the agent reads.
-constexpr char kInetBegin[] = R"(table inet bunker
+// In the same transaction; a table is named first, for one that isn't there can't be deleted.
+constexpr char kWithoutOld[] = R"(table netdev bunker_link
+delete table netdev bunker_link
+table inet bunker
 delete table inet bunker
-table inet bunker {
+)";
+
+// `refused` and `allowed` fold what happened into one element each, which the agent reads.
+constexpr char kInetBegin[] = R"(table inet bunker {
   set refused {
     typeof ip daddr . meta l4proto . th dport
     size 256; flags dynamic,timeout; timeout 10m; counter;
@@ -149,8 +152,8 @@ std::string Elements(const std::vector<Ipv4Range>& ranges) {
 }  // namespace
 
 std::string BunkerRuleset(const RulesetSpec& spec) {
-  const std::string text =
-      absl::StrCat(kLink, kInetBegin, spec.forwards ? kForwarding : kGuarded, kInetEnd);
+  const std::string text = absl::StrCat(spec.is_first ? "" : kWithoutOld, kLink, kInetBegin,
+                                        spec.forwards ? kForwarding : kGuarded, kInetEnd);
   const std::string uplink =
       spec.forwards ? "    iifname \"up0\" ct state established,related accept\n" : "";
   return absl::StrReplaceAll(

@@ -21,13 +21,14 @@ inline constexpr char kGuestMac[] = "02:62:6b:00:00:02";
 inline constexpr uint16_t kProxyPort = 15080;
 
 struct RulesetSpec {
+  bool is_first = false;           // there are no tables to replace: loaded in a third of the time
   bool forwards = false;           // unrestricted; else nothing leaves but by the guard
   std::vector<uint16_t> ports;     // TCP ports that the guard's proxy takes
   std::vector<Ipv4Range> refused;  // only where it forwards
   std::vector<Ipv4Range> exempt;
 };
 
-// Replaces the namespace's tables in one transaction. Default drop on every hook.
+// Makes or replaces the namespace's tables in one transaction. Default drop on every hook.
 std::string BunkerRuleset(const RulesetSpec& spec);
 
 struct HostRulesetSpec {

@@ -174,7 +174,7 @@ absl::Status ProbeTransit(const std::string& space) {
     CardRules card;
     card.mac = "02:62:6b:00:00:02";
     card.address = Ipv4{0x0a000001};
-    RETURN_IF_ERROR(RunNetTool({kNftPath, "-f", "-"}, TransitRuleset({card})));
+    RETURN_IF_ERROR(RunNetTool({kNftPath, "-f", "-"}, TransitRuleset({card}, /*is_first=*/true)));
     return IpBatch("link add lan0 type bridge stp_state 0 mcast_snooping 0\n"
                    "link set tap0 master lan0\nlink set tap0 type bridge_slave learning off\n");
   });

@@ -14,9 +14,10 @@ constexpr size_t kMaxDeviceName = 15;
 
 // The sets fold what was refused into one element each, which the agent reads (rule_events). A full
 // one must not let anything pass, so that each drop is a rule of its own.
-constexpr char kBegin[] = R"(table bridge bunker_transit
+constexpr char kWithoutOld[] = R"(table bridge bunker_transit
 delete table bridge bunker_transit
-table bridge bunker_transit {
+)";
+constexpr char kBegin[] = R"(table bridge bunker_transit {
   set refused_mac {
     typeof ether saddr; size 64; flags dynamic,timeout; timeout 10m; counter;
   }
@@ -163,8 +164,8 @@ std::string TransitHostName(uint32_t slot, size_t card) {
   return absl::StrCat("bkt", slot, std::string(1, static_cast<char>('a' + card)));
 }
 
-std::string TransitRuleset(const std::vector<CardRules>& cards) {
-  std::string text = kBegin, passes;
+std::string TransitRuleset(const std::vector<CardRules>& cards, bool is_first) {
+  std::string text = absl::StrCat(is_first ? "" : kWithoutOld, kBegin), passes;
   for (size_t i = 0; i < cards.size(); ++i) {
     const CardRules& card = cards[i];
     const bool has_ip = card.address.has_value();

@@ -50,10 +50,10 @@ inline constexpr char kTransitPortPrefix[] = "port";
 // The host's end: "bkt", a number, a letter.
 std::string TransitHostName(uint32_t slot, size_t card);
 
-// Replaces the namespace's table in one transaction. Default drop; the namespace itself neither
-// hears nor says anything. A guarded card's frames have its MAC; they are ARP in its own name or
-// IPv4 from its own address, and no answers of a DHCP server. To it come frames for it and for all,
-// of these two kinds.
-std::string TransitRuleset(const std::vector<CardRules>& cards);
+// Makes the namespace's table, or replaces it in one transaction where it is not `is_first`.
+// Default drop; the namespace itself neither hears nor says anything. A guarded card's frames have
+// its MAC; they are ARP in its own name or IPv4 from its own address, and no answers of a DHCP
+// server. To it come frames for it and for all, of these two kinds.
+std::string TransitRuleset(const std::vector<CardRules>& cards, bool is_first);
 
 }  // namespace bunker::agent

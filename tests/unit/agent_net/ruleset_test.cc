@@ -53,6 +53,18 @@ TEST(Ruleset, EveryHookDropsByDefault) {
   }
 }
 
+TEST(Ruleset, OnlyWhatIsThereIsReplaced) {
+  RulesetSpec spec;
+  spec.ports = {80};
+  const std::string text = BunkerRuleset(spec);
+  const size_t old_ones = text.rfind("delete table");
+  ASSERT_NE(old_ones, std::string::npos);
+  EXPECT_LT(old_ones, text.find("table netdev bunker_link {"));
+  EXPECT_LT(old_ones, text.find("table inet bunker {"));
+  spec.is_first = true;
+  EXPECT_EQ(text.substr(text.find("table netdev bunker_link {")), BunkerRuleset(spec));
+}
+
 TEST(Ruleset, TheHostIsOpenForBunkersAlone) {
   HostRulesetSpec spec{*ParseRange("10.201.0.0/16"), true};
   EXPECT_THAT(HostRuleset(spec), HasSubstr("iifname != \"bkv*\" drop"));

@@ -109,7 +109,7 @@ TEST(TransitRules, TheRulesOfEachKindOfCard) {
       {true, "02:00:5e:10:00:01", *ParseIpv4("192.0.2.5")},
       {true, "02:00:5e:10:00:02", std::nullopt},
       {false, "02:00:5e:10:00:03", *ParseIpv4("192.0.2.7")}};
-  const std::string text = TransitRuleset(cards);
+  const std::string text = TransitRuleset(cards, /*is_first=*/false);
   const size_t at = text.find("  chain from_card0 {");
   ASSERT_NE(at, std::string::npos);
   EXPECT_EQ(text.substr(at), kChains);
