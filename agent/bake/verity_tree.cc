@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "common/base/files.h"
 #include "common/base/hex.h"
 #include "common/base/log.h"
 #include "common/base/reason.h"
@@ -16,18 +17,8 @@ namespace bunker::agent {
 namespace {
 
 absl::Status WriteAt(int fd, const char* data, size_t size, uint64_t offset) {
-  while (size > 0) {
-    const ssize_t count = pwrite(fd, data, size, static_cast<off_t>(offset));
-    if (count < 0 && errno == EINTR) continue;
-    if (count <= 0) {
-      return ErrnoError(count == 0 ? ENOSPC : errno,
-                        "writing the verity tree; free space on the worker's disk");
-    }
-    data += count;
-    size -= static_cast<size_t>(count);
-    offset += static_cast<uint64_t>(count);
-  }
-  return absl::OkStatus();
+  return Annotate(WriteAllAt(fd, {data, size}, offset),
+                  "writing the verity tree; free space on the worker's disk");
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,6 +16,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "common/base/files.h"
 #include "common/base/reason.h"
 #include "common/base/status_macros.h"
 #include "common/base/unique_fd.h"
@@ -56,30 +58,6 @@ absl::StatusOr<Mapping> FindMemory(pid_t pid) {
       "this VM's memory can't be copied: it was not started for snapshots");
 }
 
-absl::Status WriteAt(int fd, const char* data, size_t size, uint64_t at) {
-  while (size > 0) {
-    const ssize_t count = pwrite(fd, data, size, static_cast<off_t>(at));
-    if (count < 0 && errno == EINTR) continue;
-    if (count <= 0) return ErrnoError(errno, "write the guest's memory");
-    data += count;
-    size -= static_cast<size_t>(count);
-    at += static_cast<uint64_t>(count);
-  }
-  return absl::OkStatus();
-}
-
-absl::Status ReadExactly(int fd, char* data, size_t size, uint64_t at) {
-  while (size > 0) {
-    const ssize_t count = pread(fd, data, size, static_cast<off_t>(at));
-    if (count < 0 && errno == EINTR) continue;
-    if (count <= 0) return ErrnoError(count == 0 ? EIO : errno, "read the guest's memory");
-    data += count;
-    size -= static_cast<size_t>(count);
-    at += static_cast<uint64_t>(count);
-  }
-  return absl::OkStatus();
-}
-
 // Whether a file holds anything between these two.
 absl::StatusOr<bool> HasData(int fd, uint64_t begin, uint64_t end) {
   const off_t data = lseek(fd, static_cast<off_t>(begin), SEEK_DATA);
@@ -106,26 +84,38 @@ class MemoryReader {
   // False, and nothing read, where there is nothing but zeros: no page was ever touched.
   absl::StatusOr<bool> Read(uint64_t at, char* data, size_t size) {
     ASSIGN_OR_RETURN(const bool in_file, HasData(file_.get(), at, at + size));
-    if (in_file) RETURN_IF_ERROR(ReadExactly(file_.get(), data, size, at));
+    if (in_file) RETURN_IF_ERROR(ReadAllAt(file_.get(), data, size, at));
     if (mapping_.shared) return in_file;
+    bool any = in_file;
+    RETURN_IF_ERROR(ForOwnRuns(at, size, [&](size_t begin, size_t end) {
+      if (!std::exchange(any, true)) memset(data, 0, size);
+      return ReadOwn(at + begin, data + begin, end - begin);
+    }));
+    return any;
+  }
+
+  // Calls back with where pages lie that the process has for itself, as offsets from `at`.
+  template <typename Visit>
+  absl::Status ForOwnRuns(uint64_t at, size_t size, Visit visit) {
     const size_t pages = size / kPage;
-    RETURN_IF_ERROR(ReadExactly(pagemap_.get(), reinterpret_cast<char*>(flags_.data()),
-                                pages * sizeof(uint64_t),
-                                (mapping_.begin + at) / kPage * sizeof(uint64_t)));
+    RETURN_IF_ERROR(ReadAllAt(pagemap_.get(), reinterpret_cast<char*>(flags_.data()),
+                              pages * sizeof(uint64_t),
+                              (mapping_.begin + at) / kPage * sizeof(uint64_t)));
     const auto is_own = [&](size_t i) {
       return (flags_[i] & (kPresent | kSwapped)) != 0 && (flags_[i] & kOfTheFile) == 0;
     };
-    bool any = in_file;
     for (size_t i = 0; i < pages; ++i) {
       if (!is_own(i)) continue;
       size_t end = i + 1;
       while (end < pages && is_own(end)) ++end;
-      if (!std::exchange(any, true)) memset(data, 0, size);
-      RETURN_IF_ERROR(ReadExactly(memory_.get(), data + i * kPage, (end - i) * kPage,
-                                  mapping_.begin + at + i * kPage));
+      RETURN_IF_ERROR(visit(i * kPage, end * kPage));
       i = end;
     }
-    return any;
+    return absl::OkStatus();
+  }
+
+  absl::Status ReadOwn(uint64_t at, char* data, size_t size) {
+    return ReadAllAt(memory_.get(), data, size, mapping_.begin + at);
   }
 
  private:
@@ -149,10 +139,47 @@ absl::Status WriteChanged(int fd, const char* data, const char* there, size_t si
     }
     size_t end = i + kPage;
     while (end < size && memcmp(data + end, there + end, kPage) != 0) end += kPage;
-    RETURN_IF_ERROR(WriteAt(fd, data + i, end - i, at + i));
+    RETURN_IF_ERROR(WriteAllAt(fd, {data + i, end - i}, at + i));
     i = end;
   }
   return absl::OkStatus();
+}
+
+// What `fd` has of these bytes, into `there`; zeros where it has none.
+absl::StatusOr<bool> ReadThere(int fd, uint64_t at, char* there, size_t size) {
+  ASSIGN_OR_RETURN(const bool any, HasData(fd, at, at + size));
+  if (!any) {
+    memset(there, 0, size);
+    return false;
+  }
+  RETURN_IF_ERROR(ReadAllAt(fd, there, size, at));
+  return true;
+}
+
+// Two chunks, for what the guest has and what the file has.
+struct Buffers {
+  std::vector<char> data = std::vector<char>(kChunk);
+  std::vector<char> there = std::vector<char>(kChunk);
+};
+
+absl::Status CopyChunk(MemoryReader& reader, int fd, uint64_t at, size_t size, Buffers& buffers) {
+  ASSIGN_OR_RETURN(const bool any, reader.Read(at, buffers.data.data(), size));
+  ASSIGN_OR_RETURN(const bool had_any, ReadThere(fd, at, buffers.there.data(), size));
+  if (!any && !had_any) return absl::OkStatus();
+  if (!any) memset(buffers.data.data(), 0, size);
+  return WriteChanged(fd, buffers.data.data(), buffers.there.data(), size, at);
+}
+
+// Of a private mapping only the process' own pages can have changed: those of the file below it
+// are in the copy, and a page that became its own once stays so.
+absl::Status CopyOwnPages(MemoryReader& reader, int fd, uint64_t at, size_t size,
+                          Buffers& buffers) {
+  return reader.ForOwnRuns(at, size, [&](size_t begin, size_t end) -> absl::Status {
+    const size_t bytes = end - begin;
+    RETURN_IF_ERROR(reader.ReadOwn(at + begin, buffers.data.data(), bytes));
+    RETURN_IF_ERROR(ReadThere(fd, at + begin, buffers.there.data(), bytes).status());
+    return WriteChanged(fd, buffers.data.data(), buffers.there.data(), bytes, at + begin);
+  });
 }
 
 }  // namespace
@@ -160,22 +187,21 @@ absl::Status WriteChanged(int fd, const char* data, const char* there, size_t si
 absl::Status CopyGuestMemory(pid_t pid, int fd) {
   ASSIGN_OR_RETURN(const Mapping mapping, FindMemory(pid));
   const uint64_t bytes = mapping.end - mapping.begin;
-  if (ftruncate(fd, static_cast<off_t>(bytes)) != 0)
-    return ErrnoError(errno, "size the guest's memory");
+  struct stat info{};
+  if (fstat(fd, &info) != 0) return ErrnoError(errno, "look at the copy of the guest's memory");
+  // A copy gets its size when it is whole.
+  const bool is_whole = static_cast<uint64_t>(info.st_size) == bytes;
+  if (!is_whole && ftruncate(fd, 0) != 0) return ErrnoError(errno, "empty the copy");
   ASSIGN_OR_RETURN(MemoryReader reader, MemoryReader::Open(pid, mapping));
-  std::vector<char> data(kChunk), there(kChunk);
+  Buffers buffers;
   for (uint64_t at = 0; at < bytes; at += kChunk) {
     const size_t size = static_cast<size_t>(std::min<uint64_t>(kChunk, bytes - at));
-    ASSIGN_OR_RETURN(const bool any, reader.Read(at, data.data(), size));
-    ASSIGN_OR_RETURN(const bool had_any, HasData(fd, at, at + size));
-    if (!any && !had_any) continue;
-    if (!any) memset(data.data(), 0, size);
-    if (had_any)
-      RETURN_IF_ERROR(ReadExactly(fd, there.data(), size, at));
-    else
-      memset(there.data(), 0, size);
-    RETURN_IF_ERROR(WriteChanged(fd, data.data(), there.data(), size, at));
+    const bool own_only = is_whole && !mapping.shared;
+    RETURN_IF_ERROR(own_only ? CopyOwnPages(reader, fd, at, size, buffers)
+                             : CopyChunk(reader, fd, at, size, buffers));
   }
+  if (ftruncate(fd, static_cast<off_t>(bytes)) != 0)
+    return ErrnoError(errno, "size the guest's memory");
   return absl::OkStatus();
 }
 

@@ -12,6 +12,7 @@
 
 #include "agent/vm/guest_memory.h"
 #include "agent/vm/memory_file.h"
+#include "common/base/files.h"
 #include "common/base/log.h"
 #include "common/base/reason.h"
 #include "common/base/status_macros.h"
@@ -38,30 +39,14 @@ absl::StatusOr<UniqueFd> MakeFile(const std::string& path, int more) {
   return fd;
 }
 
-absl::StatusOr<std::string> ReadAll(int fd, size_t max_bytes) {
+absl::StatusOr<std::string> ReadDevices(int fd, size_t max_bytes) {
   struct stat info{};
   if (::fstat(fd, &info) != 0) return ErrnoError(errno, "look at a VM's devices");
   if (static_cast<uint64_t>(info.st_size) > max_bytes)
     return absl::DataLossError("a VM's devices take more than they can");
   std::string data(static_cast<size_t>(info.st_size), '\0');
-  for (size_t at = 0; at < data.size();) {
-    const ssize_t got = ::pread(fd, data.data() + at, data.size() - at, static_cast<off_t>(at));
-    if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) return ErrnoError(got == 0 ? EIO : errno, "read a VM's devices");
-    at += static_cast<size_t>(got);
-  }
+  RETURN_IF_ERROR(Annotate(ReadAllAt(fd, data.data(), data.size(), 0), "a VM's devices"));
   return data;
-}
-
-absl::Status WriteAll(int fd, std::string_view data, off_t at) {
-  while (!data.empty()) {
-    const ssize_t put = ::pwrite(fd, data.data(), data.size(), at);
-    if (put < 0 && errno == EINTR) continue;
-    if (put <= 0) return ErrnoError(errno, "write a VM's memory");
-    data.remove_prefix(static_cast<size_t>(put));
-    at += put;
-  }
-  return absl::OkStatus();
 }
 
 // What is no hole.
@@ -75,12 +60,9 @@ absl::Status CopyData(int from, int to, uint64_t bytes) {
     const uint64_t end = std::min(static_cast<uint64_t>(hole), bytes);
     for (at = static_cast<uint64_t>(data); at < end;) {
       const size_t size = static_cast<size_t>(std::min<uint64_t>(kChunk, end - at));
-      const ssize_t got = ::pread(from, chunk.data(), size, static_cast<off_t>(at));
-      if (got < 0 && errno == EINTR) continue;
-      if (got <= 0) return ErrnoError(got == 0 ? EIO : errno, "read a VM's memory");
-      RETURN_IF_ERROR(WriteAll(to, {chunk.data(), static_cast<size_t>(got)},
-                               static_cast<off_t>(at)));
-      at += static_cast<uint64_t>(got);
+      RETURN_IF_ERROR(Annotate(ReadAllAt(from, chunk.data(), size, at), "a VM's memory"));
+      RETURN_IF_ERROR(Annotate(WriteAllAt(to, {chunk.data(), size}, at), "a VM's memory"));
+      at += size;
     }
   }
   return absl::OkStatus();
@@ -114,8 +96,9 @@ absl::Status SaveMemory(Vmm& vmm, const RunningVm& record, const std::string& ba
   // The VMM, which is not trusted, writes to a file in memory, and never to the host's disk.
   ASSIGN_OR_RETURN(const UniqueFd devices, MakeMemoryFile("bunker-devices"));
   RETURN_IF_ERROR(vmm.Save(record, memory.get(), devices.get()));
-  ASSIGN_OR_RETURN(const std::string state, ReadAll(devices.get(), kMaxDeviceBytes));
-  return WriteAll(file.get(), std::string(kMagic) + basis + "\n" + state, 0);
+  ASSIGN_OR_RETURN(const std::string state, ReadDevices(devices.get(), kMaxDeviceBytes));
+  return Annotate(WriteAllAt(file.get(), std::string(kMagic) + basis + "\n" + state, 0),
+                  "a VM's devices");
 }
 
 absl::Status PublishMemory(const std::string& disk) {
@@ -145,13 +128,13 @@ absl::StatusOr<VmSnapshot> LoadMemory(const std::string& disk) {
   const std::string path = PathOf(disk, ".dev");
   const UniqueFd file(::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
   if (!file) return ErrnoError(errno, "open " + path);
-  ASSIGN_OR_RETURN(const std::string all, ReadAll(file.get(), kMaxDeviceBytes + 1024));
+  ASSIGN_OR_RETURN(const std::string all, ReadDevices(file.get(), kMaxDeviceBytes + 1024));
   const size_t line = all.find('\n', kMagic.size());
   if (!all.starts_with(kMagic) || line == std::string::npos)
     return absl::DataLossError(path + " holds no VM's devices");
   snapshot.basis = all.substr(kMagic.size(), line - kMagic.size());
   ASSIGN_OR_RETURN(snapshot.devices, MakeMemoryFile("bunker-devices"));
-  RETURN_IF_ERROR(WriteAll(snapshot.devices.get(), std::string_view(all).substr(line + 1), 0));
+  RETURN_IF_ERROR(WriteAllAt(snapshot.devices.get(), std::string_view(all).substr(line + 1), 0));
   RETURN_IF_ERROR(SealMemoryFile(snapshot.devices.get()));
   return snapshot;
 }

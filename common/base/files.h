@@ -2,6 +2,7 @@
 // Thread-safe: free functions without state. Blocking: never call them on a loop that serves.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -27,5 +28,11 @@ absl::Status MakeFolders(const std::string& path, unsigned mode);
 
 // write(2) until all is written.
 absl::Status WriteAll(int fd, std::string_view data);
+
+// pwrite(2) until all is written.
+absl::Status WriteAllAt(int fd, std::string_view data, uint64_t offset);
+
+// pread(2) until `size` bytes are there; EIO where the file ends before.
+absl::Status ReadAllAt(int fd, char* data, size_t size, uint64_t offset);
 
 }  // namespace bunker

@@ -5,6 +5,7 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/time/time.h"
+#include "common/base/files.h"
 #include "common/base/reason.h"
 #include "common/base/status_macros.h"
 #include "controller/ctl/commands.h"
@@ -52,17 +53,6 @@ absl::StatusOr<Json> ExecBody(const ExecOptions& options) {
     ASSIGN_OR_RETURN(body["stdin"], ReadStdin());
   }
   return body;
-}
-
-bool WriteAll(int fd, const std::string& text) {
-  size_t done = 0;
-  while (done < text.size()) {
-    const ssize_t count = ::write(fd, text.data() + done, text.size() - done);
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) return false;
-    done += static_cast<size_t>(count);
-  }
-  return true;
 }
 
 // "SIGKILL" or "9" to 9; 0 where the host has no such signal.
@@ -126,7 +116,7 @@ int ExecInBunker(Session& session, const ExecOptions& options) {
       session.Fail(absl::DataLossError(std::string(key) + " of the answer is no base64"));
       return kExitNotRun;
     }
-    if (!WriteAll(fd, bytes)) return kExitNotRun;
+    if (!WriteAll(fd, bytes).ok()) return kExitNotRun;
   }
   if (TrueAt(*result, "truncated")) {
     session.Say("bunkerctl: output was cut at 1 MiB a stream: stdout had " +
