@@ -2,6 +2,8 @@
 """Writes the fuzz targets' seeds: small, valid, one for each thing that a target knows.
 
     make_seeds.py FOLDER     FOLDER/{bake,registry,archive,scan,network,files,exec}/*
+
+With them go the inputs that fuzzing found worth keeping, from corpus/TARGET.tar.xz (keep_corpus).
 """
 import gzip
 import hashlib
@@ -243,13 +245,24 @@ def exec_seeds():
     yield "parser", b"\7" + b"\x40\5hello" + b"\0\4BKF1" + b"\xd0\x10" + b"y" * 16 + b"\x80\0" + b"\x41\x02hi"
 
 
+def kept(target):
+    """What keep_corpus has packed, if anything."""
+    packed = os.path.join(os.path.dirname(os.path.abspath(__file__)), "corpus", f"{target}.tar.xz")
+    if not os.path.exists(packed):
+        return
+    with tarfile.open(packed) as archive:
+        for entry in archive:
+            if entry.isfile():
+                yield os.path.basename(entry.name), archive.extractfile(entry).read()
+
+
 def main():
     for target, seeds in (("bake", bake_seeds()), ("registry", registry_seeds()),
                           ("archive", archive_seeds()), ("scan", scan_seeds()), ("network", network_seeds()),
                           ("files", files_seeds()), ("exec", exec_seeds())):
         folder = os.path.join(sys.argv[1], target)
         os.makedirs(folder, exist_ok=True)
-        for name, content in seeds:
+        for name, content in [*seeds, *kept(target)]:
             with open(os.path.join(folder, name), "wb") as file:
                 file.write(content)
 
