@@ -10,6 +10,7 @@
 #include <future>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/time/clock.h"
@@ -205,14 +206,13 @@ TEST_F(GuestTest, StdinThroughputAndOutputThroughput) {
 struct FileRun {
   Mutex mutex;
   CondVar changed;
-  bool head = false, room = false, ended = false;
+  bool room = false, ended = false, has_reader = false;
   absl::Status status;
   size_t received = 0;
   FileHandle* reader = nullptr;
 
   FileCallbacks Callbacks() {
     FileCallbacks callbacks;
-    callbacks.on_head = [this](const guest::v1::FileHead&) { Set(&head); };
     callbacks.on_room = [this] { Set(&room); };
     callbacks.on_end = [this](const guest::v1::FileEnd&) { Set(&ended); };
     callbacks.on_error = [this](const absl::Status& why) {
@@ -220,7 +220,7 @@ struct FileRun {
       Set(&ended);
     };
     callbacks.on_data = [this](std::string_view data) {
-      Await(&head);
+      Await(&has_reader);  // data may come before the caller has its handle
       received += data.size();
       reader->AckData(data.size());
     };
@@ -234,6 +234,10 @@ struct FileRun {
   void Await(bool* flag) {
     MutexLock lock(mutex);
     changed.wait(lock.native(), [flag] { return *flag; });
+  }
+  void AwaitRoom() {
+    MutexLock lock(mutex);
+    changed.wait(lock.native(), [this] { return std::exchange(room, false); });
   }
 };
 
@@ -254,10 +258,7 @@ TEST_F(GuestTest, FilesThroughput) {
       const size_t at = sent % data.size();
       const size_t taken = (*handle)->TryWrite(std::string_view(data).substr(at));
       sent += taken;
-      if (at + taken < data.size()) {
-        run.Await(&run.room);
-        run.room = false;
-      }
+      if (at + taken < data.size()) run.AwaitRoom();
     }
     (*handle)->Commit(kBytes);
     run.Await(&run.ended);
@@ -270,7 +271,7 @@ TEST_F(GuestTest, FilesThroughput) {
   auto handle = channel_->StartFile(start, run.Callbacks());
   ASSERT_TRUE(handle.ok()) << handle.status();
   run.reader = handle->get();
-  run.Set(&run.head);
+  run.Set(&run.has_reader);
   run.Await(&run.ended);
   ASSERT_TRUE(run.status.ok()) << run.status;
   EXPECT_EQ(run.received, kBytes);
